@@ -1,0 +1,72 @@
+"""Writes a network as TF Hub publishes them: the reusable SavedModel interface."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+Variables = dict[str, tf.Variable]
+
+
+def make_variables(
+    tensors: Mapping[str, np.ndarray], *, frozen: tuple[str, ...] = ()
+) -> Variables:
+    """Makes one float32 variable of each array, named by its key.
+
+    Args:
+        tensors: Arrays by the name of the variable.
+        frozen: Endings of the names of variables that no optimizer may move.
+    """
+    return {
+        name: tf.Variable(
+            np.asarray(value, np.float32),
+            name=name,
+            trainable=not name.endswith(frozen) if frozen else True,
+        )
+        for name, value in tensors.items()
+    }
+
+
+def save_reusable(
+    folder: pathlib.Path,
+    forward: Callable[[Variables, Any, bool], Any],
+    variables: Variables,
+    *,
+    inputs: Any,
+    extras: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a SavedModel with `__call__(inputs, training=False)` and its lists.
+
+    https://www.tensorflow.org/hub/reusable_saved_models
+
+    Args:
+        folder: Where to write it.
+        forward: Computes the outputs from the variables, the inputs and `training`.
+        variables: The network's variables, by name.
+        inputs: `tf.TensorSpec`, or a dict of them.
+        extras: More attributes of the saved object; variables among them join its
+            `variables`.
+    """
+
+    @tf.function(autograph=False)
+    def call(inputs: Any, training: bool = False) -> Any:
+        return forward(variables, inputs, training)
+
+    for training in (False, True):
+        call.get_concrete_function(inputs, training)
+
+    # A tf.Module has a property `variables` in the place where the list must be.
+    root = tf.train.Checkpoint()
+    listed = list(variables.values())
+    for name, value in (extras or {}).items():
+        setattr(root, name, value)
+        listed += [value] if isinstance(value, tf.Variable) else []
+    root.__call__ = call
+    root.variables = listed
+    root.trainable_variables = [value for value in listed if value.trainable]
+    root.regularization_losses = []
+    tf.saved_model.save(root, str(folder))

