@@ -1,0 +1,111 @@
+"""Splits become batches of what a model takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ..errors import DataError
+from .splitting import check_seed
+
+_BUFFER_BYTES = 256 * 2**20
+# What one string is taken to weigh: an encoded picture, and a text.
+_PICTURE_BYTES = 128 * 2**10
+_TEXT_BYTES = 2 * 2**10
+
+
+def batches(
+    dataset: tf.data.Dataset,
+    preprocess: Callable[[Any], Any] | None,
+    *,
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int = 0,
+    epoch: int = 0,
+    drop_remainder: bool = False,
+) -> tf.data.Dataset:
+    """Turns one split into batches for one epoch.
+
+    The order depends on nothing but `seed`, `epoch` and TensorFlow's global seed: going
+    through the result twice gives the same batches, and a repeated run repeats them.
+
+    Args:
+        dataset: Elements `(raw, label, …)`, not batched. What follows `raw` is batched
+            and passed on.
+        preprocess: Turns raw values into the model's inputs. If its attribute
+            `per_example` is true it takes one raw value (pictures, whose sizes differ,
+            are decoded and resized one by one); otherwise, and without that attribute,
+            a batch of them (texts are cut into tokens and padded together). `None`
+            passes raw values on.
+        batch_size: Examples in a batch, at least 1.
+        shuffle: Whether to shuffle, with a buffer of up to some 256 MiB.
+        seed: Not negative.
+        epoch: Not negative. Every epoch has an order of its own.
+        drop_remainder: Whether to leave out the last batch if it is smaller, as a TPU
+            wants it.
+
+    Returns:
+        A dataset of `(inputs, labels, …)` with a batch axis in front.
+
+    Raises:
+        DataError: A number is out of its range.
+
+    Example:
+
+    ```python
+    for inputs, labels in tlkit.data.batches(splits.test, None, batch_size=32): ...
+    ```
+    """
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise DataError(
+            f"batch_size must be an integer of 1 or more; got {batch_size!r}."
+        )
+    per_example = bool(getattr(preprocess, "per_example", False))
+    if shuffle:
+        # Before anything is decoded: a picture takes ten times as much memory as its
+        # file, and tokens are made for one batch at a time.
+        dataset = dataset.shuffle(
+            _buffer_size(dataset, per_example),
+            seed=_mixed_seed(seed, epoch),
+            reshuffle_each_iteration=False,
+        )
+    if per_example:
+        dataset = _map_first(dataset, preprocess)
+    dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+    if preprocess is not None and not per_example:
+        dataset = _map_first(dataset, preprocess)
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _map_first(
+    dataset: tf.data.Dataset, function: Callable[[Any], Any]
+) -> tf.data.Dataset:
+    """Applies a function to the first part of every element."""
+    return dataset.map(
+        lambda raw, *rest: (function(raw), *rest),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+
+def _mixed_seed(seed: int, epoch: int) -> int:
+    """One seed of the two, so that neighbors in either have nothing in common."""
+    words = np.random.SeedSequence([check_seed(seed), check_seed(epoch)])
+    return int(words.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _buffer_size(dataset: tf.data.Dataset, per_example: bool) -> int:
+    """How many raw examples fit in the buffer, or as many as there are."""
+    spec = dataset.element_spec
+    raw = spec[0] if isinstance(spec, tuple) else spec
+    each = _PICTURE_BYTES if per_example else _TEXT_BYTES
+    if isinstance(raw, tf.TensorSpec) and raw.dtype != tf.string:
+        known = raw.shape.rank is not None and raw.shape.num_elements()
+        each = raw.dtype.size * (known or _PICTURE_BYTES)
+    size = max(1, math.floor(_BUFFER_BYTES / each))
+    cardinality = int(dataset.cardinality())
+    return min(size, cardinality) if cardinality > 0 else size
