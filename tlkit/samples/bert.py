@@ -155,7 +155,7 @@ def _transformer_layer(
         )
         wide = _project(variables, f"{scope}/intermediate", "blw,wf->blf", hidden)
         # Approximate, as the Model Garden has it; the weights were trained with erf,
-        # which moves the outputs by less than 1e-3.
+        # which moves the outputs by a thousandth of their scale.
         wide = tf.nn.gelu(wide, approximate=True)
         narrow = _project(variables, f"{scope}/output", "blf,fw->blw", wide)
         return _layer_norm(

@@ -1,0 +1,157 @@
+"""Cards of encoders that take pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .cards import Card
+
+_ANY_SIZE = "any size will do"
+_FIXED_SIZE = "takes this size only"
+
+
+def image_cards() -> Iterator[Card]:
+    """Yields the cards, family by family."""
+    yield from _resnets()
+    yield from _inception()
+    yield from _vggs()
+    yield from _mobilenets()
+    yield from _efficientnets()
+    yield from _bits()
+    yield from _vits()
+
+
+def _resnets() -> Iterator[Card]:
+    for version in (1, 2):
+        for depth in (50, 101, 152):
+            name = f"resnet_v{version}_{depth}"
+            yield _image(
+                name,
+                tfhub=f"google/imagenet/{name}/feature_vector/5",
+                kaggle=f"google/resnet-v{version}/tensorFlow2/{depth}-feature-vector/2",
+                note=_ANY_SIZE,
+            )
+
+
+def _inception() -> Iterator[Card]:
+    yield _image(
+        "inception_v3",
+        tfhub="google/imagenet/inception_v3/feature_vector/5",
+        kaggle="google/inception-v3/tensorFlow2/feature-vector/2",
+        size=299,
+        note=_ANY_SIZE,
+    )
+
+
+def _vggs() -> Iterator[Card]:
+    for depth in (16, 19):
+        yield Card(
+            name=f"vgg{depth}",
+            kind="image",
+            preset=f"vgg_{depth}_imagenet",
+            image_size=224,
+            # keras-hub converted torchvision's weights; keras.applications has Caffe's.
+            pixels="torch",
+            note="never on TF Hub; for Caffe's weights give keras.applications."
+            f"VGG{depth}(include_top=False, pooling='avg')",
+        )
+
+
+def _mobilenets() -> Iterator[Card]:
+    widths = [(w, s) for w in ("035", "050", "075", "100") for s in _MOBILENET_SIZES]
+    for width, size in [*widths, ("130", 224), ("140", 224)]:
+        yield _image(
+            f"mobilenet_v2_{width}_{size}",
+            tfhub=f"google/imagenet/mobilenet_v2_{width}_{size}/feature_vector/5",
+            kaggle=f"google/mobilenet-v2/tensorFlow2/{width}-{size}-feature-vector/2",
+            size=size,
+            note=_FIXED_SIZE,
+        )
+    for scale in ("small", "large"):
+        for width in ("075", "100"):
+            name = f"mobilenet_v3_{scale}_{width}_224"
+            slug = f"{scale}-{width}-224-feature-vector"
+            yield _image(
+                name,
+                tfhub=f"google/imagenet/{name}/feature_vector/5",
+                kaggle=f"google/mobilenet-v3/tensorFlow2/{slug}/1",
+                note=_FIXED_SIZE,
+            )
+
+
+_MOBILENET_SIZES = (96, 128, 160, 192, 224)
+
+_EFFICIENTNET_SIZES = {
+    "b0": 224,
+    "b1": 240,
+    "b2": 260,
+    "b3": 300,
+    "s": 384,
+    "m": 480,
+    "l": 480,
+    "xl": 512,
+}
+
+
+def _efficientnets() -> Iterator[Card]:
+    for data in ("imagenet1k", "imagenet21k", "imagenet21k_ft1k"):
+        for variant, size in _EFFICIENTNET_SIZES.items():
+            if (data, variant) == ("imagenet1k", "xl"):
+                continue
+            # TF Hub had version 1 of some only, and Kaggle counts what there was.
+            first = data != "imagenet1k" and variant not in ("s", "m", "l")
+            slug = f"{data}-{variant}-feature-vector".replace("_", "-")
+            short = variant if data == "imagenet1k" else f"{data}_{variant}"
+            yield _image(
+                f"efficientnet_v2_{short}",
+                tfhub=f"google/imagenet/efficientnet_v2_{data}_{variant}"
+                "/feature_vector/2",
+                kaggle=f"google/efficientnet-v2/tensorFlow2/{slug}/{1 if first else 2}",
+                size=size,
+                note=_FIXED_SIZE,
+            )
+
+
+def _bits() -> Iterator[Card]:
+    for data in ("m", "s"):
+        for size in ("r50x1", "r50x3", "r101x1", "r101x3", "r152x4"):
+            yield _image(
+                f"bit_{data}_{size}",
+                tfhub=f"google/bit/{data}-{size}/1",
+                kaggle=f"google/bit/tensorFlow2/{data}-{size}/1",
+                note=f"{_ANY_SIZE}; group norms, so no batch norm",
+            )
+
+
+def _vits() -> Iterator[Card]:
+    for variant in ("s16", "b8", "b16", "b32", "l16", "r50_l32"):
+        slug = variant.replace("_", "-")
+        yield _image(
+            f"vit_{variant}",
+            tfhub=f"sayakpaul/vit_{variant}_fe/1",
+            # The owner's name on Kaggle differs.
+            kaggle=f"spsayakpaul/vision-transformer/tensorFlow2/vit-{slug}-fe/1",
+            pixels="symmetric",
+            note=_FIXED_SIZE,
+        )
+
+
+def _image(
+    name: str,
+    *,
+    tfhub: str,
+    kaggle: str,
+    size: int = 224,
+    pixels: str = "unit",
+    note: str = "",
+) -> Card:
+    return Card(
+        name=name,
+        kind="image",
+        tfhub=tfhub,
+        kaggle=kaggle,
+        image_size=size,
+        pixels=pixels,
+        licence="Apache-2.0",
+        note=note,
+    )
