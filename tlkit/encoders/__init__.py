@@ -1,0 +1,8 @@
+"""A folder becomes a trainable Keras layer with blocks."""
+
+from .blocks import Block as Block
+from .encoder import Encoder as Encoder
+from .freezing import choose_blocks as choose_blocks
+from .freezing import find_encoder as find_encoder
+from .freezing import freeze as freeze
+from .loading import load_encoder as load_encoder

@@ -1,0 +1,95 @@
+"""The encoder: a pretrained network as a Keras layer with blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..errors import EncoderError
+from .blocks import Block, table
+
+
+class Encoder(keras.layers.Layer):
+    """A pretrained network as a Keras layer whose blocks can be frozen one by one.
+
+    `tlkit.load_encoder` makes one. It is called like any Keras layer, in Functional,
+    Sequential and subclassed models, and saved with them in `.keras` files.
+
+    Attributes:
+        blocks: The blocks in the order of depth, as a tuple of `Block`.
+        batch_norm: What the batch norms of trained blocks do in training: `"frozen"`
+            (use the statistics of the published model) or `"train"` (use those of the
+            batch, and update the averages). `tlkit.freeze` sets it.
+        details: What is known of the encoder: a dict with `kind` (`"image"`, `"text"`
+            or `None`), `name`, `pixels`, `image_size`, `preprocessor` and the like.
+        opened: Whether the network could be opened. If not, `why_not_opened` says why,
+            and the encoder is frozen or trained as a whole.
+    """
+
+    opened = True
+    why_not_opened = ""
+
+    def __init__(self, *, details: dict[str, Any] | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.details = dict(details or {})
+        self.batch_norm = "frozen"
+        _refuse_mixed_precision(self)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        raise NotImplementedError
+
+    @property
+    def inputs_spec(self) -> Any:
+        """Nest of `tf.TensorSpec`: what the encoder takes; unknown sizes are `None`."""
+        raise NotImplementedError
+
+    @property
+    def outputs_spec(self) -> Any:
+        """Nest of `tf.TensorSpec`: what the encoder gives."""
+        raise NotImplementedError
+
+    def block(self, name: str) -> Block:
+        """The block of that name.
+
+        Raises:
+            EncoderError: There is no such block.
+        """
+        for block in self.blocks:
+            if block.name == name:
+                return block
+        names = ", ".join(block.name for block in self.blocks)
+        raise EncoderError(f"There is no block {name!r}. The blocks are: {names}.")
+
+    def summary(self) -> str:
+        """A table of the blocks, for people to read."""
+        return table(self.blocks)
+
+    def get_config(self) -> dict[str, Any]:
+        # A dtype policy is not kept: the network's dtypes are those of its file.
+        config = {"name": self.name, "details": self.details}
+        return config | {"batch_norm": self.batch_norm}
+
+    def compute_output_spec(self, inputs, training=None):
+        given = {x.shape[0] for x in tf.nest.flatten(inputs) if len(x.shape)}
+        batch = given.pop() if len(given) == 1 else None
+
+        def symbolic(spec: tf.TensorSpec) -> keras.KerasTensor:
+            shape = tuple(spec.shape)
+            shape = (batch, *shape[1:]) if shape[:1] == (None,) else shape
+            return keras.KerasTensor(shape, spec.dtype.name)
+
+        return tf.nest.map_structure(symbolic, self.outputs_spec)
+
+
+def _refuse_mixed_precision(encoder: Encoder) -> None:
+    policy = encoder.dtype_policy
+    if policy.compute_dtype != policy.variable_dtype:
+        raise EncoderError(
+            f"The dtype policy {policy.name!r} cannot take effect inside a SavedModel, "
+            "whose dtypes are fixed. Load the encoder in its own precision with "
+            'tlkit.load_encoder(source, dtype="float32"); the layers around it may '
+            "still use the policy."
+        )

@@ -1,0 +1,95 @@
+"""Names for blocks, read off the names of their variables.
+
+Published encoders number their layers: `transformer/layer_3/…`, `block2/unit_1/…`,
+`conv4_block6_…`, `stage2_block0_…`. The first number that all variables of a segment
+share says which block it belongs to. What comes before the first numbered block is the
+stem (or the embeddings), what comes after the last goes by its own name. Names that
+say nothing (`v17`, `conv2d_17`) give numbered blocks in the order of depth.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import re
+from collections.abc import Sequence
+
+_NUMBERED = re.compile(r"([A-Za-z]+)[/_.\-]*(\d+)")
+_DIMENSIONS = re.compile(r"(?<=[a-z])[123][dD](?=[/_]|$)")  # conv2d is a word
+
+
+def name_segments(names: Sequence[Sequence[str]]) -> list[str]:
+    """One name for each segment; neighbors with the same name are one block.
+
+    Args:
+        names: For each segment, in the order of depth, its variables' names.
+
+    Returns:
+        As many block names.
+    """
+    names = _without_common_scope(names)
+    keys = [_key(segment) for segment in names]
+    words = collections.Counter(key[0] for key in keys if key)
+    if 2 * sum(words.values()) < len(keys) or not _in_one_stretch(keys):
+        keys, words = [None] * len(keys), collections.Counter()
+    main = words.most_common(1)[0][0] if words else None
+    numbered = [i for i, key in enumerate(keys) if key and key[0] == main]
+    result = []
+    for i, (key, segment) in enumerate(zip(keys, names, strict=True)):
+        if numbered and i < numbered[0]:
+            result.append(_entry_name(segment))
+        elif key and (key[0] == main or i > numbered[-1]):
+            result.append(f"{key[0]}{'_' if key[0] == 'layer' else ''}{key[1]}")
+        else:
+            result.append(_plain_name(segment))
+    return _told_apart(result)
+
+
+def _without_common_scope(names: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Drops the leading components that all names share, such as `resnet_v2_50/`."""
+    flat = [name for segment in names for name in segment]
+    scope = os.path.commonprefix([name.split("/")[:-1] for name in flat])
+    return [["/".join(n.split("/")[len(scope) :]) for n in names_] for names_ in names]
+
+
+def _key(segment: Sequence[str]) -> tuple[str, int] | None:
+    """The numbered word that all variables of a segment begin with, if they do."""
+    found = set()
+    for name in segment:
+        match = _NUMBERED.search(_DIMENSIONS.sub("", name))
+        found.add((match[1], int(match[2])) if match else None)
+    (key,) = found if len(found) == 1 else (None,)
+    return key
+
+
+def _in_one_stretch(keys: Sequence[tuple[str, int] | None]) -> bool:
+    """Whether each key's segments stand together, and some key has several numbers."""
+    runs = [key for i, key in enumerate(keys) if key and (i == 0 or keys[i - 1] != key)]
+    return len(runs) == len(set(runs)) and len(runs) > 1
+
+
+def _entry_name(segment: Sequence[str]) -> str:
+    return "embeddings" if any("embed" in name for name in segment) else "stem"
+
+
+def _plain_name(segment: Sequence[str]) -> str:
+    for word in ("embed", "pooler"):
+        if any(word in name for name in segment):
+            return {"embed": "embeddings"}.get(word, word)
+    scope = os.path.commonprefix([name.split("/")[:-1] for name in segment])
+    word = re.sub(r"[^A-Za-z0-9]+", "_", "_".join(scope)).strip("_")
+    return word if word and not re.search(r"\d", word) else ""
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Gives nameless segments a number, and a name that comes back another one."""
+    result: list[str] = []
+    seen: set[str] = set()
+    for i, name in enumerate(names):
+        if not name:
+            name = f"block_{i:02d}"
+        elif name in seen and result[-1].split(".")[0] != name:
+            name = f"{name}.{i}"
+        seen.add(name)
+        result.append(name)
+    return result

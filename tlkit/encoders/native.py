@@ -1,0 +1,100 @@
+"""An encoder over a native Keras model, such as those of keras-nlp."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from .blocks import Block
+from .encoder import Encoder
+from .naming import name_segments
+
+
+@keras.saving.register_keras_serializable(package="tlkit")
+class NativeEncoder(Encoder):
+    """An encoder whose network is a Keras model.
+
+    Its layers are grouped into blocks by their names, in the model's order.
+
+    Args:
+        model: The Keras model.
+    """
+
+    def __init__(self, model: keras.Model, *, batch_norm: str = "frozen", **kwargs):
+        super().__init__(**kwargs)
+        self.batch_norm = batch_norm
+        self.model = model
+        self._blocks = _blocks(model)
+        self.built = True
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return self._blocks
+
+    @property
+    def inputs_spec(self) -> Any:
+        return tf.nest.map_structure(_spec, self.model.input)
+
+    @property
+    def outputs_spec(self) -> Any:
+        return tf.nest.map_structure(_spec, self.model.output)
+
+    def call(self, inputs, training=False):
+        trained = any(block.trainable for block in self._blocks)
+        norms = any(block.batch_norms for block in self._blocks)
+        as_training = trained and (self.batch_norm == "train" or not norms)
+        return self.model(inputs, training=bool(training) and as_training)
+
+    def compute_output_spec(self, inputs, training=None):
+        return self.model.compute_output_spec(inputs)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        model = keras.saving.serialize_keras_object(self.model)
+        frozen = [i for i, v in enumerate(self.model.weights) if not v.trainable]
+        return config | {"model": model, "frozen": frozen}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> NativeEncoder:
+        config = dict(config)
+        frozen = set(config.pop("frozen", ()))
+        config["model"] = keras.saving.deserialize_keras_object(config["model"])
+        encoder = cls(**config)
+        for i, variable in enumerate(encoder.model.weights):
+            if i in frozen:
+                variable.trainable = False
+        return encoder
+
+
+def _spec(tensor: keras.KerasTensor) -> tf.TensorSpec:
+    return tf.TensorSpec(tensor.shape, tensor.dtype)
+
+
+def _blocks(model: keras.Model) -> tuple[Block, ...]:
+    layers = [layer for layer in model.layers if layer.weights]
+    names = name_segments([[f"{layer.name}/weight"] for layer in layers])
+    blocks = []
+    pairs = zip(names, layers, strict=True)
+    for name, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
+        inside = [layer for _, layer in group]
+        parts = [_block(layer.name, [layer]) for layer in inside]
+        blocks.append(_block(name, inside, parts if len(parts) > 1 else ()))
+    return tuple(blocks)
+
+
+def _block(name: str, layers: list[keras.layers.Layer], parts=()) -> Block:
+    return Block(
+        name=name,
+        variables=tuple(v for layer in layers for v in layer.weights),
+        learnable=tuple(v for layer in layers for v in layer.trainable_weights),
+        batch_norms=sum(_batch_norms(layer) for layer in layers),
+        parts=tuple(parts),
+    )
+
+
+def _batch_norms(layer: keras.layers.Layer) -> int:
+    inner = layer._flatten_layers() if hasattr(layer, "_flatten_layers") else [layer]
+    return sum(isinstance(x, keras.layers.BatchNormalization) for x in inner)

@@ -1,0 +1,268 @@
+"""An encoder over an opened SavedModel: its weights are Keras weights of its own."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from .blocks import Block
+from .encoder import Encoder
+from .naming import name_segments
+from .network import Network, Stretch
+from .specs import Variable, specs_from_json, specs_to_json
+from .storage import load_network, save_network
+
+# Networks of this process by digest, so that `from_config` (which clones a model, or
+# carries it into a strategy's scope) needs no file.
+_NETWORKS: dict[str, Network] = {}
+
+
+@keras.saving.register_keras_serializable(package="tlkit")
+class OpenedEncoder(Encoder):
+    """An encoder whose network was opened; made by `tlkit.load_encoder`.
+
+    Args:
+        variables: What each variable is, in the network's order.
+        segments: For each segment, the positions of its variables.
+        batch_norms: For each segment, how many batch norms it holds.
+        inputs: The nest of input specs, as JSON.
+        outputs: The nest of output specs, as JSON.
+        digest: Digest of the network, by which the process finds it.
+        trained: Positions of the variables that are trained; all that may be, if
+            `None`.
+    """
+
+    def __init__(
+        self,
+        *,
+        variables: Sequence[dict[str, Any]],
+        segments: Sequence[Sequence[int]],
+        batch_norms: Sequence[int],
+        inputs: Any,
+        outputs: Any,
+        digest: str,
+        trained: Sequence[int] | None = None,
+        batch_norm: str = "frozen",
+        **kwargs,
+    ):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(autocast=False, **kwargs)
+        self.batch_norm = batch_norm
+        self._specs = [Variable(**v) for v in variables]
+        self._segments = [list(segment) for segment in segments]
+        self._batch_norms = list(batch_norms)
+        self._inputs_json, self._outputs_json = inputs, outputs
+        self._digest = digest
+        self._weights_of: dict[int, keras.Variable] = {}
+        self._make_weights(trained)
+        self._blocks = self._make_blocks()
+        self.built = True
+
+    # === Weights and blocks ===
+
+    def _make_weights(self, trained: Sequence[int] | None) -> None:
+        names = name_segments([self._names(s) for s in self._segments])
+        self._segment_names = names
+        inside = set(itertools.chain.from_iterable(self._segments))
+        unused = [p for p in range(len(self._specs)) if p not in inside]
+        groups = itertools.groupby(
+            zip(names, self._segments, strict=True), lambda x: x[0]
+        )
+        holders = [(name, [p for _, s in pairs for p in s]) for name, pairs in groups]
+        # A layer for each block: weights then have the block in their path.
+        self.layers = [
+            self._holder(name, positions)
+            for name, positions in [*holders, ("unused", unused)]
+            if positions
+        ]
+        wanted = range(len(self._specs)) if trained is None else set(trained)
+        for position, variable in self._weights_of.items():
+            if self._specs[position].learnable:
+                variable.trainable = position in wanted and position in inside
+
+    def _names(self, positions: Sequence[int]) -> list[str]:
+        return [self._specs[position].name for position in positions]
+
+    def _holder(self, name: str, positions: Sequence[int]) -> keras.layers.Layer:
+        holder = keras.layers.Layer(name=name, dtype=self.dtype_policy, autocast=False)
+        taken: set[str] = set()
+        for position in positions:
+            spec = self._specs[position]
+            # Keras allows no "/" in a variable's name.
+            plain = re.sub(r"[^A-Za-z0-9_.]+", "_", spec.name).strip("_")
+            plain = plain if plain not in taken else f"{plain}_{position}"
+            taken.add(plain)
+            self._weights_of[position] = holder.add_weight(
+                name=plain,
+                shape=tuple(spec.shape),
+                dtype=spec.dtype,
+                initializer="zeros",
+                trainable=spec.learnable,
+                autocast=False,
+            )
+        holder.built = True
+        return holder
+
+    def _make_blocks(self) -> tuple[Block, ...]:
+        blocks = []
+        names = enumerate(self._segment_names)
+        for name, group in itertools.groupby(names, key=lambda pair: pair[1]):
+            inside = [i for i, _ in group]
+            parts = [self._block(f"{name}.{k}", [i]) for k, i in enumerate(inside)]
+            blocks.append(self._block(name, inside, parts if len(parts) > 1 else ()))
+        return tuple(blocks)
+
+    def _block(self, name: str, segments: Sequence[int], parts=()) -> Block:
+        positions = [p for i in segments for p in self._segments[i]]
+        learnable = [p for p in positions if self._specs[p].learnable]
+        return Block(
+            name=name,
+            variables=tuple(self._weights_of[p] for p in positions),
+            learnable=tuple(self._weights_of[p] for p in learnable),
+            batch_norms=sum(self._batch_norms[i] for i in segments),
+            parts=tuple(parts),
+        )
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return self._blocks
+
+    @property
+    def inputs_spec(self) -> Any:
+        return specs_from_json(self._inputs_json)
+
+    @property
+    def outputs_spec(self) -> Any:
+        return specs_from_json(self._outputs_json)
+
+    # === Running ===
+
+    @property
+    def network(self) -> Network:
+        """The graphs; a property, since a `.keras` file brings them after the config."""
+        return _NETWORKS[self._digest]
+
+    def call(self, inputs, training=False):
+        specs = self.inputs_spec
+        tf.nest.assert_same_structure(specs, inputs)
+        flat = [
+            tf.cast(tensor, spec.dtype)
+            for tensor, spec in zip(
+                tf.nest.flatten(inputs), tf.nest.flatten(specs), strict=True
+            )
+        ]
+        outputs: dict[int, tf.Tensor] = {}
+        cut = None
+        for stretch in self._stretches(bool(training)):
+            cut, made, updates = self.network.run(stretch, cut, flat, self._value)
+            outputs |= made
+            for position, value in updates.items():
+                self._weights_of[position].assign(value)
+        ordered = [outputs[i] for i in range(len(outputs))]
+        return tf.nest.pack_sequence_as(self.outputs_spec, ordered)
+
+    def _value(self, position: int) -> tf.Tensor:
+        return tf.convert_to_tensor(self._weights_of[position].value)
+
+    def _stretches(self, training: bool) -> list[Stretch]:
+        """The whole network, cut only where the way it runs changes."""
+        modes = [self._mode(i, training) for i in range(len(self._segments))]
+        runs = [
+            [i for i, _ in run]
+            for _, run in itertools.groupby(enumerate(modes), lambda pair: pair[1])
+        ]
+        return [self._stretch(run[0], run[-1], *modes[run[0]]) for run in runs]
+
+    def _mode(self, segment: int, training: bool) -> tuple[bool, bool]:
+        """Whether a segment runs as in training, and whether any of it is trained."""
+        trained = any(self._weights_of[p].trainable for p in self._segments[segment])
+        norms_train = self.batch_norm == "train" or not self._batch_norms[segment]
+        return training and trained and norms_train, trained
+
+    def _stretch(self, first: int, last: int, training: bool, trained: bool) -> Stretch:
+        network = self.network
+        count = len(network.graphs[training].outputs)
+        graph_updates = network.graphs[True].updates if training else ()
+        inside = range(first, last + 1)
+        positions = [p for i in inside for p in self._segments[i]]
+        thawed = [p for p in positions if self._weights_of[p].trainable]
+        return Stretch(
+            first=first,
+            last=last,
+            training=training,
+            thawed=frozenset(thawed if trained else ()),
+            outputs=tuple(
+                i
+                for i in range(count)
+                if network.segment_of_output(i, training) in inside
+            ),
+            updates=tuple(
+                p for p in graph_updates if network.segment_of_update(p) in inside
+            ),
+            keep_cut=last + 1 < len(self._segments),
+        )
+
+    # === Config and file ===
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return config | {
+            "variables": [spec.to_json() for spec in self._specs],
+            "segments": self._segments,
+            "batch_norms": self._batch_norms,
+            "inputs": self._inputs_json,
+            "outputs": self._outputs_json,
+            "digest": self._digest,
+            "trained": [p for p, v in self._weights_of.items() if v.trainable],
+        }
+
+    def save_assets(self, inner_path: str) -> None:
+        save_network(self.network, pathlib.Path(inner_path))
+
+    def load_assets(self, inner_path: str) -> None:
+        network = load_network(pathlib.Path(inner_path))
+        _NETWORKS.setdefault(network.digest, network)
+
+
+def opened_encoder(
+    network: Network,
+    variables: Sequence[Variable],
+    values: Sequence[tf.Tensor],
+    *,
+    inputs: Any,
+    outputs: Any,
+    **kwargs,
+) -> OpenedEncoder:
+    """Makes an encoder of a network and fills its weights.
+
+    Args:
+        network: The opened network.
+        variables: What each variable is, by position.
+        values: The value of each variable, by position.
+        inputs: Nest of `tf.TensorSpec`.
+        outputs: Nest of `tf.TensorSpec`.
+        **kwargs: Arguments of `Encoder`.
+
+    Returns:
+        The encoder.
+    """
+    digest = network.digest
+    _NETWORKS.setdefault(digest, network)
+    encoder = OpenedEncoder(
+        variables=[variable.to_json() for variable in variables],
+        segments=[sorted(segment.variables) for segment in network.segments],
+        batch_norms=[network.batch_norms(i) for i in range(len(network.segments))],
+        inputs=specs_to_json(inputs),
+        outputs=specs_to_json(outputs),
+        digest=digest,
+        **kwargs,
+    )
+    for position, value in enumerate(values):
+        encoder._weights_of[position].assign(value)
+    return encoder

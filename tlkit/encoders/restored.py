@@ -1,0 +1,88 @@
+"""The fallback: an encoder that calls a restored function as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..errors import EncoderError
+from .blocks import Block
+from .encoder import Encoder
+from .reading import Restored
+
+
+class RestoredEncoder(Encoder):
+    """An encoder whose network could not be opened: one block, all or nothing.
+
+    It runs as `hub.KerasLayer` does: as in training only where it is trained itself,
+    and then with dropout and batch norms in all of it.
+
+    Args:
+        restored: The SavedModel.
+        why: Why the network could not be opened.
+    """
+
+    opened = False
+
+    def __init__(self, restored: Restored, why: str, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(autocast=False, **kwargs)
+        self.why_not_opened = why
+        self.supports_jit = False
+        self.batch_norm = "train"
+        self._module = restored.module  # tracked, for its tables and assets
+        self._functions = restored.functions
+        self._inputs, self._outputs = restored.inputs, restored.outputs
+        self._learnable, self._output = restored.learnable, restored.output
+        self._own = [self._adopt(i, v) for i, v in enumerate(restored.variables)]
+        self._block = self._make_block()
+        self.built = True
+
+    def _adopt(self, position: int, variable: tf.Variable) -> keras.Variable:
+        own = keras.Variable(
+            variable,
+            trainable=position in self._learnable,
+            dtype=variable.dtype.name,
+            autocast=False,
+            name=variable.name.split(":")[0].replace("/", "_"),
+        )
+        # Private, and the only way for a layer to own a variable that it did not make.
+        # tests/encoders/test_restored.py notices when it changes.
+        self._track_variable(own)
+        return own
+
+    def _make_block(self) -> Block:
+        norms = [v for v in self._own if "moving_variance" in v.name]
+        learnable = tuple(self._own[position] for position in sorted(self._learnable))
+        return Block("whole", tuple(self._own), learnable, len(norms))
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return (self._block,)
+
+    @property
+    def inputs_spec(self) -> Any:
+        return self._inputs
+
+    @property
+    def outputs_spec(self) -> Any:
+        return self._outputs
+
+    def call(self, inputs, training=False):
+        function = self._functions[bool(training) and self._block.trainable]
+        args, kwargs = function.structured_input_signature
+        if args:
+            outputs = function(inputs, *args[1:], **kwargs)
+        else:
+            (first, *_) = kwargs
+            outputs = function(**(kwargs | {first: inputs}))
+        return outputs if self._output is None else outputs[self._output]
+
+    def get_config(self) -> dict[str, Any]:
+        raise EncoderError(
+            "This encoder cannot be saved in a .keras file, since its network could "
+            f"not be opened: {self.why_not_opened}. Save the weights with "
+            "model.save_weights(path), or the served model with tlkit.export."
+        )
