@@ -119,10 +119,13 @@ def _check_pair(pair: _Pair, where: str) -> tuple[list[str] | np.ndarray, np.nda
 
 
 def _check_raws(x: Any, where: str) -> list[str] | np.ndarray:
-    array = x if isinstance(x, np.ndarray) else None
-    if array is None and len(x) and isinstance(next(iter(x)), str):
+    # Not through NumPy: it would make all texts as long as the longest.
+    if isinstance(x, list | tuple) and x and isinstance(x[0], str):
         return _check_texts(list(x), where)
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise DataError(f"The examples of {where} differ in shape: {error}") from error
     if array.dtype.kind in "OUST":
         return _check_texts(array.tolist(), where)
     if array.dtype.kind not in "iufb" or array.ndim < 2:
@@ -189,8 +192,8 @@ def _infer_labels(classes: np.ndarray) -> tuple[str, ...]:
     if largest >= len(classes):
         raise DataError(
             "Without labels=…, the classes in y are indices 0, 1, … with an example of "
-            f"each; got {largest:,} among {len(classes):,} examples. If they are names, "
-            "type: [str(name) for name in y]"
+            f"each; got {largest:,} among {len(classes):,} examples. If they are "
+            "names, type: [str(name) for name in y]"
         )
     return tuple(str(index) for index in range(largest + 1))
 

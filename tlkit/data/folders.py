@@ -129,7 +129,7 @@ def _class_files(
     if not labels:
         loose = sum(name.lower().endswith(suffixes) for name in os.listdir(directory))
         raise DataError(
-            f"{directory} has no class folders ({loose:,} loose files that would fit). "
+            f"{directory} has no class folders ({loose:,} loose files would fit). "
             f"It must hold one folder for each class: {directory.name}/<class>/"
             f"*{suffixes[0]}"
         )

@@ -147,5 +147,6 @@ def _reason_broken(path: str) -> str | None:
 
 def _plain_reason(message: str) -> str:
     """Strips what TensorFlow says about its own inside."""
-    message = re.sub(r"^\{\{.*?\}\} *|\[Op:\w*\]|\s+", " ", message).strip()
+    message = re.sub(r"^\{\{.*?\}\}|\[Op:.*$", "", message, flags=re.DOTALL)
+    message = " ".join(message.split())
     return message if message.endswith(".") else f"{message}."

@@ -183,7 +183,8 @@ def drop_empty(
         if not empty:
             kept.append((text, name.strip()))
             continue
-        entry = Skipped(where, f"the {' and the '.join(empty)} is empty.", number)
+        field = empty[0] if len(empty) == 1 else "row"
+        entry = Skipped(where, f"the {field} is empty.", number)
         if on_empty == "raise":
             raise DataError(
                 f'{entry} Fill it in, or leave such rows out. Type: on_empty="skip"'
