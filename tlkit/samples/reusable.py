@@ -31,6 +31,15 @@ def make_variables(
     }
 
 
+class _Reusable(tf.Module):
+    """A tf.Module whose lists are plain attributes, which a SavedModel keeps.
+
+    A tf.train.Checkpoint would do too, but adds a variable of its own.
+    """
+
+    variables = trainable_variables = ()
+
+
 def save_reusable(
     folder: pathlib.Path,
     forward: Callable[[Variables, Any, bool], Any],
@@ -59,8 +68,7 @@ def save_reusable(
     for training in (False, True):
         call.get_concrete_function(inputs, training)
 
-    # A tf.Module has a property `variables` in the place where the list must be.
-    root = tf.train.Checkpoint()
+    root = _Reusable()
     listed = list(variables.values())
     for name, value in (extras or {}).items():
         setattr(root, name, value)

@@ -2,8 +2,8 @@
 
 From the model pages (github.com/tensorflow/tfhub.dev) and from public code that loads
 them; nobody has tried these handles online from here, so `tried` is False throughout.
-A handle on Kaggle that no public code shows is None: the names there follow no rule
-that holds, nor do the version numbers (TF Hub's 5 may be Kaggle's 1 or 2).
+Where no public code shows how Kaggle names a family, its handles there are None: the
+names follow no rule that always holds, nor do the versions (TF Hub's 5 may be 1 or 2).
 """
 
 from __future__ import annotations

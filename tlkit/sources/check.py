@@ -65,6 +65,8 @@ def explain_folder(folder: pathlib.Path) -> str:
 def _parse(folder: pathlib.Path) -> saved_model_pb2.SavedModel:
     model = saved_model_pb2.SavedModel()
     try:
+        if (folder / "tfhub_module.pb").exists():
+            raise SourceError(explain_folder(folder))
         if (folder / "saved_model.pb").exists():
             model.ParseFromString((folder / "saved_model.pb").read_bytes())
         elif (folder / "saved_model.pbtxt").exists():
@@ -109,8 +111,8 @@ def _check_tensors(folder: pathlib.Path, prefix: pathlib.Path) -> None:
         reader = tf.train.load_checkpoint(str(prefix))
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
-    # TensorFlow's readers raise a different one of these at every kind of damage.
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+    # Each kind of damage makes TensorFlow's reader raise another one of these.
+    except (tf.errors.OpError, RuntimeError, ValueError, LookupError) as error:
         raise SourceError(
             f"The variables of the SavedModel in {folder} are damaged ({error}). "
             "Fetch or copy the whole folder again."

@@ -9,18 +9,19 @@ import json
 import os
 import pathlib
 import posixpath
-import socket
+import sys
 import threading
 import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 
 from ..errors import SourceError, import_extra
 from .cache import cache_folder, put, remove, staging
 from .check import check_saved_model
 from .hub import import_tensorflow_hub
-from .progress import watching
+from .response import Response
 
-# Environment and socket timeout belong to the whole process.
+# The environment belongs to the whole process.
 _ONE_AT_A_TIME = threading.RLock()
 
 
@@ -40,27 +41,21 @@ def fetch_url(url: str, *, timeout: float = 60.0, verbose: int = 1) -> pathlib.P
         SourceError: Says what was tried, what came and what to do.
     """
 
-    def download(folder: pathlib.Path) -> pathlib.Path:
-        hub = import_tensorflow_hub()
-        environment = {
-            "TFHUB_CACHE_DIR": str(folder),
-            # "UNCOMPRESSED" would answer with a bucket's address instead.
-            "TFHUB_MODEL_LOAD_FORMAT": "COMPRESSED",
-        }
-        with _setting(environment, timeout):
-            return pathlib.Path(hub.resolve(url))
-
     found = _cached(url) or _in_hub_cache(url)
-    return found or _fetch(url, download, timeout=timeout, verbose=verbose)
+    return found or _fetch(
+        url,
+        lambda folder: _download(url, folder, timeout=timeout, verbose=verbose),
+        timeout=timeout,
+    )
 
 
-def fetch_bucket(url: str, *, timeout: float = 60.0, verbose: int = 1) -> pathlib.Path:
+def fetch_bucket(url: str, *, verbose: int = 1) -> pathlib.Path:
     """Copies a SavedModel out of a bucket, such as `gs://bucket/folder`.
 
     Args:
-        url: Address of the folder, in any file system that TensorFlow knows.
-        timeout: As for `fetch_url`.
-        verbose: 0 is silent, 1 shows progress.
+        url: Address of a folder, or of its `.tar` or `.tar.gz`, in any file system
+            that TensorFlow knows.
+        verbose: 0 is silent, 1 says what is fetched.
 
     Returns:
         The SavedModel's folder in the cache.
@@ -70,10 +65,16 @@ def fetch_bucket(url: str, *, timeout: float = 60.0, verbose: int = 1) -> pathli
     """
 
     def download(folder: pathlib.Path) -> pathlib.Path:
+        if verbose:
+            print(f"Fetching {url}", file=sys.stderr, flush=True)
+        if url.endswith((".tar", ".tar.gz", ".tgz")):
+            hub = import_tensorflow_hub()
+            with _hub_cache_in(folder):
+                return pathlib.Path(hub.resolve(url))
         _copy_tree(url.rstrip("/"), folder)
         return folder
 
-    return _cached(url) or _fetch(url, download, timeout=timeout, verbose=verbose)
+    return _cached(url) or _fetch(url, download)
 
 
 def fetch_kaggle(handle: str) -> pathlib.Path:
@@ -111,21 +112,51 @@ _OFFLINE = (
 )
 
 
+def _download(
+    url: str, folder: pathlib.Path, *, timeout: float, verbose: int
+) -> pathlib.Path:
+    """Lets tensorflow-hub fetch and unpack, over a connection of ours.
+
+    Its own has no timeout, and neither it nor tarfile notices a cut connection when
+    the cut falls between two files.
+    """
+    import_tensorflow_hub()
+    from tensorflow_hub import compressed_module_resolver
+
+    opened = []
+
+    class Resolver(compressed_module_resolver.HttpCompressedFileResolver):
+        def _call_urlopen(self, request: urllib.request.Request) -> Response:
+            response = urllib.request.urlopen(
+                request, timeout=timeout, context=self._context
+            )
+            opened.append(Response(response, url, verbose=verbose))
+            return opened[-1]
+
+    try:
+        with _hub_cache_in(folder):
+            model = Resolver()(url)
+        for response in opened:
+            response.drain()
+    finally:
+        for response in opened:
+            response.close()
+    return pathlib.Path(model)
+
+
 def _fetch(
     handle: str,
     download: Callable[[pathlib.Path], pathlib.Path],
     *,
-    timeout: float,
-    verbose: int,
+    timeout: float = 0.0,
 ) -> pathlib.Path:
+    """Downloads beside the cache entry, checks, and moves the model there."""
     entry = _entry(handle)
     with staging(entry) as workshop:
         (workshop / "download").mkdir()
         try:
-            with watching(workshop / "download", handle, verbose=verbose):
-                model = download(workshop / "download")
-        except SourceError:
-            raise
+            model = download(workshop / "download")
+        # tensorflow-hub and TensorFlow raise all sorts of things.
         except Exception as error:
             raise SourceError(_explain(handle, error, timeout)) from error
         try:
@@ -191,23 +222,18 @@ def _in_hub_cache(url: str) -> pathlib.Path | None:
 
 
 @contextlib.contextmanager
-def _setting(environment: dict[str, str], timeout: float) -> Iterator[None]:
-    """Sets variables of the environment and the sockets' timeout for a while."""
+def _hub_cache_in(folder: pathlib.Path) -> Iterator[None]:
+    """Lets tensorflow-hub unpack into a folder, instead of into its own cache."""
     with _ONE_AT_A_TIME:
-        before = {name: os.environ.get(name) for name in environment}
-        patience = socket.getdefaulttimeout()
-        os.environ.update(environment)
-        # tensorflow-hub opens its connections without one.
-        socket.setdefaulttimeout(timeout)
+        before = os.environ.get("TFHUB_CACHE_DIR")
+        os.environ["TFHUB_CACHE_DIR"] = str(folder)
         try:
             yield
         finally:
-            socket.setdefaulttimeout(patience)
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+            if before is None:
+                del os.environ["TFHUB_CACHE_DIR"]
+            else:
+                os.environ["TFHUB_CACHE_DIR"] = before
 
 
 def _copy_tree(source: str, folder: pathlib.Path) -> None:
@@ -235,6 +261,8 @@ def _explain(handle: str, error: Exception, timeout: float) -> str:
         why = f"nothing came for {timeout:g} seconds"
     elif isinstance(error, urllib.error.URLError):
         why = f"no connection ({cause})"
+    elif isinstance(error, ConnectionError):
+        why = str(error)
     else:
         why = f"the download broke off, or is not an archive of a SavedModel ({error})"
     return f"{handle}: {why}. {_OFFLINE}"

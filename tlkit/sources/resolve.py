@@ -112,9 +112,7 @@ def _from_scheme(scheme: str, text: str, rest: str, *, verbose: int) -> Resolved
         folder = fetch_url(text, verbose=verbose)
     elif scheme == "gs":
         card = None
-        # tensorflow-hub unpacks archives in buckets, too.
-        archive = text.endswith((".tar", ".tar.gz", ".tgz"))
-        folder = (fetch_url if archive else fetch_bucket)(text, verbose=verbose)
+        folder = fetch_bucket(text, verbose=verbose)
     elif scheme == "kaggle":
         if rest.lower().split("/")[2:3] == ["keras"]:
             return Resolved(name=_label(rest), preset=text, tried=(text,))
