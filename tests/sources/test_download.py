@@ -233,7 +233,7 @@ def test_a_folder_in_a_bucket_is_copied(cache, tiny_model):
             tf.io.gfile.copy(str(tiny_model / name), f"{bucket}/{name}", overwrite=True)
     path = fetch_bucket(bucket, verbose=0)
     assert tf.saved_model.load(str(path))(tf.ones([1, 500]))[0, 0] == 3.0
-    with pytest.raises(SourceError, match="there is no folder ram://bucket/none"):
+    with pytest.raises(SourceError, match="ram://bucket/none: there is no such folder"):
         fetch_bucket("ram://bucket/none", verbose=0)
 
 

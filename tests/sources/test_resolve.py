@@ -141,3 +141,4 @@ def test_a_name_in_the_catalog_tries_every_address(monkeypatch):
         f"{hub}bert_en_uncased_L-2_H-128_A-2/2:"
     )
     assert message.count("no connection") == 2
+    assert message.count("give its folder instead") == 1

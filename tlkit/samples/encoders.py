@@ -7,12 +7,14 @@ import json
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import numpy as np
 
 from ..errors import SourceError, import_extra
-from ..sources.cache import cache_folder, put, staging
+from ..sources.cache import cache_folder, put, remove, staging
 from ..sources.cards import Card, write_card
+from ..sources.check import check_saved_model
 from . import wheels
 
 # Raised whenever what is written changes, so that old caches are not taken for it.
@@ -48,7 +50,7 @@ def encoder(name: str, *, verbose: int = 1) -> pathlib.Path:
             f"There is no sample encoder {name!r}. There are: {', '.join(_BUILDERS)}."
         )
     folder = cache_folder() / "samples" / "encoders" / name / _BUILD
-    if (folder / "saved_model.pb").exists():
+    if _is_whole(folder):
         return folder
     with staging(folder) as workshop:
         made = workshop / "model"
@@ -58,6 +60,18 @@ def encoder(name: str, *, verbose: int = 1) -> pathlib.Path:
     if verbose:
         print(f"Built {name} in {folder}", file=sys.stderr, flush=True)
     return folder
+
+
+def _is_whole(folder: pathlib.Path) -> bool:
+    """Tells whether an encoder is in the cache, and clears away what is left of one."""
+    if not folder.is_dir():
+        return False
+    try:
+        check_saved_model(folder, full=False)
+    except SourceError:
+        remove(folder)
+        return False
+    return True
 
 
 def encoder_names() -> tuple[str, ...]:
@@ -145,7 +159,7 @@ def _image_card(name: str, wheel: wheels.Wheel, note: str) -> Card:
 
 
 def _onnx_convolutions(
-    onnx, content: bytes
+    onnx: ModuleType, content: bytes
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yields name, kernel `[height, width, in, out]` and bias of each convolution."""
     graph = onnx.load_from_string(content).graph

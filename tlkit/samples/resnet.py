@@ -71,7 +71,9 @@ def forward(variables: Variables, inputs: tf.Tensor, training: bool) -> tf.Tenso
 def _unit(
     variables: Variables, scope: str, inputs: tf.Tensor, training: bool, *, stride: int
 ) -> tf.Tensor:
-    def convolve(part: str, hidden: tf.Tensor, *, stride: int = 1, pad: int = 0):
+    def convolve(
+        part: str, hidden: tf.Tensor, *, stride: int = 1, pad: int = 0
+    ) -> tf.Tensor:
         name = f"{scope}_{part}"
         return _convolve(variables, name, hidden, training, stride=stride, pad=pad)
 

@@ -21,6 +21,11 @@ from .check import check_saved_model
 from .hub import import_tensorflow_hub
 from .response import Response
 
+# How to go on without a network; ends the errors below.
+OFFLINE = (
+    "Without a network, fetch it elsewhere, unpack it, and give its folder instead."
+)
+
 # The environment belongs to the whole process.
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -40,7 +45,6 @@ def fetch_url(url: str, *, timeout: float = 60.0, verbose: int = 1) -> pathlib.P
     Raises:
         SourceError: Says what was tried, what came and what to do.
     """
-
     found = _cached(url) or _in_hub_cache(url)
     return found or _fetch(
         url,
@@ -101,15 +105,10 @@ def fetch_kaggle(handle: str) -> pathlib.Path:
         raise SourceError(
             f"Kaggle did not give {handle!r}: {error}\nA handle is kaggle://owner/"
             "model/framework/variation[/version], as the model's page shows it. "
-            f"{_OFFLINE}"
+            f"{OFFLINE}"
         ) from error
     check_saved_model(folder, full=False)
     return folder
-
-
-_OFFLINE = (
-    "Without a network, fetch it elsewhere, unpack it, and give its folder instead."
-)
 
 
 def _download(
@@ -164,7 +163,7 @@ def _fetch(
         except SourceError as error:
             raise SourceError(
                 f"What came from {handle} is not a whole SavedModel, and was thrown "
-                f"away: {str(error).replace(str(model), 'it')} {_OFFLINE}"
+                f"away: {str(error).replace(str(model), 'it')} {OFFLINE}"
             ) from error
         made = workshop / "entry"
         made.mkdir()
@@ -240,7 +239,7 @@ def _copy_tree(source: str, folder: pathlib.Path) -> None:
     import tensorflow as tf
 
     if not tf.io.gfile.isdir(source):
-        raise FileNotFoundError(f"there is no folder {source}")
+        raise FileNotFoundError("there is no such folder, or it can't be reached")
     for place, _, names in tf.io.gfile.walk(source):
         inside = folder / place[len(source) :].strip("/")
         inside.mkdir(parents=True, exist_ok=True)
@@ -261,8 +260,8 @@ def _explain(handle: str, error: Exception, timeout: float) -> str:
         why = f"nothing came for {timeout:g} seconds"
     elif isinstance(error, urllib.error.URLError):
         why = f"no connection ({cause})"
-    elif isinstance(error, ConnectionError):
+    elif isinstance(error, (ConnectionError, FileNotFoundError)):
         why = str(error)
     else:
         why = f"the download broke off, or is not an archive of a SavedModel ({error})"
-    return f"{handle}: {why}. {_OFFLINE}"
+    return f"{handle}: {why}. {OFFLINE}"

@@ -11,7 +11,7 @@ from ..errors import SourceError
 from .cards import Card, read_card
 from .catalog import CATALOG, catalog_names
 from .check import check_saved_model, explain_folder, is_saved_model
-from .download import fetch_bucket, fetch_kaggle, fetch_url
+from .download import OFFLINE, fetch_bucket, fetch_kaggle, fetch_url
 
 _FORMS = (
     "A source is a folder, a name on the shelf, a name in the catalog, https://…, "
@@ -135,7 +135,7 @@ def _from_card(card: Card, *, verbose: int) -> Resolved:
         try:
             folder = fetch_url(url, verbose=verbose)
         except SourceError as error:
-            failures.append(str(error))
+            failures.append(str(error).removesuffix(OFFLINE).strip())
             continue
         return Resolved(name=card.name, path=folder, card=card, tried=(url,))
     if card.preset:
@@ -144,6 +144,7 @@ def _from_card(card: Card, *, verbose: int) -> Resolved:
     raise SourceError(
         f"The encoder {card.name!r} could not be fetched. Tried:\n  "
         + "\n  ".join(failures)
+        + f"\n{OFFLINE}"
     )
 
 
