@@ -1,8 +1,14 @@
 """tlkit fine-tunes any published TensorFlow encoder in Keras 3, block by block."""
 
+from . import data as data
+from . import samples as samples
 from .encoders import Block as Block
 from .encoders import Encoder as Encoder
 from .encoders import freeze as freeze
 from .encoders import load_encoder as load_encoder
+from .models import build_model as build_model
+from .models import image_classifier as image_classifier
+from .models import tasks as tasks
+from .models import text_classifier as text_classifier
 
 __version__ = "0.1.0"

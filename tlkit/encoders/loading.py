@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from ..errors import EncoderError
+from ..errors import EncoderError, import_extra
 from ..sources import Card, resolve
 from .encoder import Encoder
 from .flat_graph import CannotOpen, FlatGraph, flatten
@@ -27,7 +27,7 @@ from .vocabulary import read_vocabulary
 def load_encoder(
     source: str | os.PathLike | keras.Model,
     *,
-    output: str | None = None,
+    output: str | Sequence[str] | None = None,
     dtype: str | None = None,
     open_graph: bool = True,
     name: str = "encoder",
@@ -40,7 +40,7 @@ def load_encoder(
             `saved_models/` or in the catalog (`"resnet_v2_50"`), a TF Hub or Kaggle
             address, `kaggle://…`, `gs://…`, `preset://…`, or a Keras model.
         output: Which output, for an encoder that has several, such as
-            `"sequence_output"`. All of them if `None`.
+            `"sequence_output"`; several names give a dict. All of them if `None`.
         dtype: Dtype of the computation. `None` takes Keras's global policy, and a
             mixed one is refused for a SavedModel.
         open_graph: Whether to open the SavedModel's graph. If `False`, the restored
@@ -123,24 +123,28 @@ def _variable(position: int, variable: tf.Variable, restored: Restored) -> Varia
     )
 
 
-def _select(restored: Restored, output: str | None) -> Restored:
-    """Keeps one output of those that the module gives."""
+def _select(restored: Restored, output: str | Sequence[str] | None) -> Restored:
+    """Keeps one output, or some, of those that the module gives."""
     if output is None:
         return restored
     outputs = restored.outputs
-    if not isinstance(outputs, dict) or output not in outputs:
+    names = [output] if isinstance(output, str) else list(output)
+    missing = [n for n in names if not isinstance(outputs, dict) or n not in outputs]
+    if missing:
         there = ", ".join(sorted(outputs)) if isinstance(outputs, dict) else "one only"
         raise EncoderError(
-            f"The encoder has no output {output!r}. Its outputs: {there}. "
+            f"The encoder has no output {missing[0]!r}. Its outputs: {there}. "
             "Leave `output` out to get all of them."
         )
     numbered = iter(range(len(tf.nest.flatten(outputs))))
     positions = tf.nest.map_structure(lambda _: next(numbered), outputs)
+    one = isinstance(output, str)
+    chosen = positions[output] if one else {name: positions[name] for name in names}
     return dataclasses.replace(
         restored,
-        outputs=outputs[output],
+        outputs=outputs[output] if one else {name: outputs[name] for name in names},
         output=output,
-        selected=tuple(tf.nest.flatten(positions[output])),
+        selected=tuple(tf.nest.flatten(chosen)),
     )
 
 
@@ -168,8 +172,6 @@ def _kind(inputs: Any) -> str | None:
 
 
 def _preset_encoder(resolved, name: str) -> Encoder:
-    from ..errors import import_extra
-
     keras_nlp = import_extra("keras_nlp", "presets", "preset:// sources")
     backbone = keras_nlp.models.Backbone.from_preset(str(resolved.preset))
     card = resolved.card

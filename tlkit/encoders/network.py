@@ -22,7 +22,7 @@ from .flat_graph import (
     node_of,
     reached,
 )
-from .segments import Segment, match_pieces
+from .segments import match_pieces
 
 
 @dataclasses.dataclass(frozen=True)

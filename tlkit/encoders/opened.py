@@ -145,7 +145,7 @@ class OpenedEncoder(Encoder):
 
     @property
     def network(self) -> Network:
-        """The graphs; a property, since a `.keras` file brings them after the config."""
+        """The graphs, which a `.keras` file brings only after the config."""
         return _NETWORKS[self._digest]
 
     def call(self, inputs, training=False):

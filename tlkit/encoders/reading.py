@@ -27,7 +27,7 @@ class Restored:
         variables: All variables that the functions read or write.
         learnable: Positions in `variables` of those that the module says may be
             trained.
-        output: Name of the output that is wanted; all of them if `None`.
+        output: Name of the output that is wanted, or names; all of them if `None`.
         selected: Positions of the wanted outputs among the flattened ones.
     """
 
@@ -40,7 +40,7 @@ class Restored:
     variables: tuple[tf.Variable, ...]
     learnable: frozenset[int]
     selected: tuple[int, ...]
-    output: str | None = None
+    output: str | Sequence[str] | None = None
 
 
 def read_saved_model(path: pathlib.Path) -> Restored:
@@ -105,17 +105,16 @@ def _first(error: Exception) -> str:
 
 
 def _functions(module, path: pathlib.Path) -> Sequence:
-    call = getattr(type(module), "__call__", None) and module.__call__
+    call = module.__call__ if callable(module) else None
     functions = getattr(call, "concrete_functions", [])
     if functions:
         return functions
-    signatures = sorted(getattr(module, "signatures", {}))
+    signatures = ", ".join(sorted(getattr(module, "signatures", {}))) or "none"
     raise EncoderError(
         "An encoder must be a reusable SavedModel: one that can be called, as "
         f"`module(inputs, training=…)`. The one in {path} has signatures only "
-        f"({', '.join(signatures) or 'none'}), which cannot be trained. Export it again "
-        "with a `__call__` (tlkit.publish does), or use a module with the same weights "
-        "from tlkit's catalog."
+        f"({signatures}), which cannot be trained. Export it again with a `__call__`, "
+        "or use a module with the same weights from tlkit's catalog."
     )
 
 

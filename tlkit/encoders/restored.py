@@ -78,7 +78,9 @@ class RestoredEncoder(Encoder):
         else:
             (first, *_) = kwargs
             outputs = function(**(kwargs | {first: inputs}))
-        return outputs if self._output is None else outputs[self._output]
+        if self._output is None or isinstance(self._output, str):
+            return outputs if self._output is None else outputs[self._output]
+        return {name: outputs[name] for name in self._output}
 
     def get_config(self) -> dict[str, Any]:
         raise EncoderError(

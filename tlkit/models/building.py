@@ -1,0 +1,260 @@
+"""Builds Keras models: an encoder, what goes before it, and a head."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..encoders import Encoder, load_encoder
+from ..errors import EncoderError
+from .layers import POOLING, Head, Pixels, TokenPooling
+from .tasks import Classification, classification
+
+Source = str | os.PathLike | keras.Model | Encoder
+
+
+def image_classifier(
+    source: Source,
+    labels: int | Sequence[str],
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    pixels: str | None = None,
+    dropout: float = 0.0,
+    name: str = "image_classifier",
+) -> keras.Model:
+    """Builds a Keras model that says what is in a picture.
+
+    The model takes float32 `[batch, height, width, 3]` in 0…255 and gives logits
+    `[batch, labels]`; scaling the pixels is part of it.
+
+    Args:
+        source: An encoder from `tlkit.load_encoder`, or what that takes.
+        labels: Names of the classes in the order of the outputs, or how many.
+        image_size: Height and width in pixels, or one number for both. Default: the
+            encoder's own, else 224.
+        pixels: What the encoder was trained with; see `tlkit.models.Pixels`. Default:
+            what the catalog knows, else `"unit"` (0…1), TF Hub's convention.
+        dropout: Share of the features that training leaves out, 0 to 1.
+        name: Name of the model.
+
+    Returns:
+        The model, compiled with the task's loss and metrics and AdamW at 1e-3, so that
+        `model.fit` works too.
+
+    Raises:
+        SourceError: The encoder was not found or could not be fetched.
+        EncoderError: It is not one for pictures, or does not take that size.
+
+    Example:
+
+    ```python
+    source = tlkit.samples.encoder("resnet50")
+    model = tlkit.image_classifier(source, ["cat", "dog"], image_size=96)
+    ```
+    """
+    encoder = _encoder(source, "image")
+    task = classification(labels)
+    details = encoder.details
+    details["pixels"] = pixels or details.get("pixels") or "unit"
+    height, width = _image_size(encoder, image_size)
+
+    # === Layers ===
+    scale = Pixels(details["pixels"], name="pixels")
+    pool = keras.layers.GlobalAveragePooling2D(name="pooling")
+    head = Head(task, dropout, name="head")
+
+    # === Functional Model ===
+    inputs = keras.Input((height, width, 3), name="image")
+    features = encoder(scale(inputs))
+    if not isinstance(features, keras.KerasTensor):
+        raise EncoderError(_several_outputs(features))
+    if len(features.shape) == 4:
+        features = pool(features)
+    return _compiled(keras.Model(inputs, head(features), name=name), task)
+
+
+def text_classifier(
+    source: Source,
+    labels: int | Sequence[str],
+    *,
+    pooling: str = "mean",
+    length: int = 128,
+    preprocessor: str | os.PathLike | None = None,
+    dropout: float = 0.1,
+    name: str = "text_classifier",
+) -> keras.Model:
+    """Builds a Keras model that says which class a text is of.
+
+    The model takes the encoder's token ids (int32 `[batch, tokens]`, any number of
+    tokens up to `length`) and gives logits `[batch, labels]`. `tlkit.fit`, `predict`
+    and `export` take raw strings and make the ids.
+
+    Args:
+        source: An encoder from `tlkit.load_encoder`, or what that takes.
+        labels: Names of the classes in the order of the outputs, or how many.
+        pooling: `"mean"` over the tokens, `"pooled"` for the encoder's pooled output,
+            or `"both"` side by side.
+        length: The most tokens of a text; longer ones are cut.
+        preprocessor: A SavedModel from strings to token ids. Default: the vocabulary
+            that the encoder brings, else what the catalog knows.
+        dropout: Share of the features that training leaves out, 0 to 1.
+        name: Name of the model.
+
+    Returns:
+        The model, compiled with the task's loss and metrics and AdamW at 1e-3.
+
+    Raises:
+        SourceError: The encoder was not found or could not be fetched.
+        EncoderError: It is not one for texts, or lacks the output that pooling needs.
+
+    Example:
+
+    ```python
+    source = tlkit.samples.encoder("minilm")
+    model = tlkit.text_classifier(source, ["good", "bad"])
+    ```
+    """
+    if pooling not in POOLING:
+        raise EncoderError(
+            f"pooling must be one of {', '.join(POOLING)}. Received: {pooling!r}."
+        )
+    needed = {"pooled": "pooled_output", "mean": "sequence_output"}
+    needed |= {"both": ("pooled_output", "sequence_output")}
+    encoder = _encoder(source, "text", needed[pooling])
+    task = classification(labels)
+    encoder.details["length"] = length
+    if preprocessor is not None:
+        encoder.details |= {"preprocessor": os.fspath(preprocessor), "vocabulary": []}
+
+    # === Layers ===
+    pool = TokenPooling(pooling, name="pooling")
+    head = Head(task, dropout, name="head")
+
+    # === Functional Model ===
+    inputs = _text_inputs(encoder)
+    outputs = encoder(inputs)
+    if isinstance(inputs, dict):
+        outputs = _needed(outputs, needed[pooling])
+        outputs = pool(outputs, inputs["input_mask"])
+    elif not isinstance(outputs, keras.KerasTensor):
+        raise EncoderError(_several_outputs(outputs))
+    return _compiled(keras.Model(inputs, head(outputs), name=name), task)
+
+
+def build_model(encoder: Source, task: Classification, **options: Any) -> keras.Model:
+    """Builds a Keras model for any task.
+
+    Args:
+        encoder: An encoder from `tlkit.load_encoder`, or what that takes.
+        task: What is predicted, one of `tlkit.tasks`.
+        **options: Those of `image_classifier` or `text_classifier`, by the encoder's
+            kind.
+
+    Returns:
+        The model.
+
+    Example:
+
+    ```python
+    encoder = tlkit.load_encoder(tlkit.samples.encoder("resnet50"))
+    model = tlkit.build_model(encoder, tlkit.tasks.Classification(["cat", "dog"]))
+    ```
+    """
+    encoder = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+    text = encoder.details.get("kind") == "text"
+    builder = text_classifier if text else image_classifier
+    return builder(encoder, task, **options)
+
+
+def _encoder(source: Source, kind: str, output=None) -> Encoder:
+    if isinstance(source, Encoder):
+        encoder = source
+    else:
+        encoder = _loaded(source, output)
+    known = encoder.details.setdefault("kind", kind) or kind
+    encoder.details["kind"] = known
+    if known != kind:
+        raise EncoderError(
+            f"The encoder {encoder.details.get('name')!r} is one for {known}s. Use "
+            f"tlkit.{known}_classifier(source, labels)."
+        )
+    return encoder
+
+
+def _loaded(source: Source, output) -> Encoder:
+    """Loads only the outputs that are needed, where the encoder has outputs to choose.
+
+    What the others alone need (a pooler, say) is then neither run nor trained.
+    """
+    try:
+        return load_encoder(source, output=output)
+    except EncoderError:
+        if output is None:
+            raise
+    return load_encoder(source)
+
+
+def _image_size(encoder: Encoder, wanted) -> tuple[int, int]:
+    specs = tf.nest.flatten(encoder.inputs_spec)
+    fixed = tuple(specs[0].shape[1:3]) if specs[0].shape.rank == 4 else (None, None)
+    if wanted is None:
+        own = encoder.details.get("image_size") or 224
+        return tuple(size or own for size in fixed)
+    height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
+    for size, want in zip(fixed, (height, width), strict=True):
+        if size not in (None, want):
+            raise EncoderError(
+                f"The encoder takes pictures of {fixed[0]} by {fixed[1]} pixels only. "
+                f"Received: image_size={wanted!r}. Leave image_size out."
+            )
+    return height, width
+
+
+def _text_inputs(encoder: Encoder):
+    spec = encoder.inputs_spec
+    if isinstance(spec, dict):
+        return {
+            key: keras.Input(s.shape[1:], dtype=s.dtype.name, name=key)
+            for key, s in spec.items()
+        }
+    return keras.Input(spec.shape[1:], dtype=spec.dtype.name, name="text")
+
+
+def _needed(outputs, names):
+    """The outputs that pooling needs, of an encoder that may give more."""
+    if isinstance(names, str):
+        if isinstance(outputs, keras.KerasTensor):
+            return outputs
+        names_ = (names,)
+    else:
+        names_ = names
+    missing = [name for name in names_ if name not in outputs]
+    if missing:
+        raise EncoderError(
+            f"This pooling needs the encoder's output {missing[0]!r}. It gives: "
+            f"{', '.join(sorted(outputs))}. Try another pooling=…"
+        )
+    return outputs[names] if isinstance(names, str) else {n: outputs[n] for n in names}
+
+
+def _several_outputs(outputs) -> str:
+    there = ", ".join(sorted(outputs)) if isinstance(outputs, dict) else len(outputs)
+    return (
+        f"The encoder gives several outputs: {there}. Choose one: "
+        "tlkit.load_encoder(source, output=…)."
+    )
+
+
+def _compiled(model: keras.Model, task: Classification) -> keras.Model:
+    model.compile(
+        keras.optimizers.AdamW(1e-3),
+        loss=task.loss(),
+        metrics=task.metrics(),
+        # XLA has no strings, and on a CPU little to give.
+        jit_compile=False,
+    )
+    return model

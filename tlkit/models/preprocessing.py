@@ -1,0 +1,215 @@
+"""From raw examples to a model's inputs, with the same code in training and serving."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..encoders import find_encoder
+from ..errors import EncoderError, import_extra
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagePreprocessor:
+    """Decodes an encoded picture, or takes an array, and resizes it.
+
+    Args:
+        height: Of the model's input, in pixels.
+        width: Of the model's input, in pixels.
+    """
+
+    height: int
+    width: int
+    per_example = True
+
+    def __call__(self, raw: tf.Tensor) -> tf.Tensor:
+        """Gives float32 `[height, width, 3]` in 0…255.
+
+        Args:
+            raw: A string with an encoded JPEG, PNG, GIF (first frame) or BMP, or
+                numbers in 0…255, `[h, w]`, `[h, w, 1]` or `[h, w, 3]`.
+        """
+        if raw.dtype == tf.string:
+            image = tf.io.decode_image(raw, channels=3, expand_animations=False)
+        else:
+            image = raw[..., tf.newaxis] if raw.shape.rank == 2 else raw
+            if image.shape[-1] == 1:
+                image = tf.image.grayscale_to_rgb(image)
+        # Antialiased, or a large picture becomes noise where it is made small.
+        size = (self.height, self.width)
+        image = tf.image.resize(tf.cast(image, tf.float32), size, antialias=True)
+        return tf.ensure_shape(image, (self.height, self.width, 3))
+
+    def batch(self, raws: tf.Tensor) -> tf.Tensor:
+        """Gives float32 `[batch, height, width, 3]` of a batch of raw examples."""
+        spec = tf.TensorSpec((self.height, self.width, 3), tf.float32)
+        return tf.map_fn(self, raws, fn_output_signature=spec)
+
+
+@dataclasses.dataclass(frozen=True)
+class WordPiecePreprocessor:
+    """Splits texts into word pieces and packs them, as BERT's own code does.
+
+    Args:
+        vocabulary: The word pieces in the order of their ids.
+        lower_case: Whether to lower the case and to strip accents.
+        length: The most tokens of a text, `[CLS]` and `[SEP]` counted in.
+        names: Names of the ids', the mask's and the types' inputs.
+    """
+
+    vocabulary: tuple[str, ...]
+    lower_case: bool
+    length: int
+    names: tuple[str, str, str] = ("input_word_ids", "input_mask", "input_type_ids")
+    per_example = False
+
+    def __call__(self, raws: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Gives int32 `[batch, tokens]` of each input, of texts `[batch]`.
+
+        Texts are padded to the longest of the batch, rounded up to a multiple of 16.
+        """
+        pieces = _word_piece_tokenizer(self.vocabulary, self.lower_case).tokenize(raws)
+        ids = tf.cast(pieces.merge_dims(1, -1), tf.int32)[:, : self.length - 2]
+        ids = tf.concat(
+            [self._column(ids, "[CLS]"), ids, self._column(ids, "[SEP]")], 1
+        )
+        longest = tf.cast(tf.reduce_max(ids.row_lengths()), tf.int32)
+        tokens = tf.minimum((longest + 15) // 16 * 16, self.length)
+        mask = tf.sequence_mask(ids.row_lengths(), tokens, tf.int32)
+        shape = tf.cast(tf.stack([-1, tokens]), tf.int64)
+        padded = ids.to_tensor(self._id("[PAD]"), shape=shape)
+        return dict(zip(self.names, (padded, mask, tf.zeros_like(mask)), strict=True))
+
+    def batch(self, raws: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self(raws)
+
+    def _id(self, piece: str) -> int:
+        if piece not in self.vocabulary:
+            raise EncoderError(
+                f"The vocabulary has no {piece!r}, which BERT's packing needs. Give "
+                "the encoder's own preprocessor as preprocessor=…"
+            )
+        return self.vocabulary.index(piece)
+
+    def _column(self, like: tf.RaggedTensor, piece: str) -> tf.RaggedTensor:
+        return tf.RaggedTensor.from_tensor(
+            tf.fill((like.nrows(), 1), tf.constant(self._id(piece), tf.int32))
+        )
+
+
+@functools.lru_cache(maxsize=4)
+def _word_piece_tokenizer(vocabulary: tuple[str, ...], lower_case: bool):
+    text = import_extra("tensorflow_text", "text", "a text encoder")
+    # Its model stands in the graph as a constant, so an export has no asset file. It is
+    # kept for later graphs, so it may not be made inside one.
+    with tf.init_scope():
+        return text.FastBertTokenizer(
+            vocab=list(vocabulary),
+            token_out_type=tf.int32,
+            lower_case_nfd_strip_accents=lower_case,
+        )
+
+
+class SavedPreprocessor:
+    """Calls a published preprocessor: a SavedModel from strings to token ids.
+
+    Args:
+        source: Where it is, as `tlkit.load_encoder` takes it.
+        length: The most tokens of a text.
+    """
+
+    per_example = False
+
+    def __init__(self, source: str, length: int):
+        from ..encoders.reading import read_saved_model
+        from ..sources import resolve
+
+        self.source, self.length = source, length
+        self.module = read_saved_model(resolve(source).path).module
+        # Only modules with these two can pack to another length than their own.
+        self.packs = all(
+            hasattr(self.module, name) for name in ("tokenize", "bert_pack_inputs")
+        )
+
+    def __call__(self, raws: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Gives int32 `[batch, length]` of each of the encoder's inputs."""
+        if not self.packs:
+            return self.module(raws)
+        tokens = self.module.tokenize(raws)
+        return self.module.bert_pack_inputs([tokens], tf.constant(self.length))
+
+    def batch(self, raws: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self(raws)
+
+
+class Unchanged:
+    """For encoders that take what the data holds, such as strings."""
+
+    per_example = False
+
+    def __call__(self, raws: tf.Tensor) -> tf.Tensor:
+        return raws
+
+    def batch(self, raws: tf.Tensor) -> tf.Tensor:
+        return raws
+
+
+Preprocessor = ImagePreprocessor | WordPiecePreprocessor | SavedPreprocessor | Unchanged
+
+
+def preprocessing(model: keras.Model) -> Preprocessor | None:
+    """What turns raw examples into a model's inputs.
+
+    Args:
+        model: A model that `tlkit` built; it may have been saved and loaded since.
+
+    Returns:
+        A callable with an attribute `per_example`: `True` where it takes one raw
+        example, `False` where it takes a batch of them; its method `batch` takes a
+        batch in either case. `None` for other models.
+    """
+    encoder = find_encoder(model)
+    if encoder is None:
+        return None
+    details = encoder.details
+    if details.get("kind") == "image":
+        height, width = model.input_shape[1:3]
+        return ImagePreprocessor(height, width)
+    if details.get("kind") == "text":
+        return _text_preprocessor(model, details)
+    return Unchanged()
+
+
+def _text_preprocessor(model: keras.Model, details: dict[str, Any]) -> Preprocessor:
+    inputs = model.input
+    if not isinstance(inputs, dict):
+        return Unchanged()
+    if details.get("vocabulary"):
+        return _word_pieces(tuple(details["vocabulary"]), details, inputs)
+    if details.get("preprocessor"):
+        return _saved(details["preprocessor"], details["length"])
+    raise EncoderError(
+        f"The encoder {details.get('name')!r} brings no vocabulary, and no "
+        "preprocessor is known for it. Give one: tlkit.text_classifier(source, labels, "
+        "preprocessor=folder_or_handle)."
+    )
+
+
+def _word_pieces(vocabulary, details: dict[str, Any], inputs) -> WordPiecePreprocessor:
+    expected = ("input_word_ids", "input_mask", "input_type_ids")
+    if set(inputs) != set(expected):
+        raise EncoderError(
+            f"A text encoder takes {', '.join(expected)}. This one takes "
+            f"{', '.join(sorted(inputs))}, and nothing says which is which."
+        )
+    length = details["length"]
+    return WordPiecePreprocessor(vocabulary, details["lower_case"], length)
+
+
+@functools.lru_cache(maxsize=4)
+def _saved(source: str, length: int) -> SavedPreprocessor:
+    return SavedPreprocessor(source, length)
