@@ -5,4 +5,6 @@ from .encoder import Encoder as Encoder
 from .freezing import choose_blocks as choose_blocks
 from .freezing import find_encoder as find_encoder
 from .freezing import freeze as freeze
+from .inspection import Inspection as Inspection
+from .inspection import inspect as inspect
 from .loading import load_encoder as load_encoder

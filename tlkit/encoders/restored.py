@@ -32,7 +32,7 @@ class RestoredEncoder(Encoder):
         self.why_not_opened = why
         self.supports_jit = False
         self.batch_norm = "train"
-        self._module = restored.module  # tracked, for its tables and assets
+        self.module = restored.module  # tracked, for its tables and assets
         self._functions = restored.functions
         self._inputs, self._outputs = restored.inputs, restored.outputs
         self._learnable, self._output = restored.learnable, restored.output

@@ -1,0 +1,3 @@
+"""A model becomes a service."""
+
+from .exporting import export as export

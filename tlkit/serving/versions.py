@@ -1,0 +1,80 @@
+"""Version folders in TF Serving's form, which appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+import uuid
+from collections.abc import Iterator
+
+from ..errors import ExportError
+
+
+def next_version(directory: pathlib.Path) -> int:
+    """One more than the highest version in a folder; 1 where there is none."""
+    if not directory.is_dir():
+        return 1
+    versions = [int(path.name) for path in directory.iterdir() if path.name.isdigit()]
+    return max(versions, default=0) + 1
+
+
+@contextlib.contextmanager
+def new_version(directory: pathlib.Path, version: int | None) -> Iterator[pathlib.Path]:
+    """Gives a folder to write in, which becomes `<directory>/<version>` at the end.
+
+    A server that polls the directory never sees it half-written, and if the body
+    raises, nothing stays behind.
+
+    Args:
+        directory: The model's folder; made if it is not there.
+        version: Number of the version; the next free one if `None`.
+
+    Yields:
+        The folder to write in; its `name` is not yet the version's.
+
+    Raises:
+        ExportError: The version is there already, or the directory cannot be written.
+    """
+    number = next_version(directory) if version is None else version
+    if number < 1:
+        raise ExportError(f"A version is a number from 1 up. Received: {version!r}.")
+    final = directory / str(number)
+    if final.exists():
+        raise ExportError(
+            f"{final} is there already. Leave `version` out for the next free one "
+            f"({next_version(directory)}), or remove that folder first."
+        )
+    # On the same file system, so that the rename is atomic, and with a name that is
+    # no integer, which TF Serving leaves alone.
+    beside = directory / f".writing-{number}-{uuid.uuid4().hex[:8]}"
+    try:
+        beside.mkdir(parents=True)
+    except OSError as error:
+        raise ExportError(
+            f"{directory} cannot be written: {error.strerror}. Give a folder that "
+            "exists or can be made."
+        ) from error
+    try:
+        yield beside
+        _rename(beside, directory, version, number)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _rename(
+    beside: pathlib.Path, directory: pathlib.Path, version, number: int
+) -> None:
+    while True:
+        try:
+            os.rename(beside, directory / str(number))
+            return
+        except OSError as error:
+            # Another export took the number meanwhile; a folder with something in it
+            # is never replaced by os.rename.
+            if version is not None or not (directory / str(number)).exists():
+                raise ExportError(
+                    f"{directory / str(number)} could not be made: {error.strerror}."
+                ) from error
+            number = next_version(directory)
