@@ -82,7 +82,7 @@ class Evaluation:
             raise DataError(f"This is not an evaluation in JSON: {error!r}") from error
 
     def __str__(self) -> str:
-        return tables.evaluation_table(self)
+        return tables.evaluation_table(self, most_confused(self))
 
 
 def evaluate_predictions(

@@ -63,12 +63,19 @@ def plot_confusion(evaluation: Evaluation) -> matplotlib.figure.Figure:
     counts = np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     classes = len(counts)
-    side = float(np.clip(0.42 * classes, 2.6, 10.0))
-    figure = _figure("plot_confusion", side + 2.2, side + 1.4)
+    side = float(np.clip(0.42 * classes, 1.8, 8.5))
+    figure = _figure("plot_confusion", side + 2.8, side + 1.6)
+    # The constrained layout cuts off labels beside axes of a fixed shape.
+    figure.set_layout_engine("compressed")
+    colors = import_extra("matplotlib.colors", "plots", "plot_confusion")
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, ticks=[0, 0.5, 1])
-    bar.set_label("share of the true class", color=_INK)
+    # By the square root: mistakes of a few percent would not show otherwise.
+    norm = colors.PowerNorm(0.5, vmin=0.0, vmax=1.0)
+    image = axes.imshow(shares, cmap="Blues", norm=norm)
+    bar = figure.colorbar(image, ax=axes, fraction=0.05, aspect=25, shrink=0.9)
+    bar.set_ticks([0, 0.05, 0.25, 1], labels=["0", "5 %", "25 %", "all"])
+    bar.set_label("share of the true class", color=_INK, fontsize=8)
+    bar.ax.tick_params(length=0, colors=_INK, labelsize=8)
     bar.outline.set_visible(False)
     _name_cells(axes, evaluation)
     if classes <= _CELLS:
@@ -88,7 +95,7 @@ def _figure(purpose: str, width: float, height: float) -> matplotlib.figure.Figu
     # Not through pyplot, which keeps every figure until it is closed, and picks a
     # backend for the whole process.
     figure = module.Figure(figsize=(width, height), dpi=110, layout="constrained")
-    # A notebook knows how to show a bare figure only after pyplot was imported.
+    # A notebook knows how to show a bare figure only once pyplot has its backend.
     figure._repr_png_ = lambda: _png(figure)
     return figure
 
@@ -126,7 +133,7 @@ def _draw_curve(axes: matplotlib.axes.Axes, report: Report, name: str) -> None:
     axes.set_title(name.replace("_", " "), loc="left", color=_INK, fontsize=11, pad=18)
     axes.set_xlabel("epoch", color=_INK)
     axes.set_xlim(0.5, len(training) + 0.5)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.grid(axis="y", color=_FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(colors=_INK, labelsize=8, length=0)
@@ -177,5 +184,5 @@ def _number_cells(
                 ha="center",
                 va="center",
                 fontsize=8 if count < 10_000 else 6,
-                color="white" if shares[row, column] > 0.55 else _INK,
+                color="white" if shares[row, column] > 0.4 else _INK,
             )

@@ -177,23 +177,21 @@ def _read_phase(found: dict) -> PhaseReport:
 
 
 def _phase_table(report: Report) -> str:
+    if not report.phases:
+        return ""
     rows = [
         (
             tables.cut(phase.name),
-            f"{phase.epochs:,}",
             tables.cut(", ".join(phase.blocks) or "none, only the head", 40),
+            f"{phase.epochs:,}",
             f"{phase.parameters_trained:,}",
             f"{phase.learning_rate:.2g}",
             f"{phase.train_seconds:,.1f}",
         )
         for phase in report.phases
     ]
-    header = ("phase", "epochs", "blocks", "parameters", "learning rate", "seconds")
-    if not rows:
-        return ""
-    # The blocks stand last: they are the only column that grows.
-    moved = [(*row[:2], *row[3:], row[2]) for row in (header, *rows)]
-    return tables.table(moved[0], moved[1:])
+    header = ("phase", "blocks", "epochs", "parameters", "learning rate", "seconds")
+    return tables.table(header, rows, left=2)
 
 
 def _last_epoch(report: Report) -> str:

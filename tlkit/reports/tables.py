@@ -52,8 +52,15 @@ def evaluation_line(evaluation: Evaluation) -> str:
     )
 
 
-def evaluation_table(evaluation: Evaluation) -> str:
-    """All figures of up to 20 classes, or the worst of more."""
+def evaluation_table(
+    evaluation: Evaluation, confused: Sequence[tuple[str, str, int]]
+) -> str:
+    """All figures of up to 20 classes, or the worst of more.
+
+    Args:
+        evaluation: The evaluation.
+        confused: True labels, predicted labels and how often; the most often first.
+    """
     parts = [evaluation_line(evaluation)]
     if len(evaluation.labels) <= _FEW:
         parts.append(_class_table(evaluation.per_class))
@@ -68,7 +75,7 @@ def evaluation_table(evaluation: Evaluation) -> str:
         f"the {len(worst)} worst of {len(evaluation.labels)} classes\n"
         + _class_table(worst)
     )
-    parts.append("most often mistaken\n" + _pairs_table(evaluation))
+    parts.append("most often mistaken\n" + _pairs_table(confused[:_WORST]))
     return "\n\n".join(parts)
 
 
@@ -98,9 +105,6 @@ def _confusion_table(evaluation: Evaluation) -> str:
     return table(("", "label", *numbers), rows, left=2)
 
 
-def _pairs_table(evaluation: Evaluation) -> str:
-    from .evaluation import most_confused
-
-    pairs = most_confused(evaluation, _WORST)
+def _pairs_table(pairs: Sequence[tuple[str, str, int]]) -> str:
     rows = [(cut(truth), cut(found), f"{count:,}") for truth, found, count in pairs]
     return table(("truth", "prediction", "examples"), rows, left=2) if rows else "none"
