@@ -249,6 +249,12 @@ def test_no_class_folders(tmp_path):
         tlkit.data.image_folder(tmp_path, verbose=0)
 
 
+def test_splits_without_class_folders(tmp_path):
+    write_classes(tmp_path, {"train": 3, "test": 3})
+    with pytest.raises(DataError, match=r"train has no class folders \(3 loose files"):
+        tlkit.data.image_folder(tmp_path, verbose=0)
+
+
 def test_no_such_folder(tmp_path):
     (tmp_path / "flowers").mkdir()
     with pytest.raises(DataError, match=r"no folder .*flower/photos.*flowers"):
@@ -267,9 +273,9 @@ def test_an_archive_and_a_bucket(tmp_path):
     ("option", "value", "message"),
     [
         ("on_error", "ignore", 'on_error must be "skip" or "raise"; got \'ignore\''),
-        ("validation", -0.1, "validation must be a share"),
-        ("test", 1.5, "test must be a share"),
-        ("test", "0.1", "test must be a share"),
+        ("validation", -0.1, "size of a split is a share .* got -0.1"),
+        ("test", 10.0, "size of a split is a share .* got 10.0"),
+        ("test", "0.1", "size of a split is a share .* got '0.1'"),
         ("seed", -3, "seed must be an integer"),
     ],
 )

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ..errors import DataError
 from .splits import SPLIT_NAMES, Skipped, Splits
-from .splitting import check_seed, random_order, stratified_split
+from .splitting import check_seed, check_size, random_order, stratified_split
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,13 @@ def assemble(
     missing = [name for name in SPLIT_NAMES[1:] if name not in parts]
     raws, ids = parts["train"]
     held_out = [getattr(sizes, name) for name in missing]
-    for name, chosen in zip(
-        ["train", *missing],
-        stratified_split(ids, held_out, seed=sizes.seed),
-        strict=True,
-    ):
-        parts[name] = (_choose(raws, chosen), ids[chosen])
-    raws, ids = parts["train"]
-    order = random_order(len(ids), seed=sizes.seed)
-    parts["train"] = (_choose(raws, order), ids[order])
+    names = ["train", *missing]
+    split = stratified_split(ids, held_out, seed=sizes.seed)
+    chosen = dict(zip(names, split, strict=True))
+    order = random_order(len(chosen["train"]), seed=sizes.seed)
+    chosen["train"] = chosen["train"][order]
+    for name, indices in chosen.items():
+        parts[name] = (_choose(raws, indices), ids[indices])
     datasets = {name: _dataset(*parts[name], kind) for name in SPLIT_NAMES}
     return Splits(**datasets, labels=labels, kind=kind, skipped=tuple(skipped))
 
@@ -97,14 +95,7 @@ def read_split_sizes(
     validation: float | int, test: float | int, seed: int
 ) -> SplitSizes:
     """Checks the arguments of a loader before it spends time on files."""
-    for name, size in (("validation", validation), ("test", test)):
-        number = isinstance(size, int | float | np.number) and size is not True
-        if not number or size < 0 or (size >= 1 and size != int(size)):
-            raise DataError(
-                f"{name} must be a share from 0 up to 1 (a float), or a number of "
-                f"examples (an int); got {size!r}."
-            )
-    return SplitSizes(validation, test, check_seed(seed))
+    return SplitSizes(check_size(validation), check_size(test), check_seed(seed))
 
 
 def _check_classes(

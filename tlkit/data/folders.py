@@ -37,8 +37,8 @@ def find_class_files(
 ) -> tuple[dict[str, ClassFiles], bool]:
     """Lists the files of `directory/<class>/…` or `directory/<split>/<class>/…`.
 
-    It is the second form if there is a folder `train` that holds folders, and nothing
-    beside it but the folders of other splits. Hidden files are passed over.
+    It is the second form if there is a folder `train`, and nothing beside it but the
+    folders of other splits. Hidden files are passed over.
 
     Args:
         directory: The folder.
@@ -110,7 +110,7 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
         if found:
             splits[name] = found[0]
     others = [folder for folder in folders if folder not in splits.values()]
-    if "train" not in splits or not _folders(root / splits["train"]):
+    if "train" not in splits:
         return None
     if not others:
         return splits

@@ -79,20 +79,26 @@ def _sorted(parts: list[np.ndarray]) -> np.ndarray:
     return np.sort(np.concatenate([np.zeros(0, np.int64), *parts]))
 
 
+def check_size(size: float | int) -> float | int:
+    """Returns the size of a split, or raises a `DataError` if it is none."""
+    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    if whole and size >= 0:
+        return int(size)
+    if isinstance(size, float | np.floating) and 0 <= size < 1:
+        return float(size)
+    raise DataError(
+        "The size of a split is a share of the examples from 0 up to 1 (a float), or a "
+        f"number of examples (an int); got {size!r}."
+    )
+
+
 def _totals(held_out: Sequence[float | int], examples: int) -> list[int]:
     """Turns shares into numbers of examples."""
     totals = []
-    for size in held_out:
-        whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
-        if whole and size >= 0:
-            totals.append(int(size))
-        elif isinstance(size, float | np.floating) and 0 <= size < 1:
-            totals.append(max(1, int(size * examples + 0.5)) if size else 0)
-        else:
-            raise DataError(
-                "The size of a split is a share of the examples from 0 up to 1 (a "
-                f"float), or a number of examples (an int); got {size!r}."
-            )
+    for size in map(check_size, held_out):
+        if isinstance(size, float) and size:
+            size = max(1, int(size * examples + 0.5))
+        totals.append(int(size))
     return totals
 
 

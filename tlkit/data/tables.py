@@ -163,6 +163,8 @@ def _rows(file: Path, table: TableFormat) -> Iterator[csv.reader]:
                 ) from error
     except UnicodeError as error:
         raise encoding_error(file, table.encoding) from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
     finally:
         csv.field_size_limit(limit)
 
