@@ -5,10 +5,12 @@ from . import samples as samples
 from .encoders import Block as Block
 from .encoders import Encoder as Encoder
 from .encoders import freeze as freeze
+from .encoders import inspect as inspect
 from .encoders import load_encoder as load_encoder
 from .models import build_model as build_model
 from .models import image_classifier as image_classifier
 from .models import tasks as tasks
 from .models import text_classifier as text_classifier
+from .serving import export as export
 
 __version__ = "0.1.0"

@@ -88,6 +88,8 @@ class Network:
         for graph in self.graphs.values():
             definition = as_graph_def(graph, graph.nodes)
             digest.update(definition.SerializeToString(deterministic=True))
+            ends = (graph.inputs, graph.outputs, sorted(graph.updates.items()))
+            digest.update(repr(ends).encode())
         return digest.hexdigest()
 
     def segment_of_output(self, output: int, training: bool) -> int:

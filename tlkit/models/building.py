@@ -42,8 +42,8 @@ def image_classifier(
         name: Name of the model.
 
     Returns:
-        The model, compiled with the task's loss and metrics and AdamW at 1e-3, so that
-        `model.fit` works too.
+        The model. `tlkit.fit` trains it as it is; for Keras's own `fit`, compile it
+        with `task = model.get_layer("head").task`, `task.loss()` and `task.metrics()`.
 
     Raises:
         SourceError: The encoder was not found or could not be fetched.
@@ -74,7 +74,7 @@ def image_classifier(
         raise EncoderError(_several_outputs(features))
     if len(features.shape) == 4:
         features = pool(features)
-    return _compiled(keras.Model(inputs, head(features), name=name), task)
+    return keras.Model(inputs, head(features), name=name)
 
 
 def text_classifier(
@@ -105,7 +105,7 @@ def text_classifier(
         name: Name of the model.
 
     Returns:
-        The model, compiled with the task's loss and metrics and AdamW at 1e-3.
+        The model, not compiled; see `image_classifier`.
 
     Raises:
         SourceError: The encoder was not found or could not be fetched.
@@ -142,7 +142,7 @@ def text_classifier(
         outputs = pool(outputs, inputs["input_mask"])
     elif not isinstance(outputs, keras.KerasTensor):
         raise EncoderError(_several_outputs(outputs))
-    return _compiled(keras.Model(inputs, head(outputs), name=name), task)
+    return keras.Model(inputs, head(outputs), name=name)
 
 
 def build_model(encoder: Source, task: Classification, **options: Any) -> keras.Model:
@@ -247,14 +247,3 @@ def _several_outputs(outputs) -> str:
         f"The encoder gives several outputs: {there}. Choose one: "
         "tlkit.load_encoder(source, output=…)."
     )
-
-
-def _compiled(model: keras.Model, task: Classification) -> keras.Model:
-    model.compile(
-        keras.optimizers.AdamW(1e-3),
-        loss=task.loss(),
-        metrics=task.metrics(),
-        # XLA has no strings, and on a CPU little to give.
-        jit_compile=False,
-    )
-    return model

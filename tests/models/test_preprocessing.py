@@ -1,0 +1,92 @@
+"""Raw examples become the same inputs wherever they come from."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tlkit.errors import EncoderError
+from tlkit.models.preprocessing import ImagePreprocessor, WordPiecePreprocessor
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "##s", "cafe", ",", "!"]
+CLS, SEP, HELLO, WORLD, S, CAFE = 2, 3, 4, 5, 6, 7
+
+
+def word_pieces(length=16, **changes):
+    return WordPiecePreprocessor(tuple(PIECES), True, length, **changes)
+
+
+def test_texts_become_ids_masks_and_types():
+    inputs = word_pieces()(tf.constant(["Hello worlds", "Café", ""]))
+    assert sorted(inputs) == ["input_mask", "input_type_ids", "input_word_ids"]
+    assert all(tensor.dtype == tf.int32 for tensor in inputs.values())
+    ids = inputs["input_word_ids"].numpy()
+    assert ids.shape == (3, 16)
+    assert ids[0, :6].tolist() == [CLS, HELLO, WORLD, S, SEP, 0]
+    assert ids[1, :4].tolist() == [CLS, CAFE, SEP, 0]
+    assert ids[2, :3].tolist() == [CLS, SEP, 0]
+    assert inputs["input_mask"].numpy().sum(axis=1).tolist() == [5, 3, 2]
+    assert not inputs["input_type_ids"].numpy().any()
+
+
+def test_long_texts_are_cut_and_keep_their_separator():
+    ids = word_pieces(8)(tf.constant(["hello " * 50]))["input_word_ids"].numpy()
+    assert ids.tolist() == [[CLS] + [HELLO] * 6 + [SEP]]
+
+
+@pytest.mark.parametrize("words, tokens", [(3, 16), (14, 16), (15, 32), (200, 64)])
+def test_batches_are_padded_to_a_multiple_of_16(words, tokens):
+    ids = word_pieces(64)(tf.constant(["hello " * words]))["input_word_ids"]
+    assert ids.shape[1] == tokens
+
+
+def test_texts_are_split_alike_in_a_dataset():
+    texts = tf.constant(["Hello worlds, CAFÉ!", "x"])
+    preprocess = word_pieces()
+    dataset = tf.data.Dataset.from_tensor_slices(texts).batch(2).map(preprocess)
+    eager = preprocess(texts)
+    for name, tensor in next(iter(dataset)).items():
+        np.testing.assert_array_equal(tensor, eager[name])
+
+
+def test_a_vocabulary_without_special_pieces_is_refused():
+    with pytest.raises(EncoderError, match=r"no '\[CLS\]'"):
+        WordPiecePreprocessor(("[UNK]", "hello"), True, 16)(tf.constant(["hello"]))
+
+
+def picture(height=40, width=30):
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3))
+    return pixels.astype(np.uint8)
+
+
+def test_a_lossless_picture_keeps_its_pixels():
+    pixels = picture()
+    image = ImagePreprocessor(40, 30)(tf.io.encode_png(pixels))
+    assert image.dtype == tf.float32
+    np.testing.assert_array_equal(image, pixels)
+
+
+@pytest.mark.parametrize("encode", [tf.io.encode_png, tf.io.encode_jpeg])
+def test_pictures_are_resized_with_antialiasing(encode):
+    encoded = encode(picture(200, 100))
+    expected = tf.image.resize(
+        tf.cast(tf.io.decode_image(encoded), tf.float32), (20, 10), antialias=True
+    )
+    image = ImagePreprocessor(20, 10)(encoded)
+    np.testing.assert_allclose(image, expected, atol=1e-4)
+
+
+def test_gray_pictures_and_arrays_get_three_channels():
+    gray = picture()[..., 0]
+    expected = np.repeat(gray[..., np.newaxis], 3, axis=-1)
+    preprocess = ImagePreprocessor(40, 30)
+    encoded = tf.io.encode_png(gray[..., np.newaxis])
+    for raw in (encoded, tf.constant(gray), tf.constant(gray[..., np.newaxis])):
+        np.testing.assert_array_equal(preprocess(raw), expected)
+
+
+def test_a_batch_is_its_examples():
+    encoded = [tf.io.encode_png(picture(h, 20)) for h in (10, 25, 40)]
+    preprocess = ImagePreprocessor(16, 16)
+    batch = preprocess.batch(tf.stack(encoded))
+    for image, raw in zip(batch, encoded, strict=True):
+        np.testing.assert_array_equal(image, preprocess(raw))

@@ -1,0 +1,218 @@
+"""The command line: one call into the package for each command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+from typing import Any
+
+from .errors import DataError, TlkitError
+
+_SCHEDULES = ("head_only", "head_then_all", "gradual")
+_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: What stands behind `tlkit`; those of the process if `None`.
+
+    Returns:
+        The exit status: 0, or 1 after an error of tlkit's, or 130 after Ctrl-C.
+    """
+    options = _parser().parse_args(arguments)
+    # TensorFlow's start-up talk is not for the users of a command; set before import.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        figures = options.run(options)
+    except TlkitError as error:
+        print(f"tlkit {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"tlkit {options.command}: stopped.", file=sys.stderr)
+        return 130
+    if options.json:
+        print(json.dumps(figures))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tlkit",
+        description="Fine-tune any published TensorFlow encoder, block by block, and "
+        "serve the result.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    command = _command(commands, "inspect", _inspect, "say what an encoder is")
+    command.add_argument("source", help="folder, catalog name or address")
+
+    command = _command(commands, "fit", _fit, "train a classifier")
+    command.add_argument("source", help="the encoder: folder, catalog name or address")
+    _add_data(command)
+    command.add_argument("--directory", required=True, help="folder of the run")
+    command.add_argument("--schedule", choices=_SCHEDULES, default="head_then_all")
+    command.add_argument("--batch-size", type=int, default=32)
+    command.add_argument("--image-size", type=int, help="pixels; the encoder's own")
+    command.add_argument("--pixels", help="unit, symmetric, byte, caffe or torch")
+    command.add_argument("--length", type=int, default=128, help="tokens of a text")
+    command.add_argument("--strategy", help="cpu, gpu, mirrored, …")
+
+    command = _command(commands, "evaluate", _evaluate, "judge a trained model")
+    command.add_argument("directory", help="folder of the run")
+    _add_data(command)
+
+    command = _command(commands, "predict", _predict, "label texts or pictures")
+    command.add_argument("directory", help="folder of the run")
+    command.add_argument("examples", nargs="+", help="texts, or paths of pictures")
+
+    command = _command(commands, "export", _export, "write a served model")
+    command.add_argument("directory", help="folder of the run")
+    command.add_argument("destination", help="such as saved_models/flowers")
+    command.add_argument("--version", type=int, help="the next free one")
+
+    command = _command(commands, "demo", _demo, "the whole job, on real data")
+    command.add_argument("kind", choices=("text", "image"))
+    command.add_argument("--directory", default="runs/demo", help="folder of the run")
+    command.add_argument("--export", default="saved_models/demo", help="where to")
+    return parser
+
+
+def _command(commands, name: str, run, summary: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=summary, description=summary)
+    command.set_defaults(run=run)
+    command.add_argument(
+        "--json", action="store_true", help="end with one line of JSON"
+    )
+    return command
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "data",
+        help="folder of class folders (pictures or .txt), .csv file, or "
+        "sample:NAME such as sample:reuters-r8",
+    )
+    command.add_argument("--text", default="text", help="column of a .csv file")
+    command.add_argument("--label", default="label", help="column of a .csv file")
+    command.add_argument("--validation", type=float, default=0.1, help="share")
+    command.add_argument("--test", type=float, default=0.1, help="share")
+    command.add_argument("--seed", type=int, default=0)
+
+
+def _splits(options) -> Any:
+    """The data that a command line names."""
+    from . import data, samples
+
+    kwargs = {"validation": options.validation, "test": options.test}
+    kwargs["seed"] = options.seed
+    if options.data.startswith("sample:"):
+        return samples.splits(options.data.removeprefix("sample:"), **kwargs)
+    path = pathlib.Path(options.data)
+    if path.is_dir():
+        files = (f.suffix.lower() for f in path.rglob("*") if f.is_file())
+        pictures = any(suffix in _PICTURES for suffix in files)
+        load = data.image_folder if pictures else data.text_folder
+        return load(path, **kwargs)
+    return data.text_csv(path, text=options.text, label=options.label, **kwargs)
+
+
+def _model(directory: str):
+    import keras
+
+    path = pathlib.Path(directory) / "model.keras"
+    if not path.is_file():
+        raise DataError(
+            f"There is no trained model in {directory} (no model.keras). Train one: "
+            f"tlkit fit SOURCE DATA --directory {directory}"
+        )
+    return keras.saving.load_model(path)
+
+
+def _save(model, directory: str) -> None:
+    path = pathlib.Path(directory) / "model.keras"
+    beside = path.with_name(".writing.keras")
+    # Keras writes in place: a crash would leave half a file.
+    try:
+        model.save(beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _inspect(options) -> dict[str, Any]:
+    from . import inspect
+
+    return inspect(options.source).to_json()
+
+
+def _fit(options) -> dict[str, Any]:
+    import tlkit
+
+    splits = _splits(options)
+    if splits.kind == "text":
+        kwargs = {"length": options.length}
+        model = tlkit.text_classifier(options.source, splits.labels, **kwargs)
+    else:
+        kwargs = {"image_size": options.image_size, "pixels": options.pixels}
+        model = tlkit.image_classifier(options.source, splits.labels, **kwargs)
+    report = tlkit.fit(
+        model,
+        splits,
+        schedule=getattr(tlkit, options.schedule)(),
+        strategy=options.strategy,
+        directory=options.directory,
+        batch_size=options.batch_size,
+        seed=options.seed,
+    )
+    _save(model, options.directory)
+    print(report)
+    return json.loads(report.to_json())
+
+
+def _evaluate(options) -> dict[str, Any]:
+    import tlkit
+
+    model, splits = _model(options.directory), _splits(options)
+    if splits.test is None:
+        raise DataError("There is no test split in this data. Give --test a share.")
+    evaluation = tlkit.evaluate(model, splits.test)
+    print(evaluation)
+    return json.loads(evaluation.to_json())
+
+
+def _predict(options) -> dict[str, Any]:
+    import tlkit
+
+    predictions = tlkit.predict(_model(options.directory), options.examples, verbose=0)
+    for example, prediction in zip(options.examples, predictions, strict=True):
+        print(f"{prediction.label}\t{prediction.score:.4f}\t{example}")
+    return {
+        "predictions": [
+            {"label": prediction.label, "score": prediction.score}
+            for prediction in predictions
+        ]
+    }
+
+
+def _export(options) -> dict[str, Any]:
+    import tlkit
+
+    model = _model(options.directory)
+    path = tlkit.export(model, options.destination, version=options.version)
+    print(path)
+    return {"export": str(path)}
+
+
+def _demo(options) -> dict[str, Any]:
+    from .samples.demo import demo
+
+    return demo(options.kind, directory=options.directory, export_to=options.export)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
