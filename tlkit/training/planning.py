@@ -1,0 +1,192 @@
+"""A plan: what a schedule means for one model, before anything is spent."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import keras
+
+from ..encoders import Block, find_encoder
+from ..errors import PlanError
+from .choosing import Choice, choose, learnable_weights
+from .schedules import Phase, check_schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class PhasePlan:
+    """What one phase means for one model.
+
+    Attributes:
+        phase: The phase.
+        blocks: For each block of the encoder and then the head, how much of it is
+            trained: 0.0 (nothing) to 1.0 (all of it).
+        variables: How many variables are trained.
+        parameters: How many numbers they hold.
+        frozen: How many learnable variables are not trained.
+        cached: Whether the encoder's features are computed once for the whole phase.
+        steps: How many batches it trains on; `None` if the data is not known.
+    """
+
+    phase: Phase
+    blocks: tuple[float, ...]
+    variables: int
+    parameters: int
+    frozen: int
+    cached: bool
+    steps: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a schedule means for one model; `print` shows blocks against phases.
+
+    Attributes:
+        blocks: Names of the encoder's blocks by depth, and `"head"` at the end; for a
+            model without an encoder only `"model"`.
+        phases: A `PhasePlan` for each phase.
+        learnable: How many variables of the model can be trained at all.
+        parameters: How many numbers they hold.
+    """
+
+    blocks: tuple[str, ...]
+    phases: tuple[PhasePlan, ...]
+    learnable: int
+    parameters: int
+
+    def __str__(self) -> str:
+        return _table(self)
+
+
+def plan(
+    model: keras.Model,
+    schedule: Phase | Sequence[Phase],
+    *,
+    examples: int | None = None,
+    batch_size: int = 32,
+    cache: bool = True,
+) -> Plan:
+    """Says what a schedule means for a model; changes nothing in the model.
+
+    Args:
+        model: The model, with an encoder of `tlkit` or any other.
+        schedule: A phase, or phases in their order.
+        examples: How many training examples there are, if it is known.
+        batch_size: Examples in a batch, at least 1.
+        cache: Whether phases that train nothing of the encoder compute its features
+            once.
+
+    Returns:
+        The plan; `print` it.
+
+    Raises:
+        PlanError: A phase trains nothing, names no block, or asks for more than there
+            are.
+
+    Example:
+
+    ```python
+    print(tlkit.plan(model, tlkit.gradual(blocks=2), examples=5485))
+    ```
+    """
+    if examples is not None and examples < 1:
+        raise PlanError(f"examples must be 1 or more, or None; got {examples!r}.")
+    if batch_size < 1:
+        raise PlanError(f"batch_size must be 1 or more; got {batch_size!r}.")
+    batches = None if examples is None else math.ceil(examples / batch_size)
+    return make_plan(model, check_schedule(schedule), batches=batches, cache=cache)
+
+
+def make_plan(
+    model: keras.Model, phases: Sequence[Phase], *, batches: int | None, cache: bool
+) -> Plan:
+    """The plan for data of which the number of batches is known, or `None`."""
+    encoder = find_encoder(model)
+    blocks = encoder.blocks if encoder is not None else ()
+    learnable = learnable_weights(model)
+    return Plan(
+        blocks=(*(block.name for block in blocks), "head") if blocks else ("model",),
+        phases=tuple(
+            _plan_phase(model, phase, blocks, len(learnable), batches, cache)
+            for phase in phases
+        ),
+        learnable=len(learnable),
+        parameters=_parameters(learnable),
+    )
+
+
+def _plan_phase(model, phase, blocks, learnable: int, batches, cache) -> PhasePlan:
+    choice = choose(model, phase)
+    steps = phase.steps
+    if steps is None and batches is not None:
+        steps = phase.epochs * batches
+    shares = tuple(_share(block, choice) for block in blocks)
+    return PhasePlan(
+        phase=phase,
+        blocks=(*shares, 1.0 if choice.head else 0.0),
+        variables=len(choice.trained),
+        parameters=_parameters(choice.trained),
+        frozen=learnable - len(choice.trained),
+        cached=cache and bool(blocks) and not choice.blocks and _can_split(model),
+        steps=steps,
+    )
+
+
+def _can_split(model: keras.Model) -> bool:
+    from .. import models
+
+    return models.split(model) is not None
+
+
+def _share(block: Block, choice: Choice) -> float:
+    trained = {id(variable) for variable in choice.trained}
+    inside = [id(variable) in trained for variable in block.learnable]
+    # A block with nothing to train counts as trained where it runs as in training.
+    return sum(inside) / len(inside) if inside else float(block in choice.blocks)
+
+
+def _parameters(variables: Sequence[keras.Variable]) -> int:
+    return sum(math.prod(variable.shape) for variable in variables)
+
+
+# === The table ===
+
+
+def _table(plan: Plan) -> str:
+    titles = [f"{i}. {p.phase.title}" for i, p in enumerate(plan.phases, start=1)]
+    rows = [["", *titles]]
+    for i, name in enumerate(plan.blocks):
+        rows.append([name, *(_cell(phase.blocks[i]) for phase in plan.phases)])
+    rows.append([])
+    rows.append(["variables", *(f"{p.variables:,}" for p in plan.phases)])
+    rows.append(["parameters", *(f"{p.parameters:,}" for p in plan.phases)])
+    rows.append(["learning rate", *(_rate(p.phase) for p in plan.phases)])
+    rows.append(["length", *(_length(p) for p in plan.phases)])
+    rows.append(["features", *("once" if p.cached else "–" for p in plan.phases)])
+    widths = [
+        max(len(row[k]) for row in rows if len(row) > k) for k in range(len(rows[0]))
+    ]
+    lines = [
+        "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=False)) for r in rows
+    ]
+    total = f"Of {plan.learnable:,} variables with {plan.parameters:,} parameters."
+    return "\n".join([*(line.rstrip() for line in lines), total])
+
+
+def _cell(share: float) -> str:
+    if share in (0.0, 1.0):
+        return "train" if share else "–"
+    return "in part"
+
+
+def _rate(phase: Phase) -> str:
+    warm = f", {phase.warmup:.0%} warm-up" if phase.warmup else ""
+    return f"{phase.learning_rate:g} {phase.decay}{warm}"
+
+
+def _length(planned: PhasePlan) -> str:
+    epochs = planned.phase.epochs
+    words = [] if epochs is None else [f"{epochs} epoch{'s' if epochs > 1 else ''}"]
+    words += [] if planned.steps is None else [f"{planned.steps:,} steps"]
+    return ", ".join(words)

@@ -1,0 +1,148 @@
+"""`predict`: raw examples in, labels and scores out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .. import data, models
+from ..data.progress import progress
+from ..encoders import find_encoder
+from ..errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a model says of one example.
+
+    Attributes:
+        label: The label with the highest score.
+        score: Its probability, in [0, 1].
+        scores: The probabilities of the labels, highest first.
+    """
+
+    label: str
+    score: float
+    scores: Mapping[str, float]
+
+
+def predict(
+    model: keras.Model,
+    raws: Sequence[str | bytes | os.PathLike | np.ndarray] | np.ndarray,
+    *,
+    batch_size: int = 32,
+    top: int | None = None,
+    verbose: int = 0,
+) -> list[Prediction]:
+    """Says which labels raw examples have.
+
+    Args:
+        model: A model of `tlkit`.
+        raws: Texts; or pictures as paths of files, as encoded bytes (JPEG, PNG, GIF,
+            BMP), or as arrays `[height, width]` or `[height, width, 1 or 3]` in 0…255.
+        batch_size: Examples in a batch.
+        top: How many labels to give scores of; all if `None`.
+        verbose: 0 for silence, 1 for a progress bar.
+
+    Returns:
+        A prediction for each example, in their order.
+
+    Raises:
+        DataError: An example is not what the model takes, or a file is missing.
+
+    Example:
+
+    ```python
+    (prediction,) = tlkit.predict(model, ["Oil prices rose on Monday."])
+    print(prediction.label, prediction.score)
+    ```
+    """
+    task = models.task_of(model)
+    if task is None:
+        raise DataError(
+            "tlkit.predict takes models that tlkit built, which know their labels. Use "
+            "model.predict for this one."
+        )
+    if top is not None and top < 1:
+        raise DataError(f"top must be 1 or more, or None for all; got {top!r}.")
+    if isinstance(raws, (str, bytes, os.PathLike)):
+        raise DataError(
+            f"predict takes several examples. For one, type: predict(model, [{raws!r}])"
+        )
+    examples = _examples(model, raws)
+    if not examples:
+        return []
+    outputs = _outputs(model, examples, batch_size, verbose)
+    return [_prediction(row, task.labels, top) for row in task.scores(outputs)]
+
+
+def _outputs(model, examples: list[Any], batch_size: int, verbose: int) -> np.ndarray:
+    first = tf.convert_to_tensor(examples[0])
+    sizes = {np.shape(example) for example in examples}
+    shape = first.shape if len(sizes) == 1 else [None] * first.shape.rank
+    dataset = tf.data.Dataset.from_generator(
+        lambda: ((example,) for example in examples),
+        output_signature=(tf.TensorSpec(shape, first.dtype),),
+    )
+    preprocess = models.preprocessing(model)
+    batches = data.batches(dataset, preprocess, batch_size=batch_size)
+
+    @tf.function(input_signature=[batches.element_spec[0]], autograph=False)
+    def run(inputs):
+        return model(inputs, training=False)
+
+    steps = -(-len(examples) // batch_size)
+    shown = progress(batches, total=steps, what="predicting", verbose=verbose)
+    return np.concatenate([run(inputs).numpy() for (inputs,) in shown])
+
+
+def _examples(model: keras.Model, raws) -> list[Any]:
+    kind = find_encoder(model).details.get("kind")
+    if kind == "text":
+        return [_text(raw, i) for i, raw in enumerate(raws)]
+    if kind == "image":
+        return [_picture(raw, i) for i, raw in enumerate(raws)]
+    return list(raws)
+
+
+def _text(raw: Any, position: int) -> bytes:
+    if isinstance(raw, str):
+        return raw.encode()
+    if isinstance(raw, bytes):
+        return raw
+    raise DataError(
+        f"This model takes texts; example {position} is a {type(raw).__name__}."
+    )
+
+
+def _picture(raw: Any, position: int) -> bytes | np.ndarray:
+    if isinstance(raw, bytes):
+        return raw
+    if isinstance(raw, (str, os.PathLike)):
+        try:
+            with tf.io.gfile.GFile(os.fspath(raw), "rb") as file:
+                return file.read()
+        except (tf.errors.OpError, OSError) as error:
+            raise DataError(f"The picture {raw} cannot be read: {error}") from error
+    array = np.asarray(raw)
+    if array.ndim not in (2, 3) or array.dtype.kind not in "uif":
+        raise DataError(
+            "A picture is a path, bytes, or an array [height, width] or [height, "
+            f"width, 1 or 3]; example {position} is {array.dtype} {list(array.shape)}."
+        )
+    return array
+
+
+def _prediction(
+    scores: np.ndarray, labels: Sequence[str], top: int | None
+) -> Prediction:
+    order = np.argsort(-scores, kind="stable")[:top]
+    named = {labels[i]: float(scores[i]) for i in order}
+    best = labels[order[0]]
+    return Prediction(best, named[best], named)

@@ -1,0 +1,95 @@
+"""The proof: exactly what the plan says has moved, shown on the numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from ..errors import TrainingError
+from .choosing import Choice
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What moved in a phase.
+
+    Attributes:
+        planned: How many variables were to be trained.
+        still: Paths of those that did not move all the same.
+        frozen: How many variables were frozen; none of them moved.
+    """
+
+    planned: int
+    still: tuple[str, ...]
+    frozen: int
+
+    def __str__(self) -> str:
+        moved = self.planned - len(self.still)
+        text = (
+            f"{moved:,} of {self.planned:,} trained variables moved, none of "
+            f"{self.frozen:,} frozen ones did"
+        )
+        if not self.still:
+            return text
+        more = ", …" if len(self.still) > 3 else ""
+        return f"{text}; still: {', '.join(self.still[:3])}{more}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Before:
+    """Checksums from the beginning of a phase."""
+
+    choice: Choice
+    trained: tuple[int, ...]
+    frozen: tuple[int, ...]
+
+
+def remember(choice: Choice) -> Before:
+    """Takes the checksums of what a phase trains, and of what it must not move."""
+    return Before(choice, _checksums(choice.trained), _checksums(choice.frozen))
+
+
+def prove(before: Before, *, phase: str) -> Proof:
+    """Compares with the beginning of the phase.
+
+    Args:
+        before: What `remember` gave then.
+        phase: Name of the phase, for the message.
+
+    Returns:
+        What moved.
+
+    Raises:
+        TrainingError: A frozen variable moved.
+    """
+    choice = before.choice
+    wrong = _moved(choice.frozen, before.frozen)
+    if wrong:
+        names = ", ".join(variable.path for variable in wrong[:5])
+        raise TrainingError(
+            f"{len(wrong):,} frozen variables moved in phase {phase!r}: {names}. "
+            "Something other than the phase wrote to them: a callback, or a layer that "
+            "ignores `trainable`. The model is not what the plan says."
+        )
+    moved = {id(variable) for variable in _moved(choice.trained, before.trained)}
+    still = tuple(v.path for v in choice.trained if id(v) not in moved)
+    return Proof(len(choice.trained), still, len(choice.frozen))
+
+
+def _moved(variables: Sequence[keras.Variable], before: Sequence[int]):
+    now = _checksums(variables)
+    return [v for v, a, b in zip(variables, before, now, strict=True) if a != b]
+
+
+def _checksums(variables: Sequence[keras.Variable]) -> tuple[int, ...]:
+    # A checksum for each, not a copy of all: that would double the model's memory.
+    return tuple(
+        zlib.crc32(np.ascontiguousarray(keras.ops.convert_to_numpy(v)).view(np.uint8))
+        if v.shape
+        else zlib.crc32(keras.ops.convert_to_numpy(v).tobytes())
+        for v in variables
+    )

@@ -1,0 +1,97 @@
+"""The optimizer, and who sets its learning rate."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+
+import keras
+
+from ..errors import TrainingError
+
+_WEIGHT_DECAY = 0.01
+
+
+def default_optimizer(variables: Sequence[keras.Variable]) -> keras.optimizers.AdamW:
+    """AdamW that spares vectors (biases, norms) from weight decay."""
+    optimizer = keras.optimizers.AdamW(1e-3, weight_decay=_WEIGHT_DECAY)
+    vectors = [variable for variable in variables if len(variable.shape) <= 1]
+    optimizer.exclude_from_weight_decay(var_list=vectors)
+    return optimizer
+
+
+def build_optimizer(
+    optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
+) -> None:
+    """Makes the slots of everything that any phase trains.
+
+    An optimizer refuses what it was not built with, and one that is made anew begins
+    its moments and its step count anew. Built for all of it once, it takes any part.
+
+    Raises:
+        TrainingError: It was built for other variables before.
+    """
+    if not optimizer.built:
+        optimizer.build(list(variables))
+        return
+    known = {id(variable) for variable in optimizer._trainable_variables}
+    unknown = [v.path for v in variables if id(v) not in known]
+    if unknown:
+        raise TrainingError(
+            f"The optimizer was built before, and not for {len(unknown):,} of the "
+            f"variables that are to be trained, such as {unknown[0]}. Give a fresh "
+            "one: tlkit.fit(…, optimizer=keras.optimizers.AdamW())."
+        )
+
+
+class Rate:
+    """Sets the learning rate step by step, and heeds callbacks that change it.
+
+    Callbacks (`ReduceLROnPlateau`, `LearningRateScheduler`) write to
+    `model.optimizer.learning_rate`. What they change it by, is kept as a factor on the
+    rates of the schedule. An optimizer with a `LearningRateSchedule` of its own keeps
+    that.
+
+    Args:
+        optimizer: The one that trains.
+        shown: The one that callbacks see as `model.optimizer`.
+    """
+
+    def __init__(self, optimizer, shown: keras.optimizers.Optimizer):
+        self.optimizer, self.shown = optimizer, shown
+        self.fixed = _has_schedule(optimizer)
+        self.factor = 1.0
+        self.current: float | None = None
+        self.weight_decay = getattr(optimizer, "weight_decay", None)
+
+    def begin_phase(self, weight_decay: float | None) -> None:
+        """Sets the weight decay, which is read when a step function is traced."""
+        if hasattr(self.optimizer, "weight_decay"):
+            wanted = self.weight_decay if weight_decay is None else weight_decay
+            self.optimizer.weight_decay = wanted or None
+
+    def set(self, rate: float) -> None:
+        """Sets the rate of the next step to that of the schedule."""
+        wanted = float(rate) * self.factor
+        if not self.fixed and wanted != self.current:
+            self.optimizer.learning_rate = wanted
+            self.current = wanted
+
+    @contextlib.contextmanager
+    def heeding_callbacks(self, rate: float) -> Iterator[None]:
+        """Shows callbacks a step's rate, and takes over what they make of it."""
+        shown = float(rate) * self.factor
+        if self.fixed or _has_schedule(self.shown) or not shown:
+            yield
+            return
+        self.shown.learning_rate = shown
+        yield
+        found = float(keras.ops.convert_to_numpy(self.shown.learning_rate))
+        if not math.isclose(found, shown, rel_tol=1e-5):
+            self.factor *= found / shown
+        self.current = None
+
+
+def _has_schedule(optimizer) -> bool:
+    return isinstance(optimizer.get_config().get("learning_rate"), dict)
