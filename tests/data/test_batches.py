@@ -118,3 +118,26 @@ def test_the_buffer_is_bounded():
     pictures = tf.data.Dataset.from_tensors((tf.zeros((512, 512, 4)), 0)).repeat(10**6)
     assert _buffer_size(pictures, per_example=False) == 64
     assert _buffer_size(pictures.take(7), per_example=False) == 7
+
+
+def test_texts_of_similar_lengths_come_together_and_none_is_lost():
+    texts = np.array(["x" * (i % 50 + 1) for i in range(1003)])
+    dataset = tf.data.Dataset.from_tensor_slices((texts, np.arange(1003)))
+    lengths = lambda raws: tf.strings.length(raws)
+
+    def spread(**options):
+        batches = list(
+            tlkit.data.batches(
+                dataset, lengths, batch_size=8, shuffle=True, seed=1, **options
+            ).as_numpy_iterator()
+        )
+        numbers = np.concatenate([labels for _, labels in batches])
+        assert sorted(numbers) == list(range(1003))
+        assert sum(len(labels) < 8 for _, labels in batches) == 1
+        return np.mean([np.ptp(sizes) for sizes, _ in batches]), numbers
+
+    grouped, order = spread()
+    mixed, _ = spread(similar_lengths=False)
+    assert grouped < mixed / 5
+    assert list(order) == list(spread()[1])
+    assert list(order) != list(spread(epoch=1)[1])

@@ -16,6 +16,7 @@ _BUFFER_BYTES = 256 * 2**20
 # What one string is taken to weigh: an encoded picture, and a text.
 _PICTURE_BYTES = 128 * 2**10
 _TEXT_BYTES = 2 * 2**10
+_WINDOW = 32  # batches in which texts are sorted by length
 
 
 def batches(
@@ -27,6 +28,7 @@ def batches(
     seed: int = 0,
     epoch: int = 0,
     drop_remainder: bool = False,
+    similar_lengths: bool = True,
 ) -> tf.data.Dataset:
     """Turns one split into batches for one epoch.
 
@@ -47,6 +49,9 @@ def batches(
         epoch: Not negative. Every epoch has an order of its own.
         drop_remainder: Whether to leave out the last batch if it is smaller, as a TPU
             wants it.
+        similar_lengths: Whether texts of similar lengths come into a batch together
+            when they are shuffled, so that less of it is padding. Texts are sorted in
+            windows of 32 batches, and the batches of a window shuffled.
 
     Returns:
         A dataset of `(inputs, labels, …)` with a batch axis in front.
@@ -75,10 +80,36 @@ def batches(
         )
     if per_example:
         dataset = _map_first(dataset, preprocess)
+    grouped = shuffle and similar_lengths and preprocess and not per_example
+    if grouped and _holds_strings(dataset):
+        dataset = _by_length(dataset, batch_size * _WINDOW)
+    else:
+        grouped = False
     dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+    if grouped:
+        dataset = dataset.shuffle(
+            _WINDOW, seed=_mixed_seed(seed, epoch), reshuffle_each_iteration=False
+        )
     if preprocess is not None and not per_example:
         dataset = _map_first(dataset, preprocess)
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _holds_strings(dataset: tf.data.Dataset) -> bool:
+    spec = dataset.element_spec
+    raw = spec[0] if isinstance(spec, tuple) else spec
+    return isinstance(raw, tf.TensorSpec) and raw.dtype == tf.string
+
+
+def _by_length(dataset: tf.data.Dataset, window: int) -> tf.data.Dataset:
+    """Sorts strings by their lengths within windows of that many."""
+
+    def sort(raws, *rest):
+        order = tf.argsort(tf.strings.length(raws), stable=True)
+        gather = lambda tensor: tf.gather(tensor, order)
+        return tf.nest.map_structure(gather, (raws, *rest))
+
+    return dataset.batch(window).map(sort).unbatch()
 
 
 def _map_first(

@@ -113,11 +113,14 @@ class Head(keras.layers.Layer):
         super().__init__(**kwargs)
         self.task = task_from_config(task) if isinstance(task, dict) else task
         self.rate = dropout
-        self.dropout = keras.layers.Dropout(dropout, dtype="float32")
+        self.dropout = keras.layers.Dropout(dropout, dtype="float32", name="dropout")
         # Zeros, so that training begins with the same loss whatever the features
         # (Kolesnikov et al. 2020, Big Transfer, arXiv 1912.11370).
         self.dense = keras.layers.Dense(
-            self.task.outputs, kernel_initializer="zeros", dtype="float32"
+            self.task.outputs,
+            kernel_initializer="zeros",
+            dtype="float32",
+            name="dense",
         )
 
     def build(self, input_shape):

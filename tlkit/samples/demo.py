@@ -78,9 +78,7 @@ def demo(
     ```
     """
     if kind not in _DEMOS:
-        raise SourceError(
-            f"There is no demo {kind!r}. There are: {', '.join(_DEMOS)}."
-        )
+        raise SourceError(f"There is no demo {kind!r}. There are: {', '.join(_DEMOS)}.")
     begin = time.perf_counter()
     keras.utils.set_random_seed(seed)
     directory, export_to = pathlib.Path(directory) / kind, pathlib.Path(export_to)

@@ -1,0 +1,20 @@
+"""Reads the code out of the README."""
+
+import pathlib
+import re
+
+README = pathlib.Path(__file__).parent.parent / "README.md"
+
+
+def blocks(language):
+    """The fenced blocks of a language, in order."""
+    text = README.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def replaced(code, replacements):
+    """The code with texts replaced, each of which must be there."""
+    for old, new in replacements.items():
+        assert old in code, f"{old!r} is not in the code any more"
+        code = code.replace(old, new)
+    return code

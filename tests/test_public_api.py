@@ -1,0 +1,100 @@
+"""What can be imported is what is listed, and every public name is explained."""
+
+import importlib
+import inspect
+import subprocess
+import sys
+import types
+
+import pytest
+
+import tlkit
+
+ROOMS_OF_NAMES = ("data", "samples", "tasks")
+PUBLIC = sorted(
+    name
+    for name, value in vars(tlkit).items()
+    if not name.startswith("_") and not isinstance(value, types.ModuleType)
+)
+NAMES = [(tlkit, name) for name in PUBLIC]
+NAMES += [
+    (getattr(tlkit, room), name)
+    for room in ("data", "samples")
+    for name, value in vars(getattr(tlkit, room)).items()
+    if not name.startswith("_") and callable(value)
+]
+
+
+def test_the_public_names_are_those_of_the_design():
+    assert PUBLIC == [
+        "Block",
+        "Encoder",
+        "Phase",
+        "Plan",
+        "build_model",
+        "evaluate",
+        "export",
+        "fit",
+        "freeze",
+        "gradual",
+        "head_only",
+        "head_then_all",
+        "image_classifier",
+        "inspect",
+        "load_encoder",
+        "plan",
+        "predict",
+        "strategy",
+        "text_classifier",
+    ]
+    assert tlkit.__version__
+
+
+@pytest.mark.parametrize("room, name", NAMES, ids=lambda value: str(value)[:30])
+def test_every_public_name_is_explained(room, name):
+    value = getattr(room, name)
+    text = inspect.getdoc(value)
+    assert text and text.splitlines()[0].strip()
+    if inspect.isfunction(value):
+        assert "Returns:" in text
+        for parameter in inspect.signature(value).parameters.values():
+            if parameter.kind is not parameter.VAR_KEYWORD:
+                assert f"{parameter.name}:" in text, (name, parameter.name)
+            assert parameter.annotation is not parameter.empty, (name, parameter.name)
+
+
+@pytest.mark.parametrize("room, name", NAMES, ids=lambda value: str(value)[:30])
+def test_at_most_two_positional_nouns(room, name):
+    value = getattr(room, name)
+    if not inspect.isfunction(value):
+        return
+    parameters = inspect.signature(value).parameters.values()
+    positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    # `fit` and `evaluate` take x and y as Keras's own do.
+    assert len(positional) <= (3 if name in ("fit", "evaluate") else 2)
+
+
+def test_every_error_is_a_tlkit_error_and_a_builtin():
+    errors = importlib.import_module("tlkit.errors")
+    found = [v for v in vars(errors).values() if isinstance(v, type)]
+    found = [v for v in found if v is not errors.TlkitError]
+    assert len(found) == 7
+    for error in found:
+        assert issubclass(error, errors.TlkitError)
+        assert any(base.__module__ == "builtins" for base in error.__bases__)
+
+
+def test_importing_starts_and_sets_nothing():
+    code = (
+        "import logging, os, sys; before = dict(os.environ);"
+        "import tensorflow as tf, keras; policy = keras.config.dtype_policy().name;"
+        "loaded = set(sys.modules); import tlkit;"
+        "heavy = {'tensorflow_text', 'tensorflow_hub', 'tf_keras', 'keras_nlp',"
+        "'kagglehub', 'matplotlib', 'onnx', 'pandas'};"
+        "new = heavy & (set(sys.modules) - loaded); assert not new, new;"
+        "assert keras.config.dtype_policy().name == policy;"
+        "from tensorflow.python.eager import context;"
+        "assert not context.context()._initialized"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
