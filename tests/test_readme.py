@@ -55,7 +55,7 @@ def test_the_first_example_runs_as_it_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(first_lines(), names)
-    evaluation = names["report"].evaluations["test"]
+    evaluation = names["tlkit"].evaluate(names["model"], names["splits"].test)
     assert evaluation.accuracy >= 0.970
     assert (names["path"] / "saved_model.pb").is_file()
 

@@ -1,6 +1,7 @@
 """tlkit fine-tunes any published TensorFlow encoder in Keras 3, block by block."""
 
 from . import data as data
+from . import reports as reports
 from . import samples as samples
 from .encoders import Block as Block
 from .encoders import Encoder as Encoder
@@ -12,5 +13,15 @@ from .models import image_classifier as image_classifier
 from .models import tasks as tasks
 from .models import text_classifier as text_classifier
 from .serving import export as export
+from .training import Phase as Phase
+from .training import Plan as Plan
+from .training import evaluate as evaluate
+from .training import fit as fit
+from .training import gradual as gradual
+from .training import head_only as head_only
+from .training import head_then_all as head_then_all
+from .training import plan as plan
+from .training import predict as predict
+from .training import strategy as strategy
 
 __version__ = "0.1.0"

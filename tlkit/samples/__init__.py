@@ -3,11 +3,17 @@
 from .datasets import Images as Images
 from .datasets import Texts as Texts
 from .datasets import data as data
-from .datasets import data_names
+from .datasets import data_names as _data_names
+from .demo import demo as demo
 from .encoders import encoder as encoder
-from .encoders import encoder_names
+from .encoders import encoder_names as _encoder_names
+from .splitting import splits as splits
 
 
 def names() -> dict[str, tuple[str, ...]]:
-    """Returns the names of the samples: `encoders` and `data`."""
-    return {"encoders": encoder_names(), "data": data_names()}
+    """The names of the samples.
+
+    Returns:
+        A dict with the names of the `encoders` and those of the `data` sets.
+    """
+    return {"encoders": _encoder_names(), "data": _data_names()}
