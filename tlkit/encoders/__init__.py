@@ -8,3 +8,4 @@ from .freezing import freeze as freeze
 from .inspection import Inspection as Inspection
 from .inspection import inspect as inspect
 from .loading import load_encoder as load_encoder
+from .tapping import tap as tap

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from .flat_graph import FlatGraph, data_inputs, node_of
+from .flat_graph import FlatGraph, data_inputs, node_of, tensor_of
+from .randomness import is_random
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +22,14 @@ class Piece:
         stop: The tensor that leaves the piece; `None` at the end of the graph.
         variables: Positions of the variables that the piece reads.
         nodes: Names of its nodes that carry values of both input and variables.
+        ends: All tensors behind its last variable where only one tensor passes, in
+            the order of depth; at the end of the graph also the last tensor.
     """
 
     stop: str | None
     variables: frozenset[int]
     nodes: frozenset[str]
+    ends: tuple[str, ...] = ()
 
 
 def find_pieces(graph: FlatGraph) -> list[Piece]:
@@ -50,7 +54,9 @@ def find_pieces(graph: FlatGraph) -> list[Piece]:
         if (len(live) == 1 and open_until <= i) or at_end:
             nodes = path[begin : i + 1]
             read = frozenset().union(*(variables_of[name] for name in nodes))
-            pieces.append(Piece(next(iter(live), None), read, frozenset(nodes)))
+            stop = next(iter(live), None)
+            ends = (stop or tensor_of(name),)
+            pieces.append(Piece(stop, read, frozenset(nodes), ends))
             begin = i + 1
     return _joined(pieces)
 
@@ -61,8 +67,9 @@ def _joined(pieces: list[Piece]) -> list[Piece]:
     for piece in pieces:
         if joined and not piece.variables:
             nodes = joined[-1].nodes | piece.nodes
-            piece = Piece(piece.stop, joined[-1].variables, nodes)
-            joined.pop()
+            before = joined.pop()
+            ends = before.ends + piece.ends
+            piece = Piece(piece.stop, before.variables, nodes, ends)
         joined.append(piece)
     return joined
 
@@ -78,6 +85,8 @@ def _path(graph: FlatGraph) -> tuple[list[str], dict[str, set[int]]]:
     entering: dict[str, set[int]] = {}
     for name in _in_order_of_depth(graph):
         parents = [node_of(tensor) for tensor in data_inputs(graph.nodes[name])]
+        if is_random(graph.nodes[name].op):
+            parents = []  # a seed that all dropouts share ties nothing together
         own = {graph.variables[name]} if name in graph.variables else set()
         fed[name] = name in graph.inputs or any(fed[p] for p in parents)
         learned[name] = frozenset(own.union(*(learned[p] for p in parents)))
@@ -129,12 +138,8 @@ def _last_uses(graph: FlatGraph, path: list[str]) -> dict[str, int]:
     for i, name in enumerate(path):
         for tensor in data_inputs(graph.nodes[name]):
             if node_of(tensor) in place:
-                used[_full(tensor)] = max(i, used.get(_full(tensor), -1))
+                used[tensor_of(tensor)] = max(i, used.get(tensor_of(tensor), -1))
     return used
-
-
-def _full(tensor: str) -> str:
-    return tensor if ":" in tensor else f"{tensor}:0"
 
 
 def _tensors_of(name: str, last_use: Mapping[str, int]) -> list[str]:

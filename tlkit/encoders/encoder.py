@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from ..errors import EncoderError
 from .blocks import Block, table
+from .inputs import checked_inputs
 
 
 class Encoder(keras.layers.Layer):
@@ -62,6 +64,43 @@ class Encoder(keras.layers.Layer):
                 return block
         names = ", ".join(block.name for block in self.blocks)
         raise EncoderError(f"There is no block {name!r}. The blocks are: {names}.")
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Names of the blocks and parts behind which the tensor can be had.
+
+        `encoder(inputs, taps=[…])` gives a dict of these tensors instead of the
+        outputs; `tlkit.tap` makes a Keras model of that. Behind the last block, it is
+        the map that goes into the pooling, where there is one.
+        """
+        return ()
+
+    def checked_taps(self, names: str | Sequence[str]) -> tuple[str, ...]:
+        """The names of taps, once each of them is there.
+
+        Raises:
+            EncoderError: A tap isn't there.
+        """
+        names = (names,) if isinstance(names, str) else tuple(names)
+        for name in names:
+            if name not in self.taps:
+                there = ", ".join(self.taps) or "none: its graph could not be opened"
+                text = f"There is no tap {name!r}. The taps are: {there}."
+                if self.taps:
+                    text += (
+                        f" Type, for the last, tlkit.tap(encoder, {self.taps[-1]!r})."
+                    )
+                raise EncoderError(text)
+        return names
+
+    def __call__(self, inputs, *args, **kwargs):
+        # Before Keras's own __call__, which would wrap the error in its words.
+        self._check_inputs(inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def _check_inputs(self, inputs: Any) -> None:
+        name = str(self.details.get("name") or self.name)
+        checked_inputs(self.inputs_spec, inputs, name=name)
 
     def summary(self) -> str:
         """A table of the blocks, for people to read."""

@@ -13,11 +13,12 @@ import tensorflow as tf
 from ..errors import EncoderError, import_extra
 from ..sources import Card, resolve
 from .encoder import Encoder
-from .flat_graph import CannotOpen, FlatGraph, flatten
+from .flat_graph import CannotOpen, FlatGraph
+from .flattening import flatten
 from .native import NativeEncoder
 from .network import Network
 from .opened import opened_encoder
-from .reading import Restored, read_saved_model
+from .reading import Restored, read_module, read_saved_model
 from .restored import RestoredEncoder
 from .shapes import untie_shapes
 from .specs import Variable
@@ -25,9 +26,10 @@ from .vocabulary import read_vocabulary
 
 
 def load_encoder(
-    source: str | os.PathLike | keras.Model,
+    source: str | os.PathLike | keras.Model | tf.Module,
     *,
     output: str | Sequence[str] | None = None,
+    endpoints: tuple[str, str | None] | None = None,
     dtype: str | None = None,
     open_graph: bool = True,
     name: str = "encoder",
@@ -38,9 +40,14 @@ def load_encoder(
     Args:
         source: What to load: a folder with a SavedModel, a name on the shelf
             `saved_models/` or in the catalog (`"resnet_v2_50"`), a TF Hub or Kaggle
-            address, `kaggle://…`, `gs://…`, `preset://…`, or a Keras model.
+            address, `kaggle://…`, `gs://…`, `preset://…`, a Keras model, or a
+            `tf.Module` whose `__call__` was traced (its variables are copied).
         output: Which output, for an encoder that has several, such as
             `"sequence_output"`; several names give a dict. All of them if `None`.
+        endpoints: For a SavedModel that cannot be called itself: names of its
+            functions for inference and for training, or `None` for the second. Those
+            that Keras 3 writes are found (`call_inference` and `call_training`,
+            `inference` and `training`, `serve`).
         dtype: Dtype of the computation. `None` takes Keras's global policy, and a
             mixed one is refused for a SavedModel.
         open_graph: Whether to open the SavedModel's graph. If `False`, the restored
@@ -66,15 +73,14 @@ def load_encoder(
     if isinstance(source, keras.Model):
         return NativeEncoder(source, name=name, details={"name": source.name})
     if isinstance(source, tf.Module):
-        raise EncoderError(
-            "A tf.Module in memory cannot be opened yet: write it with "
-            "tf.saved_model.save(module, folder) and load the folder."
-        )
-    resolved = resolve(source, verbose=verbose)
-    if resolved.preset is not None:
-        return _preset_encoder(resolved, name)
-    restored = read_saved_model(resolved.path)
-    details = _details(resolved.name, resolved.card, restored)
+        restored = read_module(source, endpoints=endpoints)
+        details = _details(source.name, None, restored)
+    else:
+        resolved = resolve(source, verbose=verbose)
+        if resolved.preset is not None:
+            return _preset_encoder(resolved, name)
+        restored = read_saved_model(resolved.path, endpoints=endpoints)
+        details = _details(resolved.name, resolved.card, restored)
     policy = dtype or keras.config.dtype_policy().name
     kwargs = {"name": name, "details": details, "dtype": policy}
     restored = _select(restored, output)
@@ -95,14 +101,18 @@ def _opened(restored: Restored, kwargs: dict[str, Any]) -> Encoder:
     }
     resources: list = []
     graphs: dict[bool, FlatGraph] = {}
-    for training, function in restored.functions.items():
-        graph = flatten(function, variables, resources)
+    for training, endpoint in restored.endpoints.items():
+        constants = endpoint.constants
+        if endpoint.keyword and constants:
+            raise CannotOpen("its inputs go by name, with other tensors beside them")
+        graph = flatten(endpoint.function, variables, resources, constants)
         wanted = [graph.outputs[i] for i in restored.selected]
         graphs[training] = untie_shapes(
             dataclasses.replace(graph, outputs=tuple(wanted))
         )
+    losses = [flatten(loss, variables, resources) for loss in restored.losses]
     vectors = {i for i, v in enumerate(restored.variables) if v.shape.rank <= 1}
-    network = Network(graphs, frozenset(vectors), resources, restored.module)
+    network = Network(graphs, frozenset(vectors), resources, restored.module, losses)
     specs = [_variable(i, v, restored) for i, v in enumerate(restored.variables)]
     return opened_encoder(
         network,

@@ -42,6 +42,9 @@ class NativeEncoder(Encoder):
     def outputs_spec(self) -> Any:
         return tf.nest.map_structure(_spec, self.model.output)
 
+    def _check_inputs(self, inputs: Any) -> None:
+        """Keras checks the inputs of its models itself."""
+
     def call(self, inputs, training=False):
         trained = any(block.trainable for block in self._blocks)
         norms = any(block.batch_norms for block in self._blocks)

@@ -9,20 +9,20 @@ trained is not differentiated.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
+from .custom_gradients import register
 from .cuts import depth_first, find_pieces
-from .flat_graph import (
-    CannotOpen,
-    FlatGraph,
-    as_graph_def,
-    node_of,
-    reached,
-)
+from .flat_graph import CannotOpen, FlatGraph, as_graph_def, node_of, reached
+from .frozen_norms import with_running_statistics
+from .randomness import is_random
 from .segments import match_pieces
+from .shapes import static_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,19 +33,40 @@ class Stretch:
         first: Index of the first segment.
         last: Index of the last segment, included.
         training: Which of the two graphs.
+        running: Whether batch norms keep to their running statistics in training.
         thawed: Positions of the variables to be differentiated.
         outputs: Positions of the network's outputs that are wanted from here.
         updates: Positions of the variables whose new values are wanted.
+        taps: Indices of the segments whose last tensors are wanted.
         keep_cut: Whether the tensor at the end of the stretch is wanted.
     """
 
     first: int
     last: int
     training: bool
+    running: bool
     thawed: frozenset[int]
     outputs: tuple[int, ...]
     updates: tuple[int, ...]
+    taps: tuple[int, ...] = ()
     keep_cut: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What a stretch gives.
+
+    Args:
+        cut: The tensor at its end, if wanted.
+        outputs: The network's outputs, by position.
+        updates: New values of variables, by position.
+        taps: The tensors behind segments, by the segment's index.
+    """
+
+    cut: tf.Tensor | None
+    outputs: dict[int, tf.Tensor]
+    updates: dict[int, tf.Tensor]
+    taps: dict[int, tf.Tensor]
 
 
 class Network:
@@ -57,6 +78,7 @@ class Network:
         vectors: Positions of variables with at most one axis.
         resources: The captured tensors (tables) that the graphs still need.
         owner: What owns the resources, to be kept alive with them.
+        losses: The regularization losses: graphs without inputs and with one output.
 
     Raises:
         CannotOpen: The two graphs do not fit each other.
@@ -68,29 +90,97 @@ class Network:
         vectors: frozenset[int],
         resources: Sequence[tf.Tensor] = (),
         owner: object = None,
+        losses: Sequence[FlatGraph] = (),
     ):
         self.graphs = dict(graphs)
+        self.losses = tuple(losses)
         self.vectors = vectors
         self.resources = tuple(resources)
         self.owner = owner if resources else None
         pieces = {kind: find_pieces(graph) for kind, graph in graphs.items()}
         self.segments = match_pieces(pieces[False], pieces[True], vectors)
-        self._update_segment = {
-            position: self._segment_of_update(position)
-            for position in self.graphs[True].updates
-        }
         self._functions: dict[Stretch, Callable] = {}
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over both graphs, in hexadecimal."""
-        digest = hashlib.sha256()
+        self._last_taps: dict[bool, str] = {}
         for graph in self.graphs.values():
+            register(graph.gradients)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over the graphs, in hexadecimal."""
+        digest = hashlib.sha256()
+        for graph in [*self.graphs.values(), *self.losses]:
             definition = as_graph_def(graph, graph.nodes)
             digest.update(definition.SerializeToString(deterministic=True))
             ends = (graph.inputs, graph.outputs, sorted(graph.updates.items()))
-            digest.update(repr(ends).encode())
+            digest.update(repr((ends, sorted(graph.variables.items()))).encode())
+        if self.resources:  # what a table holds is not in the graph
+            digest.update(uuid.uuid4().bytes)
         return digest.hexdigest()
+
+    @property
+    def draws(self) -> bool:
+        """Whether training draws random numbers and wants a seed."""
+        return self.graphs[True].seed is not None
+
+    @functools.cached_property
+    def _running(self) -> tuple[FlatGraph, frozenset[int]]:
+        return with_running_statistics(self.graphs[True])
+
+    @functools.cached_property
+    def draws_with_norms_frozen(self) -> frozenset[int]:
+        """Indices of segments whose training graph is of use with norms frozen.
+
+        Without random ops the graph for inference does the same and costs less.
+        """
+        _, frozen = self._running
+        written = set(self.graphs[True].updates)
+        useful = []
+        for i, segment in enumerate(self.segments):
+            averages = {p for p in segment.variables & written if self._is_floating(p)}
+            if averages <= frozen and self._is_random(i):
+                useful.append(i)
+        return frozenset(useful)
+
+    def _is_floating(self, position: int) -> bool:
+        spec = self._spec(position)
+        return spec is not None and spec.dtype.is_floating
+
+    def _is_random(self, segment: int) -> bool:
+        nodes = self.graphs[True].nodes
+        return any(is_random(nodes[name].op) for name in self._between(segment))
+
+    def tap(self, segment: int, training: bool) -> str:
+        """Name of the tensor behind a segment.
+
+        Behind the last one, it is the last tensor that has more axes than the end: the
+        map that a pooling takes in, rather than what it gives.
+        """
+        stop = self._stop(segment, training)
+        if stop is None and training not in self._last_taps:
+            self._last_taps[training] = self._last_tap(training)
+        return stop or self._last_taps[training]
+
+    def _last_tap(self, training: bool) -> str:
+        ends = self.segments[-1].ends[training]
+        shapes = static_shapes(self.graphs[training], list(ends))
+        last = shapes[-1].rank
+        if last is None:
+            return ends[-1]
+        maps = [
+            end
+            for end, shape in zip(ends, shapes, strict=True)
+            if (shape.rank or 0) > last
+        ]
+        return maps[-1] if maps else ends[-1]
+
+    def updates(
+        self, segments: Sequence[int], training: bool, running: bool
+    ) -> tuple[int, ...]:
+        """Positions of the variables that some segments write."""
+        if not training:
+            return ()
+        graph = self._running[0] if running else self.graphs[True]
+        return tuple(p for p in graph.updates if self._writers[p] & set(segments))
 
     def segment_of_output(self, output: int, training: bool) -> int:
         """Index of the segment that makes an output."""
@@ -100,15 +190,13 @@ class Network:
                 return i
         return 0  # it comes from the input alone
 
-    def segment_of_update(self, position: int) -> int:
-        """Index of the segment whose run gives a variable its new value."""
-        return self._update_segment[position]
-
     def batch_norms(self, segment: int) -> int:
         """How many batch norms a segment holds."""
         graph, inside = self.graphs[False], self.segments[segment]
+        # Keras 2 runs layer norms through the same op, as if in training for ever.
         fused = sum(
             graph.nodes[name].op.startswith("FusedBatchNorm")
+            and not graph.nodes[name].attr["is_training"].b
             for name in inside.nodes[False]
         )
         # Others show by the two averages that they write in training.
@@ -124,14 +212,34 @@ class Network:
                     return graph.value_specs[name]
         return None
 
-    def _segment_of_update(self, position: int) -> int:
+    @functools.cached_property
+    def _writers(self) -> dict[int, frozenset[int]]:
+        """For each variable that training writes, the segments whose run writes it.
+
+        A batch norm's average is written by the segment that it belongs to, the state
+        of a random generator by every segment that draws from it.
+        """
         graph = self.graphs[True]
-        for i, segment in enumerate(self.segments):
-            if position in segment.variables:
-                return i
-        needed = set(depth_first(graph.nodes, [graph.updates[position]]))
-        met = [i for i, s in enumerate(self.segments) if needed & s.nodes[True]]
-        return max(met, default=0)
+        reads = {i: self._reads(i) for i in range(len(self.segments))}
+        writers = {}
+        for position, update in graph.updates.items():
+            needed = set(depth_first(graph.nodes, [update]))
+            met = [i for i, s in enumerate(self.segments) if needed & s.nodes[True]]
+            own = [i for i, s in enumerate(self.segments) if position in s.variables]
+            drawn = [i for i, positions in reads.items() if position in positions]
+            writers[position] = frozenset(own or met[-1:] or drawn or [0])
+        return writers
+
+    def _reads(self, segment: int) -> set[int]:
+        variables = self.graphs[True].variables
+        return {variables[name] for name in self._between(segment) if name in variables}
+
+    def _between(self, segment: int) -> set[str]:
+        """Names of all nodes that a segment's run in training needs."""
+        graph = self.graphs[True]
+        start, end = self._stop(segment - 1, True), self._stop(segment, True)
+        ends = [end] if end else graph.outputs
+        return reached(graph.nodes, ends, {node_of(start)} if start else set())
 
     def run(
         self,
@@ -139,7 +247,8 @@ class Network:
         cut: tf.Tensor | None,
         inputs: Sequence[tf.Tensor],
         value_of: Callable[[int], tf.Tensor],
-    ) -> tuple[tf.Tensor | None, dict[int, tf.Tensor], dict[int, tf.Tensor]]:
+        seed: tf.Tensor | None = None,
+    ) -> Results:
         """Runs a stretch.
 
         Args:
@@ -147,30 +256,35 @@ class Network:
             cut: The tensor at its beginning; `None` for the network's beginning.
             inputs: The network's inputs, flattened.
             value_of: Gives the value of the variable at a position.
+            seed: int64 `[2]`, for training where that draws random numbers.
 
         Returns:
-            The tensor at its end, outputs by position, and new values of variables by
-            position.
+            What was wanted.
         """
         if stretch not in self._functions:
             self._functions[stretch] = self._function(stretch)
         function, needed = self._functions[stretch]
         values = [value_of(position) for position in needed]
-        end, outputs, updates = function(cut, list(inputs), values)
-        return (
+        end, outputs, updates, taps = function(cut, list(inputs), values, seed)
+        return Results(
             end,
             dict(zip(stretch.outputs, outputs, strict=True)),
             dict(zip(stretch.updates, updates, strict=True)),
+            dict(zip(stretch.taps, taps, strict=True)),
         )
 
+    def _graph(self, stretch: Stretch) -> FlatGraph:
+        return self._running[0] if stretch.running else self.graphs[stretch.training]
+
     def _function(self, stretch: Stretch) -> tuple[Callable, list[int]]:
-        graph = self.graphs[stretch.training]
+        graph = self._graph(stretch)
         start = self._stop(stretch.first - 1, stretch.training)
         end = self._stop(stretch.last, stretch.training) if stretch.keep_cut else None
         wanted = [
             *([end] if end else []),
             *(graph.outputs[i] for i in stretch.outputs),
             *(graph.updates[i] for i in stretch.updates),
+            *(self.tap(i, stretch.training) for i in stretch.taps),
         ]
         names = self._nodes_between(graph, start, wanted, stretch)
         definition = as_graph_def(graph, names)
@@ -178,7 +292,7 @@ class Network:
         needed = sorted(set(placeholders.values()))
 
         @tf.function(autograph=False)
-        def run(cut, inputs, values):
+        def run(cut, inputs, values, seed):
             bound = dict(zip(graph.inputs, inputs, strict=True))
             # Constants for the gradient: what is frozen is never differentiated.
             at = {
@@ -186,18 +300,39 @@ class Network:
                 for p, value in zip(needed, values, strict=True)
             }
             bound |= {name: at[position] for name, position in placeholders.items()}
-            bound |= {n: self.resources[i] for n, i in graph.resources.items()}
+            # Identity, since an eager handle must be captured by the graph being built.
+            bound |= {
+                n: tf.identity(self.resources[i]) for n, i in graph.resources.items()
+            }
             tensors = {f"{name}:0": tensor for name, tensor in bound.items()}
+            if graph.seed and seed is not None:
+                tensors[f"{graph.seed}:0"] = seed
             if start:
                 tensors[start] = cut
-            results = iter(_import(definition, tensors, wanted))
+            results = iter(import_nodes(definition, tensors, wanted))
             return (
                 next(results) if end else None,
                 [next(results) for _ in stretch.outputs],
                 [tf.stop_gradient(next(results)) for _ in stretch.updates],
+                [next(results) for _ in stretch.taps],
             )
 
         return run, needed
+
+    def regularization(
+        self, value_of: Callable[[int], tf.Tensor], trained: frozenset[int]
+    ) -> list[tf.Tensor]:
+        """The regularization losses of those variables that are trained, as scalars."""
+        losses = []
+        for graph in self.losses:
+            if trained & set(graph.variables.values()):
+                values = {
+                    f"{name}:0": value_of(position)
+                    for name, position in graph.variables.items()
+                }
+                definition = as_graph_def(graph, graph.nodes)
+                losses += _run_nodes(definition, values, list(graph.outputs))
+        return losses
 
     def _stop(self, segment: int, training: bool) -> str | None:
         return self.segments[segment].stops[training] if segment >= 0 else None
@@ -211,7 +346,18 @@ class Network:
         return names
 
 
-def _import(definition, tensors: dict[str, tf.Tensor], wanted: list[str]):
+def _run_nodes(definition, tensors: dict[str, tf.Tensor], wanted: list[str]):
+    """Runs nodes, eagerly too."""
+    names = list(tensors)
+
+    @tf.function(autograph=False)
+    def run(values):
+        return import_nodes(definition, dict(zip(names, values, strict=True)), wanted)
+
+    return run(list(tensors.values()))
+
+
+def import_nodes(definition, tensors: dict[str, tf.Tensor], wanted: list[str]):
     """Imports nodes and gives the wanted tensors, which may be among those given."""
     used = {t for node in definition.node for t in node.input}
     made = [name for name in wanted if name not in tensors]

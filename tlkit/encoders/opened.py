@@ -34,6 +34,7 @@ class OpenedEncoder(Encoder):
         inputs: The nest of input specs, as JSON.
         outputs: The nest of output specs, as JSON.
         digest: Digest of the network, by which the process finds it.
+        draws: Whether training draws random numbers.
         trained: Positions of the variables that are trained; all that may be, if
             `None`.
     """
@@ -47,6 +48,7 @@ class OpenedEncoder(Encoder):
         inputs: Any,
         outputs: Any,
         digest: str,
+        draws: bool,
         trained: Sequence[int] | None = None,
         batch_norm: str = "frozen",
         **kwargs,
@@ -62,6 +64,7 @@ class OpenedEncoder(Encoder):
         self._weights_of: dict[int, keras.Variable] = {}
         self._make_weights(trained)
         self._blocks = self._make_blocks()
+        self._seeds = keras.random.SeedGenerator(name="seeds") if draws else None
         self.built = True
 
     # === Weights and blocks ===
@@ -148,47 +151,104 @@ class OpenedEncoder(Encoder):
         """The graphs, which a `.keras` file brings only after the config."""
         return _NETWORKS[self._digest]
 
-    def call(self, inputs, training=False):
-        specs = self.inputs_spec
-        tf.nest.assert_same_structure(specs, inputs)
-        flat = [
-            tf.cast(tensor, spec.dtype)
-            for tensor, spec in zip(
-                tf.nest.flatten(inputs), tf.nest.flatten(specs), strict=True
-            )
-        ]
+    def call(self, inputs, training=False, taps=None):
+        specs, flat = tf.nest.flatten(self.inputs_spec), tf.nest.flatten(inputs)
+        flat = [tf.cast(x, spec.dtype) for x, spec in zip(flat, specs, strict=True)]
+        tapped = {} if taps is None else self._tapped(taps)
+        stretches = self._stretches(bool(training), frozenset(tapped.values()))
+        seed = self._seed() if any(stretch.training for stretch in stretches) else None
         outputs: dict[int, tf.Tensor] = {}
+        tensors: dict[int, tf.Tensor] = {}
         cut = None
-        for stretch in self._stretches(bool(training)):
-            cut, made, updates = self.network.run(stretch, cut, flat, self._value)
-            outputs |= made
-            for position, value in updates.items():
+        for stretch in stretches:
+            found = self.network.run(stretch, cut, flat, self._value, seed)
+            cut = found.cut
+            outputs |= found.outputs
+            tensors |= found.taps
+            for position, value in found.updates.items():
                 self._weights_of[position].assign(value)
+        self._add_losses()
+        if taps is not None:
+            return {name: tensors[segment] for name, segment in tapped.items()}
         ordered = [outputs[i] for i in range(len(outputs))]
         return tf.nest.pack_sequence_as(self.outputs_spec, ordered)
+
+    def compute_output_spec(self, inputs, training=None, taps=None):
+        if taps is None:
+            return super().compute_output_spec(inputs, training)
+        specs = tf.nest.map_structure(_spec, inputs)
+        function = tf.function(lambda x: self.call(x, taps=taps), autograph=False)
+        outputs = function.get_concrete_function(specs).structured_outputs
+        return {
+            name: keras.KerasTensor(tuple(spec.shape), spec.dtype.name)
+            for name, spec in outputs.items()
+        }
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        parts = [part.name for block in self._blocks for part in block.parts]
+        return (*parts, *(block.name for block in self._blocks))
+
+    def _tapped(self, taps: Sequence[str]) -> dict[str, int]:
+        """The segment behind which each tap is."""
+        last: dict[str, int] = {}
+        for i, name in enumerate(self._segment_names):
+            part = f"{name}.{self._segment_names[:i].count(name)}"
+            last |= {name: i, part: i}
+        return {name: last[name] for name in self.checked_taps(taps)}
+
+    def _seed(self) -> tf.Tensor | None:
+        """The seed of this call, another one on each replica."""
+        if self._seeds is None:
+            return None
+        context = tf.distribute.get_replica_context()
+        replica = 0 if context is None else context.replica_id_in_sync_group
+        return self._seeds.next() + tf.cast([replica, 0], tf.int64) * 1_000_003
+
+    def _add_losses(self) -> None:
+        trained = frozenset(p for p, v in self._weights_of.items() if v.trainable)
+        for loss in self.network.regularization(self._value, trained):
+            self.add_loss(loss)
 
     def _value(self, position: int) -> tf.Tensor:
         return tf.convert_to_tensor(self._weights_of[position].value)
 
-    def _stretches(self, training: bool) -> list[Stretch]:
+    def _stretches(self, training: bool, tapped: frozenset[int]) -> list[Stretch]:
         """The whole network, cut only where the way it runs changes."""
         modes = [self._mode(i, training) for i in range(len(self._segments))]
         runs = [
             [i for i, _ in run]
             for _, run in itertools.groupby(enumerate(modes), lambda pair: pair[1])
         ]
-        return [self._stretch(run[0], run[-1], *modes[run[0]]) for run in runs]
+        if tapped:
+            runs = [run for run in runs if run[0] <= max(tapped)]
+        return [self._stretch(run, tapped, *modes[run[0]]) for run in runs]
 
-    def _mode(self, segment: int, training: bool) -> tuple[bool, bool]:
-        """Whether a segment runs as in training, and whether any of it is trained."""
+    def _mode(self, segment: int, training: bool) -> tuple[bool, bool, bool]:
+        """How a segment runs.
+
+        Whether as in training, whether its batch norms keep to their running
+        statistics then, and whether any of it is trained.
+        """
         trained = any(self._weights_of[p].trainable for p in self._segments[segment])
-        norms_train = self.batch_norm == "train" or not self._batch_norms[segment]
-        return training and trained and norms_train, trained
+        if not (training and trained):
+            return False, False, trained
+        if self.batch_norm == "train" or not self._batch_norms[segment]:
+            return True, False, trained
+        useful = segment in self.network.draws_with_norms_frozen
+        return useful, useful, trained
 
-    def _stretch(self, first: int, last: int, training: bool, trained: bool) -> Stretch:
+    def _stretch(
+        self,
+        segments: Sequence[int],
+        tapped: frozenset[int],
+        training: bool,
+        running: bool,
+        trained: bool,
+    ) -> Stretch:
         network = self.network
+        first, last = segments[0], segments[-1]
         count = len(network.graphs[training].outputs)
-        graph_updates = network.graphs[True].updates if training else ()
         inside = range(first, last + 1)
         positions = [p for i in inside for p in self._segments[i]]
         thawed = [p for p in positions if self._weights_of[p].trainable]
@@ -196,15 +256,15 @@ class OpenedEncoder(Encoder):
             first=first,
             last=last,
             training=training,
+            running=running,
             thawed=frozenset(thawed if trained else ()),
             outputs=tuple(
                 i
                 for i in range(count)
-                if network.segment_of_output(i, training) in inside
+                if not tapped and network.segment_of_output(i, training) in inside
             ),
-            updates=tuple(
-                p for p in graph_updates if network.segment_of_update(p) in inside
-            ),
+            updates=network.updates(inside, training, running),
+            taps=tuple(sorted(tapped & set(inside))),
             keep_cut=last + 1 < len(self._segments),
         )
 
@@ -219,6 +279,7 @@ class OpenedEncoder(Encoder):
             "inputs": self._inputs_json,
             "outputs": self._outputs_json,
             "digest": self._digest,
+            "draws": self._seeds is not None,
             "trained": [p for p, v in self._weights_of.items() if v.trainable],
         }
 
@@ -228,6 +289,10 @@ class OpenedEncoder(Encoder):
     def load_assets(self, inner_path: str) -> None:
         network = load_network(pathlib.Path(inner_path))
         _NETWORKS.setdefault(network.digest, network)
+
+
+def _spec(tensor: Any) -> tf.TensorSpec:
+    return tf.TensorSpec(tensor.shape, keras.backend.standardize_dtype(tensor.dtype))
 
 
 def opened_encoder(
@@ -261,6 +326,7 @@ def opened_encoder(
         inputs=specs_to_json(inputs),
         outputs=specs_to_json(outputs),
         digest=digest,
+        draws=network.draws,
         **kwargs,
     )
     for position, value in enumerate(values):

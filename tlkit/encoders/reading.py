@@ -1,15 +1,19 @@
-"""Reads a SavedModel from a folder and finds out how it wants to be called."""
+"""Reads a SavedModel from a folder: its functions, variables and losses."""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from ..errors import EncoderError, SourceError, import_extra
+from .endpoints import Endpoint, find_endpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,36 +22,46 @@ class Restored:
 
     Args:
         module: What `tf.saved_model.load` gave.
-        path: The folder it came from.
-        functions: The function for inference under `False`, the one for training
+        endpoints: The function for inference under `False`, the one for training
             under `True`; the same one where the module does not tell them apart.
-        takes_training: Whether the module tells training from inference.
-        inputs: Nest of `tf.TensorSpec` of the first argument.
         outputs: Nest of `tf.TensorSpec` of what the functions return.
         variables: All variables that the functions read or write.
         learnable: Positions in `variables` of those that the module says may be
             trained.
-        output: Name of the output that is wanted, or names; all of them if `None`.
+        losses: Functions without arguments: the module's regularization losses.
         selected: Positions of the wanted outputs among the flattened ones.
+        output: Name of the output that is wanted, or names; all of them if `None`.
     """
 
     module: Any
-    path: pathlib.Path
-    functions: dict[bool, Any]
-    takes_training: bool
-    inputs: Any
+    endpoints: dict[bool, Endpoint]
     outputs: Any
     variables: tuple[tf.Variable, ...]
     learnable: frozenset[int]
+    losses: tuple[Any, ...]
     selected: tuple[int, ...]
     output: str | Sequence[str] | None = None
 
+    @property
+    def inputs(self) -> Any:
+        """Nest of `tf.TensorSpec` of the first argument."""
+        return self.endpoints[False].inputs
 
-def read_saved_model(path: pathlib.Path) -> Restored:
+    @property
+    def takes_training(self) -> bool:
+        """Whether the module tells training from inference."""
+        return self.endpoints[False] is not self.endpoints[True]
+
+
+def read_saved_model(
+    path: pathlib.Path, *, endpoints: Sequence[str | None] | None = None
+) -> Restored:
     """Loads a reusable SavedModel.
 
     Args:
         path: Folder with a `saved_model.pb`.
+        endpoints: Names of the functions for inference and for training; looked for
+            if `None`.
 
     Returns:
         The module and its functions.
@@ -58,25 +72,59 @@ def read_saved_model(path: pathlib.Path) -> Restored:
         ExtraError: It holds ops of TF Text and TF Text is not installed.
     """
     module = _load(path)
-    functions = _functions(module, path)
-    by_training = _by_training(functions)
-    inference = by_training[False]
-    variables = _variables(module, by_training.values())
+    found = find_endpoints(module, str(path), endpoints)
+    outputs = found[False].function.structured_outputs
+    losses = tuple(_losses(module))
+    functions = [*(e.function for e in found.values()), *losses]
+    variables = _variables(module, functions)
     listed = getattr(module, "trainable_variables", None)
     allowed = {id(v) for v in variables if v.trainable}
     if listed is not None and len(listed):
         allowed = {id(v) for v in listed}
     return Restored(
         module=module,
-        path=path,
-        functions=by_training,
-        takes_training=by_training[False] is not by_training[True],
-        inputs=_first_argument(inference),
-        outputs=inference.structured_outputs,
+        endpoints=found,
+        outputs=outputs,
         variables=variables,
         learnable=frozenset(i for i, v in enumerate(variables) if id(v) in allowed),
-        selected=tuple(range(len(tf.nest.flatten(inference.structured_outputs)))),
+        losses=losses,
+        selected=tuple(range(len(tf.nest.flatten(outputs)))),
     )
+
+
+def read_module(
+    module: tf.Module, *, endpoints: Sequence[str | None] | None = None
+) -> Restored:
+    """Reads a module in memory by way of a SavedModel in a temporary folder.
+
+    The variables are copies: training the encoder leaves the module as it is.
+
+    Args:
+        module: A `tf.Module` whose `__call__` is a `tf.function` that was traced.
+        endpoints: As in `read_saved_model`.
+
+    Returns:
+        The module as it was read back, and its functions.
+
+    Raises:
+        EncoderError: The module cannot be saved, or its `__call__` was never traced.
+    """
+    folder = tempfile.mkdtemp(prefix="tlkit-module-")
+    try:
+        tf.saved_model.save(module, folder)
+        restored = read_saved_model(pathlib.Path(folder), endpoints=endpoints)
+    except Exception as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise EncoderError(
+            f"The module {type(module).__name__} in memory cannot be read: "
+            f"{_first(error)} Its `__call__(inputs, training=False)` must be a "
+            "tf.function that was traced for both values of training: "
+            "module.__call__.get_concrete_function(tf.TensorSpec(…), training=True), "
+            "and the same with False."
+        ) from error
+    # A table's file is in there, and is wanted again when the encoder is exported.
+    weakref.finalize(restored.module, shutil.rmtree, folder, ignore_errors=True)
+    return restored
 
 
 def _load(path: pathlib.Path):
@@ -104,51 +152,13 @@ def _first(error: Exception) -> str:
     return lines[0].rstrip(".")[:300] + "." if lines else type(error).__name__ + "."
 
 
-def _functions(module, path: pathlib.Path) -> Sequence:
-    call = module.__call__ if callable(module) else None
-    functions = getattr(call, "concrete_functions", [])
-    if functions:
-        return functions
-    signatures = ", ".join(sorted(getattr(module, "signatures", {}))) or "none"
-    raise EncoderError(
-        "An encoder must be a reusable SavedModel: one that can be called, as "
-        f"`module(inputs, training=…)`. The one in {path} has signatures only "
-        f"({signatures}), which cannot be trained. Export it again with a `__call__`, "
-        "or use a module with the same weights from tlkit's catalog."
-    )
+def _losses(module: Any) -> Iterable[Any]:
+    """The traces of the module's regularization losses."""
+    for loss in getattr(module, "regularization_losses", None) or ():
+        yield from getattr(loss, "concrete_functions", [])[:1]
 
 
-def _by_training(functions: Sequence) -> dict[bool, Any]:
-    """The function for each value of `training`, of the most general input shape."""
-    found: dict[bool | None, Any] = {}
-    for function in sorted(functions, key=_unknown_sizes):
-        args, kwargs = function.structured_input_signature
-        flags = [a for a in [*args[1:], kwargs.get("training")] if isinstance(a, bool)]
-        found[flags[0] if flags else None] = function
-    inference = found.get(False, found.get(None, found.get(True)))
-    return {False: inference, True: found.get(True, inference)}
-
-
-def _unknown_sizes(function) -> tuple[bool, int]:
-    """Dicts and tensors before lists, and more unknown dimensions later."""
-    first = _first_argument(function)
-    specs = tf.nest.flatten(first)
-    unknown = sum(
-        spec.shape.rank is None or list(spec.shape).count(None)
-        for spec in specs
-        if isinstance(spec, tf.TensorSpec)
-    )
-    return not isinstance(first, (list, tuple)), unknown
-
-
-def _first_argument(function):
-    args, kwargs = function.structured_input_signature
-    if args:
-        return args[0]
-    return next(iter(kwargs.values()), None)
-
-
-def _variables(module, functions) -> tuple[tf.Variable, ...]:
+def _variables(module: Any, functions: Iterable[Any]) -> tuple[tf.Variable, ...]:
     """The module's list first, then what only its functions know.
 
     A `tf.Module` written by hand may list no variables at all.

@@ -33,7 +33,8 @@ class RestoredEncoder(Encoder):
         self.supports_jit = False
         self.batch_norm = "train"
         self.module = restored.module  # tracked, for its tables and assets
-        self._functions = restored.functions
+        self._endpoints = restored.endpoints
+        self._regularization = restored.losses
         self._inputs, self._outputs = restored.inputs, restored.outputs
         self._learnable, self._output = restored.learnable, restored.output
         self._own = [self._adopt(i, v) for i, v in enumerate(restored.variables)]
@@ -71,13 +72,14 @@ class RestoredEncoder(Encoder):
         return self._outputs
 
     def call(self, inputs, training=False):
-        function = self._functions[bool(training) and self._block.trainable]
-        args, kwargs = function.structured_input_signature
-        if args:
-            outputs = function(inputs, *args[1:], **kwargs)
-        else:
-            (first, *_) = kwargs
-            outputs = function(**(kwargs | {first: inputs}))
+        trained = self._block.trainable
+        inputs = tf.nest.map_structure(
+            lambda spec, tensor: tf.cast(tensor, spec.dtype), self._inputs, inputs
+        )
+        outputs = self._endpoints[bool(training) and trained](inputs)
+        if trained:
+            for loss in self._regularization:
+                self.add_loss(loss())
         if self._output is None or isinstance(self._output, str):
             return outputs if self._output is None else outputs[self._output]
         return {name: outputs[name] for name in self._output}

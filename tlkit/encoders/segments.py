@@ -22,11 +22,13 @@ class Segment:
         stops: The tensor that leaves it, by whether the graph is for training; `None`
             at the end.
         nodes: Names of its nodes, likewise.
+        ends: All tensors behind its last variable where only one passes, likewise.
     """
 
     variables: frozenset[int]
     stops: Mapping[bool, str | None]
     nodes: Mapping[bool, frozenset[str]]
+    ends: Mapping[bool, tuple[str, ...]]
 
 
 def match_pieces(
@@ -67,6 +69,7 @@ def _segment(pieces: Mapping[bool, Sequence[Piece]]) -> Segment:
             kind: frozenset().union(*(piece.nodes for piece in pieces[kind]))
             for kind in pieces
         },
+        ends={kind: pieces[kind][-1].ends for kind in pieces},
     )
 
 
@@ -94,6 +97,7 @@ def _with_vectors_behind(
             nodes = {
                 kind: last.nodes[kind] | segment.nodes[kind] for kind in last.nodes
             }
-            segment = Segment(last.variables | segment.variables, segment.stops, nodes)
+            both = last.variables | segment.variables
+            segment = dataclasses.replace(segment, variables=both, nodes=nodes)
         joined.append(segment)
     return joined

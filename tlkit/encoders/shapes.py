@@ -8,13 +8,29 @@ the inputs' shapes, it is computed from the inputs instead, and the graph can be
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import tensorflow as tf
 
-from .flat_graph import FlatGraph, as_graph_def, attribute, constant, data_inputs
+from .flat_graph import (
+    SHAPE_LIKE,
+    FlatGraph,
+    as_graph_def,
+    attribute,
+    constant,
+    data_inputs,
+    make_node,
+    tensor_of,
+    type_attribute,
+)
 
-SHAPE_LIKE = {"Shape", "ShapeN", "Size", "Rank", "OnesLike", "ZerosLike"}
-_PROBES = ((211, 223, 227, 229, 233, 239), (241, 251, 257, 263, 269, 271))
+# Sizes that stand for unknown dimensions: two for each, so that what depends on one can
+# be told from a constant. Then such as can be halved five times, and small ones.
+_PROBES = (
+    ((211, 223, 227, 229, 233, 239), (241, 251, 257, 263, 269, 271)),
+    ((416, 544, 608, 736, 928, 992), (1184, 1312, 1376, 1504, 1696, 1888)),
+    ((17, 19, 23, 29, 31, 37), (41, 43, 47, 53, 59, 61)),
+)
 
 
 def untie_shapes(graph: FlatGraph) -> FlatGraph:
@@ -33,7 +49,7 @@ def untie_shapes(graph: FlatGraph) -> FlatGraph:
     ops = [n for n in graph.nodes.values() if n.op in SHAPE_LIKE]
     if not ops:
         return graph
-    wanted = [_tensor(data_inputs(node)[0]) for node in ops]
+    wanted = [tensor_of(data_inputs(node)[0]) for node in ops]
     sizes, inferred = _probe(graph, wanted)
     nodes = dict(graph.nodes)
     for node, *shapes in zip(ops, *inferred, strict=True):
@@ -43,12 +59,27 @@ def untie_shapes(graph: FlatGraph) -> FlatGraph:
     return dataclasses.replace(graph, nodes=nodes)
 
 
+def static_shapes(graph: FlatGraph, tensors: list[str]) -> list[tf.TensorShape]:
+    """Shapes of tensors; a size that depends on the inputs' sizes is `None`.
+
+    Args:
+        graph: The flat graph.
+        tensors: Full names of some of its tensors.
+
+    Returns:
+        A shape for each; of unknown rank where nothing can be inferred.
+    """
+    _, inferred = _probe(graph, tensors)
+    pairs = zip(*inferred, strict=True)
+    return [one.most_specific_compatible_shape(two) for one, two in pairs]
+
+
 def _probe(graph: FlatGraph, wanted: list[str]):
     """Shapes of `wanted` under two sets of sizes, and the sizes by (input, axis)."""
     # Inputs may have sizes of their own; token ids, mask and types must agree, which
     # shows as a graph that refuses different ones.
-    for share in (False, True):
-        sizes = [_sizes(graph.input_specs, share, probe) for probe in _PROBES]
+    for share, probes in itertools.product((False, True), _PROBES):
+        sizes = [_sizes(graph.input_specs, share, probe) for probe in probes]
         if sizes[0] is None:
             continue
         try:
@@ -93,10 +124,12 @@ def _infer(graph: FlatGraph, sizes, wanted: list[str]) -> list[tf.TensorShape]:
             shape = [sizes.get((i, axis), spec.shape[axis]) for axis in rank]
             known = spec.shape.rank is not None
             specs[name] = tf.TensorSpec(shape if known else None, spec.dtype)
+        if graph.seed:
+            specs[graph.seed] = tf.TensorSpec([2], tf.int64)
         for name in graph.resources:
             dtype = tf.as_dtype(graph.nodes[name].attr["dtype"].type)
             specs[name] = tf.TensorSpec(None, dtype)
-        used = {t for n in graph.nodes.values() for t in map(_tensor, data_inputs(n))}
+        used = {t for n in graph.nodes.values() for t in map(tensor_of, data_inputs(n))}
         bound = {
             f"{name}:0": tf.compat.v1.placeholder(spec.dtype, spec.shape)
             for name, spec in specs.items()
@@ -109,10 +142,6 @@ def _infer(graph: FlatGraph, sizes, wanted: list[str]) -> list[tf.TensorShape]:
         )
     shapes = dict(zip(others, tensors, strict=True)) | {n: bound[n] for n in direct}
     return [shapes[name].shape for name in wanted]
-
-
-def _tensor(name: str) -> str:
-    return name if ":" in name else f"{name}:0"
 
 
 def _solve(shapes, sizes) -> list[int | tuple[int, int]] | None:
@@ -140,15 +169,17 @@ def _replace(nodes: dict, node, dimensions, inputs: tuple[str, ...]) -> None:
     if op == "Size":
         axes = constant(f"{name}/axes", [0], tf.int32)
         nodes[axes.name] = axes
-        index = attribute(type=tf.int32.as_datatype_enum)
-        product = _node(name, "Prod", [shape_name, axes.name], T=_type(out), Tidx=index)
+        index = type_attribute(tf.int32)
+        product = make_node(
+            name, "Prod", [shape_name, axes.name], T=type_attribute(out), Tidx=index
+        )
         nodes[name] = product
     elif op in ("OnesLike", "ZerosLike"):
         dtype = tf.as_dtype(node.attr["T"].type)
         value = constant(f"{name}/value", int(op == "OnesLike"), dtype)
         nodes[value.name] = value
-        types = {"T": _type(dtype), "index_type": _type(tf.int32)}
-        nodes[name] = _node(name, "Fill", [shape_name, value.name], **types)
+        types = {"T": type_attribute(dtype), "index_type": type_attribute(tf.int32)}
+        nodes[name] = make_node(name, "Fill", [shape_name, value.name], **types)
 
 
 def _pack(nodes: dict, name: str, dimensions, inputs, dtype: tf.DType) -> None:
@@ -165,29 +196,19 @@ def _pack(nodes: dict, name: str, dimensions, inputs, dtype: tf.DType) -> None:
         nodes[name] = constant(name, [], dtype)
         return
     count, axis = attribute(i=len(parts)), attribute(i=0)
-    nodes[name] = _node(name, "Pack", parts, T=_type(dtype), N=count, axis=axis)
+    nodes[name] = make_node(
+        name, "Pack", parts, T=type_attribute(dtype), N=count, axis=axis
+    )
 
 
 def _dimension(nodes: dict, name: str, source: str, axis: int, dtype) -> None:
     shape = f"{source}/shape_{dtype.name}"
     if shape not in nodes:
-        types = {"T": nodes[source].attr["dtype"], "out_type": _type(dtype)}
-        nodes[shape] = _node(shape, "Shape", [source], **types)
+        types = {"T": nodes[source].attr["dtype"], "out_type": type_attribute(dtype)}
+        nodes[shape] = make_node(shape, "Shape", [source], **types)
     at, none = f"{name}/at", f"{name}/axis"
     nodes[at] = constant(at, axis, tf.int32)
     nodes[none] = constant(none, 0, tf.int32)
-    types = {"Tparams": _type(dtype), "Tindices": _type(tf.int32)}
-    types |= {"Taxis": _type(tf.int32), "batch_dims": attribute(i=0)}
-    nodes[name] = _node(name, "GatherV2", [shape, at, none], **types)
-
-
-def _type(dtype: tf.DType) -> tf.compat.v1.AttrValue:
-    return attribute(type=dtype.as_datatype_enum)
-
-
-def _node(name: str, op: str, inputs: list[str], **attributes):
-    node = tf.compat.v1.NodeDef(name=name, op=op)
-    node.input.extend(map(_tensor, inputs))
-    for key, value in attributes.items():
-        node.attr[key].CopyFrom(value)
-    return node
+    types = {"Tparams": type_attribute(dtype), "Tindices": type_attribute(tf.int32)}
+    types |= {"Taxis": type_attribute(tf.int32), "batch_dims": attribute(i=0)}
+    nodes[name] = make_node(name, "GatherV2", [shape, at, none], **types)

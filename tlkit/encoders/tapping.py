@@ -1,0 +1,53 @@
+"""Taps: a Keras model whose outputs are tensors from inside an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from ..errors import EncoderError
+from .encoder import Encoder
+from .freezing import find_encoder
+
+
+def tap(encoder: Encoder | keras.Model, blocks: str | Sequence[str]) -> keras.Model:
+    """A Keras model that gives the tensors behind some blocks of an encoder.
+
+    It shares the encoder's weights, and is differentiable: multi-scale heads and
+    Grad-CAM are built on it.
+
+    Args:
+        encoder: An encoder, or a model with one in it.
+        blocks: Names of blocks or of parts, such as `["stage2", "stage3"]`;
+            `encoder.taps` has all of them. Behind the last block, the tensor is the
+            map that goes into the pooling, where there is one.
+
+    Returns:
+        A model from the encoder's inputs to a dict of tensors by name.
+
+    Raises:
+        EncoderError: A tap isn't there, or there is no encoder.
+
+    Example:
+
+    ```python
+    encoder = tlkit.load_encoder(tlkit.samples.encoder("resnet50"))
+    pyramid = tlkit.tap(encoder, ["stage1", "stage2"])
+    maps = pyramid(images)  # {"stage1": …, "stage2": …}
+    ```
+    """
+    found = find_encoder(encoder)
+    if found is None:
+        raise EncoderError(
+            "There is no tlkit encoder in this model, so it has no taps. Build it "
+            "around tlkit.load_encoder(source)."
+        )
+    names = found.checked_taps(blocks)
+
+    def symbolic(spec: tf.TensorSpec) -> keras.KerasTensor:
+        return keras.Input(spec.shape[1:], batch_size=spec.shape[0], dtype=spec.dtype)
+
+    inputs = tf.nest.map_structure(symbolic, found.inputs_spec)
+    return keras.Model(inputs, found(inputs, taps=list(names)), name="taps")
