@@ -25,8 +25,6 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 0, or 1 after an error of tlkit's, or 130 after Ctrl-C.
     """
     options = _parser().parse_args(arguments)
-    # TensorFlow's start-up talk is not for the users of a command; set before import.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         figures = options.run(options)
     except TlkitError as error:
