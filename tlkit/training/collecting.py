@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -33,10 +35,7 @@ def collect(
         order, dataset = feed.by_size()
     dataset = feed.batches(None) if dataset is None else dataset
 
-    @tf.function(input_signature=[dataset.element_spec[0]], autograph=False)
-    def run(inputs):
-        return model(inputs, training=False)
-
+    run = inference(model)
     total = feed.steps if feed.steps not in (None, math.inf) else None
     parts = [
         (_numpy(run(inputs)), _numpy(labels), _numpy(weights))
@@ -46,6 +45,23 @@ def collect(
     ]
     merged = tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
     return merged if order is None else _in_first_order(merged, order)
+
+
+def inference(model: keras.Model) -> Callable[[Any], Any]:
+    """The function that runs a model as in inference, traced once for each model."""
+    if model not in _FUNCTIONS:
+        # A strong reference from the function would keep the model for ever.
+        found = weakref.ref(model)
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def run(inputs):
+            return found()(inputs, training=False)
+
+        _FUNCTIONS[model] = run
+    return _FUNCTIONS[model]
+
+
+_FUNCTIONS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def _numpy(nest):

@@ -82,8 +82,8 @@ def fit(
         callbacks: Keras callbacks. `model.stop_training` ends the phase, and the next
             one begins; `EarlyStopping` then waits anew.
         class_weight: Weights by index or name of the label; 1 for the others.
-        optimizer: Default: AdamW for a model of `tlkit`, else that of its `compile`.
-            Its state is kept through all phases.
+        optimizer: Default: that of the model's `compile`, or AdamW. Its state is kept
+            through all phases.
         loss: Default: that of the model's `compile`, or of its task.
         metrics: Default: likewise.
         seed: Decides the order of the examples; every epoch has its own.
@@ -116,8 +116,7 @@ def fit(
     if any(phase.steps is None for phase in phases):
         train = count_steps(train)
     batches = train.steps if isinstance(train.steps, int) else None
-    cache = cache and train.repeats and (validation is None or validation.repeats)
-    plan = make_plan(model, phases, batches=batches, cache=cache)
+    plan = make_plan(model, phases, batches=batches, cache=cache and train.repeats)
     folder = _prepare(directory, plan)
     if verbose:
         say(str(plan))
@@ -232,10 +231,7 @@ def _given_optimizer(model, optimizer) -> keras.optimizers.Optimizer | None:
     """The user's optimizer: the argument, or what the model was compiled with."""
     if optimizer is not None:
         return keras.optimizers.get(optimizer)
-    # A model of tlkit comes compiled; nobody chose that optimizer.
-    if model.compiled and models.task_of(model) is None:
-        return model.optimizer
-    return None
+    return model.optimizer if model.compiled else None
 
 
 def _make_run(
@@ -258,15 +254,13 @@ def _make_run(
         compiled = compiled_metrics(model)
         metrics = compiled or (task.metrics() if task is not None else [])
     labels, outputs = _specs(model, train)
-    meters = [Meters(resolve_metrics(metrics, labels, outputs)) for _ in range(2)]
     shown = getattr(model, "optimizer", None) or optimizer
     epochs = sum(p.epochs or 1 for p in phases)
     return Run(
         model=model,
         optimizer=optimizer,
         objective=Objective(loss),
-        meters=meters[0],
-        validation_meters=meters[1],
+        meters=Meters(resolve_metrics(metrics, labels, outputs)),
         strategy=strategy,
         callbacks=keras.callbacks.CallbackList(
             list(callbacks),
@@ -324,7 +318,7 @@ def _features(trunk, feeds: Sequence[Feed | None], run: Run) -> list[Feed | None
     """The same feeds, with features instead of inputs."""
     names = ("computing features", "computing features of the validation data")
     return [
-        feed and feed.replaced(collect(trunk, feed, what=what, verbose=run.verbose))
+        feed and feed.from_table(collect(trunk, feed, what=what, verbose=run.verbose))
         for feed, what in zip(feeds, names, strict=True)
     ]
 

@@ -29,21 +29,17 @@ class Feed:
         examples: How many examples, if that is known.
         repeats: Whether every epoch has the same examples, so that what is computed of
             them can be kept.
+        from_table: Makes a feed of arrays that hold as many examples.
         by_size: For texts: gives the positions of the examples from the longest to the
             shortest, and batches in this order, which need the least padding.
-        from_table: Makes a feed of arrays with as many examples.
     """
 
     batches: Callable[[int | None], tf.data.Dataset]
     steps: int | float | None
     examples: int | None
     repeats: bool
+    from_table: Callable[[Any], Feed]
     by_size: Callable[[], tuple[np.ndarray, tf.data.Dataset]] | None = None
-    from_table: Callable[[Any], Feed] | None = None
-
-    def replaced(self, table: tuple[Any, Any, Any]) -> Feed:
-        """The same examples in the same orders, with other inputs, in memory."""
-        return self.from_table(table)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +110,13 @@ def dataset_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     # It may shuffle or augment: what it gives in one epoch says nothing of the next.
-    return Feed(lambda epoch: batches, known.get(steps, steps), None, repeats=False)
+    return Feed(
+        lambda epoch: batches,
+        known.get(steps, steps),
+        None,
+        repeats=False,
+        from_table=lambda rows: table_feed(rows, options),
+    )
 
 
 def is_split(dataset: tf.data.Dataset) -> bool:

@@ -7,7 +7,6 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
@@ -36,27 +35,28 @@ class Run:
         model: The whole model.
         optimizer: Built for everything that any phase trains.
         objective: The loss.
-        meters: Those of training.
-        validation_meters: Those of validation.
+        meters: Those of training, and after each epoch of validation.
         strategy: Where it runs.
         callbacks: Keras's, in a list.
         rate: Sets the learning rate.
         verbose: 0 for silence.
         epoch: How many epochs are done.
-        history: The figures of each epoch, by Keras's names.
     """
 
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
     objective: Objective
     meters: Meters
-    validation_meters: Meters
     strategy: tf.distribute.Strategy
     callbacks: keras.callbacks.CallbackList
     rate: Rate
     verbose: int = 1
     epoch: int = 0
-    history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """The figures of each epoch by Keras's names, with what callbacks add."""
+        return self.model.history.history
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +116,6 @@ def run_phase(
             logs = run.meters.results() | measure()
             with run.rate.heeding_callbacks(rates[epoch.done - 1]):
                 run.callbacks.on_epoch_end(run.epoch, logs)
-            # After callbacks, some of which add to the figures.
-            _keep(run.history, logs)
             run.epoch += 1
             display.epoch(number, logs, time.monotonic() - started)
             if run.model.stop_training:
@@ -156,11 +154,6 @@ def _length(planned: PhasePlan, train: Feed) -> tuple[int, int]:
             "many batches: Phase(…, steps=1000)."
         )
     return phase.epochs * train.steps, phase.epochs
-
-
-def _keep(history: dict[str, list], logs: dict[str, Any]) -> None:
-    for name, value in logs.items():
-        history.setdefault(name, []).append(value)
 
 
 def _has_callbacks(callbacks: keras.callbacks.CallbackList) -> bool:
@@ -272,19 +265,19 @@ def _measure(run: Run, part, validation: Feed | None) -> Callable[[], dict[str, 
                 make_test_step(
                     part,
                     objective=run.objective,
-                    meters=run.validation_meters,
+                    meters=run.meters,
                     strategy=run.strategy,
                     signature=dataset.element_spec,
                 )
             )
-        run.validation_meters.reset()
+        run.meters.reset()
         run.callbacks.on_test_begin()
         for i, batch in enumerate(dataset):
             run.callbacks.on_test_batch_begin(i)
             made[0](batch)
             run.callbacks.on_test_batch_end(i)
-        run.callbacks.on_test_end(run.validation_meters.results())
-        return run.validation_meters.results("val_")
+        run.callbacks.on_test_end(run.meters.results())
+        return run.meters.results("val_")
 
     return measure
 

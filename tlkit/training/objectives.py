@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -24,10 +24,8 @@ class Objective:
     """
 
     def __init__(self, loss: keras.losses.Loss | Callable | str):
-        loss = _loss_object(loss)
-        self.reduction = loss.reduction
-        self._loss = copy.copy(loss)
-        self._loss.reduction = None
+        self._loss = _loss_object(loss)
+        self.reduction = self._loss.reduction
 
     def sums(self, labels, outputs, weights, present) -> tuple[tf.Tensor, tf.Tensor]:
         """The weighted sum of the examples' losses, and what it is to be divided by.
@@ -43,7 +41,8 @@ class Objective:
             Two float32 scalars, of this replica alone.
         """
         size = tf.shape(tf.nest.flatten(outputs)[0])[0]
-        values = self._loss(labels, outputs, sample_weight=weights)
+        with _unreduced(self._loss):
+            values = self._loss(labels, outputs, sample_weight=weights)
         if values.shape.rank == 0:  # a function of the user's own, with its own mean
             values = tf.repeat(values, size)
         values = tf.cast(values, tf.float32)
@@ -64,6 +63,16 @@ class Objective:
         return tf.ones_like(count) if self._summed else tf.maximum(count, 1e-12)
 
 
+@contextlib.contextmanager
+def _unreduced(loss: keras.losses.Loss) -> Iterator[None]:
+    # Not on a copy: copying one goes through its config, which those of users lack.
+    before, loss.reduction = loss.reduction, None
+    try:
+        yield
+    finally:
+        loss.reduction = before
+
+
 def _loss_object(loss) -> keras.losses.Loss:
     found = keras.losses.get(loss) if isinstance(loss, str) else loss
     if isinstance(found, keras.losses.Loss):
@@ -79,7 +88,7 @@ def _loss_object(loss) -> keras.losses.Loss:
 
 class _FunctionLoss(keras.losses.Loss):
     def __init__(self, function: Callable):
-        super().__init__(name=getattr(function, "__name__", "loss"))
+        super().__init__(name="loss")
         self.function = function
 
     def call(self, labels, outputs):
@@ -108,18 +117,19 @@ def resolve_metrics(metrics: Sequence[Any], labels, outputs) -> list[Any]:
         outputs: Specs of the model's outputs.
 
     Returns:
-        Keras metrics, fresh ones: nothing of what was given is written to.
+        Keras metrics; those among the given are used themselves, as Keras does.
     """
     return [_metric(metric, labels, outputs) for metric in metrics]
 
 
 def _metric(metric, labels, outputs) -> keras.metrics.Metric:
     if isinstance(metric, keras.metrics.Metric):
-        return type(metric).from_config(metric.get_config())
+        return metric
     if metric in ("accuracy", "acc"):
         return _accuracy(labels, outputs, name=metric)
     found = keras.metrics.get(metric) if isinstance(metric, str) else metric
     if isinstance(found, keras.metrics.Metric):
+        found.name = metric  # "mae", say, and not "mean_absolute_error"
         return found
     if isinstance(metric, str):
         name = metric

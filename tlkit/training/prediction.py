@@ -15,6 +15,7 @@ from .. import data, models
 from ..data.progress import progress
 from ..encoders import find_encoder
 from ..errors import DataError
+from .collecting import inference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +93,7 @@ def _outputs(model, examples: list[Any], batch_size: int, verbose: int) -> np.nd
     )
     preprocess = models.preprocessing(model)
     batches = data.batches(dataset, preprocess, batch_size=batch_size)
-
-    @tf.function(input_signature=[batches.element_spec[0]], autograph=False)
-    def run(inputs):
-        return model(inputs, training=False)
-
+    run = inference(model)
     steps = -(-len(examples) // batch_size)
     shown = progress(batches, total=steps, what="predicting", verbose=verbose)
     return np.concatenate([run(inputs).numpy() for (inputs,) in shown])

@@ -1,0 +1,96 @@
+"""A plan says which variables a phase trains, and it comes true."""
+
+import keras
+import pytest
+
+import tlkit
+from tlkit.errors import PlanError
+from tlkit.training import Phase, gradual, plan
+from tlkit.training.choosing import choose, learnable_weights
+
+
+def paths(variables):
+    return {variable.path for variable in variables}
+
+
+def test_a_plan_counts_blocks_variables_and_steps(make_model):
+    made = plan(make_model(), gradual(blocks=2, head_epochs=4), examples=18)
+    assert made.blocks == ("stage1", "stage2", "head")
+    assert [p.blocks for p in made.phases] == [(0, 0, 1), (0, 1, 1), (1, 1, 1)]
+    # The head: 6 times 3 and 3. The stages: 108 and 216 in kernels, 8 and 12 in norms.
+    assert [p.parameters for p in made.phases] == [21, 21 + 228, 21 + 228 + 116]
+    assert [p.variables for p in made.phases] == [2, 5, 8]
+    assert [p.frozen for p in made.phases] == [6, 3, 0]
+    assert [p.cached for p in made.phases] == [True, False, False]
+    assert [p.steps for p in made.phases] == [4, 1, 1]
+    assert (made.learnable, made.parameters) == (8, 365)
+
+
+def test_a_plan_prints_blocks_against_phases(make_model):
+    lines = str(plan(make_model(), gradual(blocks=1), examples=64)).splitlines()
+    rows = {line.split("  ")[0]: line.split() for line in lines if line}
+    assert rows["stage1"][1:] == ["–", "–"]
+    assert rows["stage2"][1:] == ["–", "train"]
+    assert rows["head"][1:] == ["train", "train"]
+    assert "10 epochs, 20 steps" in str(lines)
+
+
+def test_a_plan_changes_nothing(make_model):
+    model = make_model()
+    model.get_layer("encoder").trainable = False
+    before = [variable.trainable for variable in model.weights]
+    plan(model, gradual(blocks=2))
+    assert [variable.trainable for variable in model.weights] == before
+
+
+@pytest.mark.parametrize("train", ["head", "all", 0, 1, ["stage1"], ["stage*"]])
+@pytest.mark.parametrize("batch_norm", ["frozen", "train"])
+@pytest.mark.parametrize("frozen_before", [None, "encoder", "head", "model"])
+def test_every_weight_is_trained_or_free_or_frozen(
+    make_model, train, batch_norm, frozen_before
+):
+    model = make_model()
+    if frozen_before == "model":
+        model.trainable = False
+    elif frozen_before:
+        model.get_layer(frozen_before).trainable = False
+    choice = choose(model, Phase(train, batch_norm=batch_norm))
+    parts = [choice.trained, choice.free, choice.frozen]
+    assert sum(map(len, parts)) == len(model.weights)
+    assert set.union(*map(paths, parts)) == paths(model.weights)
+    tlkit.freeze(model, train=train, batch_norm=batch_norm)
+    assert paths(model.trainable_weights) == paths(choice.trained)
+    assert len(learnable_weights(model)) == 8
+    # Both averages of each trained block, if they may follow the batches.
+    assert len(choice.free) == 2 * len(choice.blocks) * (batch_norm == "train")
+
+
+@pytest.mark.parametrize(
+    "schedule, word",
+    [
+        ([Phase("head"), Phase(3)], "2 blocks|has 2"),
+        (Phase(["stage7"]), "stage7"),
+    ],
+)
+def test_a_phase_that_does_not_fit_is_an_error(make_model, schedule, word):
+    with pytest.raises(PlanError, match=word):
+        plan(make_model(), schedule)
+
+
+def test_a_phase_that_trains_nothing_is_an_error(image_encoder):
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, tlkit.load_encoder(image_encoder)(inputs))
+    with pytest.raises(PlanError, match="trains nothing"):
+        plan(model, Phase("head"))
+    assert plan(model, Phase(1)).phases[0].variables == 3
+
+
+def test_a_model_without_an_encoder_trains_what_it_leaves_trainable(plain_model):
+    plain_model.layers[0].trainable = False
+    made = plan(plain_model, Phase("all"))
+    assert made.blocks == ("model",)
+    assert (made.phases[0].variables, made.phases[0].parameters) == (2, 18)
+    choice = choose(plain_model, Phase("all"))
+    assert paths(choice.frozen) == paths(plain_model.layers[0].weights)
+    with pytest.raises(PlanError, match="no tlkit encoder"):
+        plan(plain_model, Phase("head"))
