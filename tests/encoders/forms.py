@@ -586,24 +586,26 @@ def write_swish_without(folder: pathlib.Path) -> None:
     write_swish(folder, custom_gradients=False)
 
 
-STAGES = ("stem", "stage2", "stage3")
+CONVS = ("conv1", "conv2", "conv3")
+DENSE = ("dense0", "dense1", "dense2")
+NUMBERS = ("block_00", "block_01", "block_02", "block_03")
 BERT = ("embeddings", "layer_0", "layer_1", "layer_2", "pooler")
 
 FORMS = {
     form.name: form
     for form in (
-        Form("keras2", write_keras2, _pictures, ("?",), 9, random=True),
+        Form("keras2", write_keras2, _pictures, CONVS, 9, random=True),
         Form("text", write_text, _tokens, BERT, random=True),
-        Form("by_hand", _write_by_hand, _vectors, ("?",), 3),
+        Form("by_hand", _write_by_hand, _vectors, DENSE, 3),
         Form(
             "float64",
             lambda folder: _write_by_hand(folder, tf.float64),
             lambda: _vectors("float64"),
-            ("?",),
+            DENSE,
             3,
         ),
         Form("keras3", write_keras3, _pictures, ("block1", "block2"), 2),
-        Form("reexport", write_reexport, _pictures, ("?",), 9, random=True),
+        Form("reexport", write_reexport, _pictures, CONVS, 9, random=True),
         Form("tf1", write_tf1, _pictures, ("stem", "block1", "block2"), 3),
         Form("jax", write_jax, _vectors, ("whole",), opened="a JAX export"),
         Form("while", write_while, _vectors, ("whole",), opened="control flow"),
@@ -614,9 +616,9 @@ FORMS = {
             lambda: _tokens()["input_word_ids"],
             ("embeddings", "shared_layer", "pooler"),
         ),
-        Form("unet", write_unet, _pictures, ("?",)),
-        Form("densenet", write_densenet, _pictures, ("?",), 4),
-        Form("nameless", write_nameless, _pictures, ("?",)),
+        Form("unet", write_unet, _pictures, ("entry", "block_01", "block_02", "exit")),
+        Form("densenet", write_densenet, _pictures, CONVS, 4),
+        Form("nameless", write_nameless, _pictures, NUMBERS),
         Form("swish", write_swish, _vectors, ("block1", "block2")),
     )
 }

@@ -61,7 +61,8 @@ class GradientGraph:
                 op.outputs[:count], upstream[:count], strict=True
             )
         ]
-        tensors = [*given, *list(op.inputs)[count:]]
+        # Identity, so that a backward graph of its own captures what lies forward.
+        tensors = [tf.identity(t) for t in (*given, *op.inputs[count:])]
         bound = {
             f"{k}:0": tensor for k, tensor in zip(self.inputs, tensors, strict=True)
         }

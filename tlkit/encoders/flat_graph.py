@@ -42,7 +42,7 @@ class FlatGraph:
         input_specs: Shape and dtype of each input.
         value_specs: Shape and dtype of each variable's value, by placeholder.
         gradients: The custom gradients, by the name under which nodes ask for them.
-        seed: Name of the placeholder of the seed, int64 `[2]`; `None` where nothing
+        seed: Name of the placeholder of the seed, int32 `[2]`; `None` where nothing
             is random.
     """
 

@@ -256,7 +256,7 @@ class Network:
             cut: The tensor at its beginning; `None` for the network's beginning.
             inputs: The network's inputs, flattened.
             value_of: Gives the value of the variable at a position.
-            seed: int64 `[2]`, for training where that draws random numbers.
+            seed: int32 `[2]`, for training where that draws random numbers.
 
         Returns:
             What was wanted.

@@ -203,7 +203,8 @@ class OpenedEncoder(Encoder):
             return None
         context = tf.distribute.get_replica_context()
         replica = 0 if context is None else context.replica_id_in_sync_group
-        return self._seeds.next() + tf.cast([replica, 0], tf.int64) * 1_000_003
+        state = tf.cast(self._seeds.next() % (2**31 - 1), tf.int32)
+        return state + tf.cast([replica, 0], tf.int32) * 1_000_003
 
     def _add_losses(self) -> None:
         trained = frozenset(p for p, v in self._weights_of.items() if v.trainable)

@@ -34,7 +34,7 @@ def key_random_ops(nodes: dict[str, tf.compat.v1.NodeDef]) -> str | None:
         nodes: The nodes of a pure graph.
 
     Returns:
-        Name of the placeholder of the seed, int64 `[2]`; `None` if nothing is random.
+        Name of the placeholder of the seed, int32 `[2]`; `None` if nothing is random.
     """
     drawing = [node for node in nodes.values() if node.op in STATELESS]
     for node in drawing:
@@ -42,7 +42,7 @@ def key_random_ops(nodes: dict[str, tf.compat.v1.NodeDef]) -> str | None:
     if not drawing:
         return None
     shape = attribute(shape=tf.TensorShape([2]).as_proto())
-    placeholder = {"dtype": type_attribute(tf.int64), "shape": shape}
+    placeholder = {"dtype": type_attribute(tf.int32), "shape": shape}
     nodes[SEED] = make_node(SEED, "Placeholder", [], **placeholder)
     return SEED
 
@@ -50,11 +50,12 @@ def key_random_ops(nodes: dict[str, tf.compat.v1.NodeDef]) -> str | None:
 def _key(nodes: dict[str, tf.compat.v1.NodeDef], node) -> None:
     own, seed = f"{node.name}/key", f"{node.name}/seed"
     digest = hashlib.sha256(node.name.encode()).digest()
-    # 62 bits, so that adding the layer's seed rarely overflows; it may.
-    keys = [int.from_bytes(digest[i : i + 8], "big") >> 2 for i in (0, 8)]
-    nodes[own] = constant(own, keys, tf.int64)
-    int64 = type_attribute(tf.int64)
-    nodes[seed] = make_node(seed, "AddV2", [SEED, own], T=int64)
+    # Half of the numbers, so that adding the layer's seed rarely overflows; it may.
+    # And int32, since XLA has no stateless ops of 64 bit seeds.
+    keys = [int.from_bytes(digest[i : i + 4], "big") >> 2 for i in (0, 4)]
+    nodes[own] = constant(own, keys, tf.int32)
+    int32 = type_attribute(tf.int32)
+    nodes[seed] = make_node(seed, "AddV2", [SEED, own], T=int32)
     dtype = node.attr["Tout" if node.op == "RandomUniformInt" else "dtype"]
     shape, *limits = node.input
     new = make_node(
@@ -63,6 +64,6 @@ def _key(nodes: dict[str, tf.compat.v1.NodeDef], node) -> None:
         [shape, seed, *limits],
         dtype=dtype,
         T=node.attr["T"],
-        Tseed=int64,
+        Tseed=int32,
     )
     node.CopyFrom(new)

@@ -125,7 +125,7 @@ def _infer(graph: FlatGraph, sizes, wanted: list[str]) -> list[tf.TensorShape]:
             known = spec.shape.rank is not None
             specs[name] = tf.TensorSpec(shape if known else None, spec.dtype)
         if graph.seed:
-            specs[graph.seed] = tf.TensorSpec([2], tf.int64)
+            specs[graph.seed] = tf.TensorSpec([2], tf.int32)
         for name in graph.resources:
             dtype = tf.as_dtype(graph.nodes[name].attr["dtype"].type)
             specs[name] = tf.TensorSpec(None, dtype)

@@ -46,8 +46,14 @@ def tap(encoder: Encoder | keras.Model, blocks: str | Sequence[str]) -> keras.Mo
         )
     names = found.checked_taps(blocks)
 
-    def symbolic(spec: tf.TensorSpec) -> keras.KerasTensor:
-        return keras.Input(spec.shape[1:], batch_size=spec.shape[0], dtype=spec.dtype)
-
-    inputs = tf.nest.map_structure(symbolic, found.inputs_spec)
+    specs = found.inputs_spec
+    if isinstance(specs, dict):  # Keras wants the tensors to be called as the keys
+        inputs = {key: _symbolic(spec, key) for key, spec in specs.items()}
+    else:
+        inputs = tf.nest.map_structure(_symbolic, specs)
     return keras.Model(inputs, found(inputs, taps=list(names)), name="taps")
+
+
+def _symbolic(spec: tf.TensorSpec, name: str | None = None) -> keras.KerasTensor:
+    batch, *shape = spec.shape
+    return keras.Input(shape, batch_size=batch, dtype=spec.dtype.name, name=name)

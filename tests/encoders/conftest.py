@@ -1,0 +1,69 @@
+"""Every form, written once and opened once for the tests of this room."""
+
+import warnings
+
+import pytest
+
+import tlkit
+from tests.encoders.compare import variables_of
+from tests.encoders.forms import FORMS
+from tlkit.encoders.reading import read_saved_model
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """Gives the folder of a form by its name."""
+    folders = {}
+    root = tmp_path_factory.mktemp("forms")
+
+    def folder(name):
+        if name not in folders:
+            with warnings.catch_warnings():  # those of the libraries that write
+                warnings.simplefilter("ignore")
+                FORMS[name].write(root / name)
+            folders[name] = root / name
+        return folders[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _opened(written):
+    encoders = {}
+
+    def load(name):
+        if name not in encoders:
+            encoders[name] = tlkit.load_encoder(written(name))
+        return encoders[name]
+
+    return load
+
+
+@pytest.fixture
+def opened(_opened):
+    """Gives the encoder of a form; what a test does to its weights is undone."""
+    used = {}
+
+    def load(name):
+        encoder = _opened(name)
+        used[name] = encoder, [v.numpy() for v in variables_of(encoder)]
+        return encoder
+
+    yield load
+    for encoder, values in used.values():
+        for variable, value in zip(variables_of(encoder), values, strict=True):
+            variable.assign(value)
+        tlkit.freeze(encoder, train="all", batch_norm="frozen")
+
+
+@pytest.fixture(scope="session")
+def restored(written):
+    """Gives a form as TensorFlow restores it: what encoders are compared with."""
+    modules = {}
+
+    def load(name):
+        if name not in modules:
+            modules[name] = read_saved_model(written(name))
+        return modules[name]
+
+    return load
