@@ -165,6 +165,25 @@ def test_class_weights_go_by_name_too(make_model, splits):
         fit(make_model(), splits, class_weight={"d": 1.0}, verbose=0)
 
 
+def test_class_weights_reach_the_features_of_texts(text_encoder):
+    texts = ["good film !", "bad", "the good", "bad bad film"]
+    ended = []
+    for cache, class_weight in ((True, {"bad": 5.0}), (False, {"bad": 5.0}), (1, None)):
+        model = tlkit.text_classifier(text_encoder, ["bad", "good"], dropout=0.0)
+        fit(
+            model,
+            texts,
+            ["good", "bad"] * 2,
+            schedule=Phase("head", epochs=2),
+            class_weight=class_weight,
+            cache=bool(cache),
+            verbose=0,
+        )
+        ended.append(model.get_layer("head").dense.bias.numpy())
+    np.testing.assert_allclose(ended[0], ended[1], atol=1e-6)
+    assert abs(ended[0] - ended[2]).max() > 1e-4
+
+
 def test_the_default_schedule_is_head_then_all(make_model, splits):
     report = fit(make_model(), splits, epochs=1, verbose=0)
     assert [(p.name, p.epochs) for p in report.phases] == [("head", 10), ("all", 1)]

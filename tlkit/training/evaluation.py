@@ -13,6 +13,7 @@ from ..errors import DataError, TrainingError
 from .collecting import collect
 from .inputs import Feed, make_feed
 from .objectives import Objective
+from .preparing import options_for
 
 
 def evaluate(
@@ -48,8 +49,6 @@ def evaluate(
     print(evaluation.accuracy, evaluation.macro_f1)
     ```
     """
-    from .fitting import options_for
-
     if x is None:
         raise DataError("There is no such split: the data was not split that way.")
     feed = make_feed(x, y, None, options_for(model, batch_size=batch_size))

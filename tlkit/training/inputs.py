@@ -256,7 +256,15 @@ def weigh_classes(
         new = tf.reduce_sum(hits * (values - 1.0), axis=1) + 1.0
         return inputs, labels, new if isinstance(old, tuple) else old * new
 
-    return dataclasses.replace(feed, batches=lambda n: feed.batches(n).map(weigh))
+    def by_size():
+        order, batches = feed.by_size()
+        return order, batches.map(weigh)
+
+    return dataclasses.replace(
+        feed,
+        batches=lambda epoch: feed.batches(epoch).map(weigh),
+        by_size=by_size if feed.by_size else None,
+    )
 
 
 def _class_index(key, options: Options) -> int:

@@ -295,7 +295,8 @@ def hand_out(dataset: tf.data.Dataset, strategy: tf.distribute.Strategy):
     """
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
-        return dataset.map(lambda *batch: (*batch, ()))
+        one = dataset.map(lambda *batch: (*batch, ()))
+        return one.prefetch(tf.data.AUTOTUNE)
     filled = dataset.map(lambda *batch: _fill(batch, replicas))
     return strategy.experimental_distribute_dataset(filled)
 

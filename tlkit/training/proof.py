@@ -50,7 +50,7 @@ class Before:
 
 def remember(choice: Choice) -> Before:
     """Takes the checksums of what a phase trains, and of what it must not move."""
-    return Before(choice, _checksums(choice.trained), _checksums(choice.frozen))
+    return Before(choice, checksums(choice.trained), checksums(choice.frozen))
 
 
 def prove(before: Before, *, phase: str) -> Proof:
@@ -81,11 +81,12 @@ def prove(before: Before, *, phase: str) -> Proof:
 
 
 def _moved(variables: Sequence[keras.Variable], before: Sequence[int]):
-    now = _checksums(variables)
+    now = checksums(variables)
     return [v for v, a, b in zip(variables, before, now, strict=True) if a != b]
 
 
-def _checksums(variables: Sequence[keras.Variable]) -> tuple[int, ...]:
+def checksums(variables: Sequence[keras.Variable]) -> tuple[int, ...]:
+    """A checksum of the value of each variable."""
     # A checksum for each, not a copy of all: that would double the model's memory.
     return tuple(
         zlib.crc32(np.ascontiguousarray(keras.ops.convert_to_numpy(v)).view(np.uint8))

@@ -23,8 +23,6 @@ class Display:
         self.bar = None
         if verbose and sys.stderr.isatty():
             self.bar = tqdm.tqdm(total=steps, desc=title, leave=False)
-            # What the first step takes, it takes for tracing: no guess from that.
-            self.bar.smoothing = 0.1
 
     def step(self, loss: float, count: int) -> None:
         """Takes note of some steps."""

@@ -1,0 +1,99 @@
+"""What `fit` and `evaluate` were given becomes feeds, phases and an optimizer."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .. import models
+from ..data import Splits
+from ..encoders import find_encoder
+from ..errors import DataError, PlanError
+from .inputs import Feed, Options, make_feed, weigh_classes
+from .schedules import Phase, check_schedule, head_then_all
+
+
+def options_for(model: keras.Model, *, batch_size: int, seed: int = 0) -> Options:
+    """How raw examples become a model's batches.
+
+    Raises:
+        DataError: `batch_size` is out of range.
+    """
+    whole = isinstance(batch_size, (int, np.integer)) and batch_size >= 1
+    if not whole:
+        raise DataError(f"batch_size must be 1 or more; got {batch_size!r}.")
+    task = models.task_of(model)
+    return Options(
+        batch_size=int(batch_size),
+        seed=seed,
+        preprocess=models.preprocessing(model) if task is not None else None,
+        label_index=task.label_index if task is not None else None,
+    )
+
+
+def feeds_for(
+    model: keras.Model, x, y, validation_data, class_weight, options: Options
+) -> tuple[Feed, Feed | None]:
+    """The examples to train on, and those to measure with; as for `fit`."""
+    given = validation_data
+    if isinstance(x, Splits):
+        if y is not None:
+            raise DataError("Splits bring their labels. Leave y out.")
+        _check_labels(model, x)
+        given = x.validation if given is None else given
+        x = x.train
+    train = weigh_classes(make_feed(x, y, None, options), class_weight, options)
+    if given is None:
+        return train, None
+    if isinstance(given, tf.data.Dataset):
+        return train, make_feed(given, None, None, options)
+    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+        raise DataError(
+            "validation_data must be (x, y), (x, y, weights) or a tf.data.Dataset. "
+            f"Received: {type(given).__name__}."
+        )
+    weights = given[2] if len(given) == 3 else None
+    return train, make_feed(given[0], given[1], weights, options)
+
+
+def _check_labels(model: keras.Model, splits: Splits) -> None:
+    task = models.task_of(model)
+    if task is not None and tuple(task.labels) != tuple(splits.labels):
+        raise DataError(
+            "The model and the data must have the same labels in the same order. The "
+            f"model has {list(task.labels)}, the data {list(splits.labels)}. Build the "
+            "model with splits.labels."
+        )
+
+
+def build(model: keras.Model, train: Feed) -> None:
+    """Makes the weights of a model that waits for its first batch."""
+    if not model.built:
+        for inputs, *_ in train.batches(None).take(1):
+            model(inputs)
+
+
+def phases_for(model: keras.Model, schedule, epochs, optimizer) -> tuple[Phase, ...]:
+    """The phases of a schedule, or of the default one; as for `fit`."""
+    if schedule is not None:
+        if epochs is not None:
+            raise PlanError(
+                "A schedule says how many epochs each phase has. Leave epochs out, or "
+                "write them into the schedule: tlkit.head_only(epochs=…)."
+            )
+        return check_schedule(schedule)
+    if find_encoder(model) is not None:
+        return tuple(head_then_all(**({} if epochs is None else {"epochs": epochs})))
+    optimizer = given_optimizer(model, optimizer)
+    rate = 1e-3
+    if optimizer is not None:
+        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    return (Phase("all", epochs=epochs, learning_rate=rate, decay="constant"),)
+
+
+def given_optimizer(model: keras.Model, optimizer) -> keras.optimizers.Optimizer | None:
+    """The user's optimizer: the argument, or what the model was compiled with."""
+    if optimizer is not None:
+        return keras.optimizers.get(optimizer)
+    return model.optimizer if model.compiled else None
