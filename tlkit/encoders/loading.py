@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -13,15 +14,12 @@ import tensorflow as tf
 from ..errors import EncoderError, import_extra
 from ..sources import Card, resolve
 from .encoder import Encoder
-from .flat_graph import CannotOpen, FlatGraph
-from .flattening import flatten
+from .flat_graph import CannotOpen
 from .native import NativeEncoder
-from .network import Network
 from .opened import opened_encoder
-from .reading import Restored, read_module, read_saved_model
+from .opening import open_network
+from .reading import Restored, outside_strategy, read_module, read_saved_model
 from .restored import RestoredEncoder
-from .shapes import untie_shapes
-from .specs import Variable
 from .vocabulary import read_vocabulary
 
 
@@ -73,64 +71,33 @@ def load_encoder(
     if isinstance(source, keras.Model):
         return NativeEncoder(source, name=name, details={"name": source.name})
     if isinstance(source, tf.Module):
-        restored = read_module(source, endpoints=endpoints)
-        details = _details(source.name, None, restored)
+        read = functools.partial(read_module, source, endpoints=endpoints)
+        label, card = source.name, None
     else:
         resolved = resolve(source, verbose=verbose)
         if resolved.preset is not None:
             return _preset_encoder(resolved, name)
-        restored = read_saved_model(resolved.path, endpoints=endpoints)
-        details = _details(resolved.name, resolved.card, restored)
+        read = functools.partial(read_saved_model, resolved.path, endpoints=endpoints)
+        label, card = resolved.name, resolved.card
     policy = dtype or keras.config.dtype_policy().name
-    kwargs = {"name": name, "details": details, "dtype": policy}
-    restored = _select(restored, output)
-    if not open_graph:
-        return RestoredEncoder(
-            restored, "it was loaded with open_graph=False", **kwargs
-        )
-    try:
-        return _opened(restored, kwargs)
-    except CannotOpen as error:
-        return RestoredEncoder(restored, str(error), **kwargs)
+    # An opened encoder's weights are its own: its module stays out of any strategy.
+    restored = _select(outside_strategy(read), output)
+    kwargs = {"name": name, "details": _details(label, card, restored), "dtype": policy}
+    why_not = "it was loaded with open_graph=False"
+    if open_graph:
+        try:
+            return _opened(restored, kwargs)
+        except CannotOpen as error:
+            why_not = str(error)
+    if tf.distribute.has_strategy():  # a restored module is trained itself
+        restored = _select(read(), output)
+    return RestoredEncoder(restored, why_not, **kwargs)
 
 
 def _opened(restored: Restored, kwargs: dict[str, Any]) -> Encoder:
-    variables = {
-        id(variable.handle): (i, tf.TensorSpec(variable.shape, variable.dtype))
-        for i, variable in enumerate(restored.variables)
-    }
-    resources: list = []
-    graphs: dict[bool, FlatGraph] = {}
-    for training, endpoint in restored.endpoints.items():
-        constants = endpoint.constants
-        if endpoint.keyword and constants:
-            raise CannotOpen("its inputs go by name, with other tensors beside them")
-        graph = flatten(endpoint.function, variables, resources, constants)
-        wanted = [graph.outputs[i] for i in restored.selected]
-        graphs[training] = untie_shapes(
-            dataclasses.replace(graph, outputs=tuple(wanted))
-        )
-    losses = [flatten(loss, variables, resources) for loss in restored.losses]
-    vectors = {i for i, v in enumerate(restored.variables) if v.shape.rank <= 1}
-    network = Network(graphs, frozenset(vectors), resources, restored.module, losses)
-    specs = [_variable(i, v, restored) for i, v in enumerate(restored.variables)]
-    return opened_encoder(
-        network,
-        specs,
-        restored.variables,
-        inputs=restored.inputs,
-        outputs=restored.outputs,
-        **kwargs,
-    )
-
-
-def _variable(position: int, variable: tf.Variable, restored: Restored) -> Variable:
-    return Variable(
-        name=variable.name.split(":")[0],
-        shape=tuple(variable.shape),
-        dtype=variable.dtype.name,
-        learnable=position in restored.learnable,
-    )
+    network, variables = open_network(restored)
+    specs = {"inputs": restored.inputs, "outputs": restored.outputs}
+    return opened_encoder(network, variables, restored.variables, **specs, **kwargs)
 
 
 def _select(restored: Restored, output: str | Sequence[str] | None) -> Restored:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import pathlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -125,6 +126,15 @@ def read_module(
     # A table's file is in there, and is wanted again when the encoder is exported.
     weakref.finalize(restored.module, shutil.rmtree, folder, ignore_errors=True)
     return restored
+
+
+def outside_strategy(function: Callable[[], Restored]) -> Restored:
+    """Calls a function outside the strategy whose scope this is, if it is one."""
+    if not tf.distribute.has_strategy():
+        return function()
+    # A scope belongs to its thread, and has no other way out.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
 
 
 def _load(path: pathlib.Path):
