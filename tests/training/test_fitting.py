@@ -139,8 +139,9 @@ def test_texts_of_all_lengths_come_back_in_their_order(text_encoder):
     report = fit(model, texts, labels, schedule=schedule, batch_size=4, verbose=0)
     assert report.history["loss"][-1] < report.history["loss"][0]
     found = predict(model, texts, batch_size=3)
-    alone = [predict(model, [text])[0] for text in texts]
-    assert [f.label for f in found] == [a.label for a in alone]
+    alone = [predict(model, [text])[0] for text in texts[:3]]
+    for one, other in zip(found[:3], alone, strict=True):
+        np.testing.assert_allclose(one.score, other.score, rtol=1e-5)
     evaluation = evaluate(model, texts, labels, batch_size=3, verbose=0)
     right = sum(f.label == label for f, label in zip(found, labels, strict=True))
     assert evaluation.accuracy == right / 12
@@ -208,7 +209,7 @@ def test_one_device_ends_where_no_strategy_does(make_model, splits, name):
         ended.append(model.get_weights())
     with strategy(name).scope():
         model = make_model()
-    fit(model, splits, schedule=[Phase("head"), Phase(1)], strategy=name, verbose=0)
+    fit(model, splits, schedule=Phase("head"), strategy=name, verbose=0)
     for one, other in zip(*ended, strict=True):
         np.testing.assert_array_equal(one, other)
 

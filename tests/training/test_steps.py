@@ -179,6 +179,10 @@ def test_batches_that_cannot_be_counted_are_counted(numbers, plain_model):
         plain_model, unknown, loss=CROSS_ENTROPY, schedule=Phase(epochs=2), verbose=0
     )
     assert "2 epochs, 6 steps" in report.plan
+    report = fit(
+        plain_model, unknown, loss=CROSS_ENTROPY, schedule=Phase(steps=4), verbose=0
+    )
+    assert report.phases[0].epochs == 2
 
 
 def test_other_shapes_of_labels_and_losses(numbers):

@@ -35,7 +35,7 @@ def collect(
         order, dataset = feed.by_size()
     dataset = feed.batches(None) if dataset is None else dataset
 
-    run = inference(model)
+    run = inference(model, dataset.element_spec[0])
     total = feed.steps if feed.steps not in (None, math.inf) else None
     parts = [
         (_numpy(run(inputs)), _numpy(labels), _numpy(weights))
@@ -47,18 +47,28 @@ def collect(
     return merged if order is None else _in_first_order(merged, order)
 
 
-def inference(model: keras.Model) -> Callable[[Any], Any]:
-    """The function that runs a model as in inference, traced once for each model."""
-    if model not in _FUNCTIONS:
+def inference(model: keras.Model, spec: Any) -> Callable[[Any], Any]:
+    """The function that runs a model as in inference, traced once for each spec.
+
+    Args:
+        model: The model.
+        spec: The nest of `tf.TensorSpec` of its inputs.
+
+    Returns:
+        A function of the inputs.
+    """
+    functions = _FUNCTIONS.setdefault(model, {})
+    key = repr(spec)
+    if key not in functions:
         # A strong reference from the function would keep the model for ever.
         found = weakref.ref(model)
 
-        @tf.function(reduce_retracing=True, autograph=False)
+        @tf.function(input_signature=[spec], autograph=False)
         def run(inputs):
             return found()(inputs, training=False)
 
-        _FUNCTIONS[model] = run
-    return _FUNCTIONS[model]
+        functions[key] = run
+    return functions[key]
 
 
 _FUNCTIONS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()

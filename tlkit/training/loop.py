@@ -109,7 +109,7 @@ def run_phase(
             with run.rate.heeding_callbacks(rates[min(epoch.done, steps - 1)]):
                 run.callbacks.on_epoch_begin(run.epoch)
             epoch.train(train)
-            last = number == epochs or run.model.stop_training
+            last = epoch.done >= steps or number == epochs or run.model.stop_training
             # Before callbacks, some of which put back earlier weights.
             if last or _has_callbacks(run.callbacks):
                 proof = prove(before, phase=phase.title)
@@ -118,7 +118,7 @@ def run_phase(
                 run.callbacks.on_epoch_end(run.epoch, logs)
             run.epoch += 1
             display.epoch(number, logs, time.monotonic() - started)
-            if run.model.stop_training:
+            if epoch.done >= steps or run.model.stop_training:
                 break
     finally:
         display.close()
@@ -147,6 +147,8 @@ def _length(planned: PhasePlan, train: Feed) -> tuple[int, int]:
     """How many steps and epochs a phase has."""
     phase = planned.phase
     if phase.steps is not None:
+        if train.steps is None:  # at most, with one batch in an epoch
+            return phase.steps, phase.steps
         return phase.steps, math.ceil(phase.steps / train.steps) or 1
     if train.steps == math.inf:
         raise PlanError(

@@ -93,7 +93,7 @@ def _outputs(model, examples: list[Any], batch_size: int, verbose: int) -> np.nd
     )
     preprocess = models.preprocessing(model)
     batches = data.batches(dataset, preprocess, batch_size=batch_size)
-    run = inference(model)
+    run = inference(model, batches.element_spec[0])
     steps = -(-len(examples) // batch_size)
     shown = progress(batches, total=steps, what="predicting", verbose=verbose)
     return np.concatenate([run(inputs).numpy() for (inputs,) in shown])
