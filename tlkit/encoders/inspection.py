@@ -7,12 +7,13 @@ import os
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from ..sources import CATALOG, Card
 from .blocks import Block, table
 from .encoder import Encoder
+from .inputs import describe
 from .loading import load_encoder
+from .specs import specs_to_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Inspection:
         why_not_opened: If not, why.
         blocks: Its blocks in the order of depth.
         parameters: How many numbers its variables hold.
+        batch_norms: How many batch norms it has.
+        host_ops: Ops that no TPU runs (text, tables, Python).
+        file_ops: Ops that touch files or the network.
+        missing_gradients: How many custom gradients were not saved with it; what lies
+            before them cannot be trained.
     """
 
     name: str
@@ -41,6 +47,10 @@ class Inspection:
     why_not_opened: str
     blocks: tuple[Block, ...]
     parameters: int
+    batch_norms: int
+    host_ops: tuple[str, ...]
+    file_ops: tuple[str, ...]
+    missing_gradients: int
 
     def __str__(self) -> str:
         graph = "opened: blocks can be frozen and thawed one by one"
@@ -52,6 +62,8 @@ class Inspection:
             f"graph       {graph}",
             f"training    {'told apart' if self.takes_training else 'as inference'}",
             f"parameters  {self.parameters:,}",
+            f"batch norms {self.batch_norms}",
+            *self._warnings(),
             *_spec_lines("takes", self.inputs),
             *_spec_lines("gives", self.outputs),
             "",
@@ -59,9 +71,22 @@ class Inspection:
         ]
         return "\n".join(lines)
 
+    def _warnings(self) -> list[str]:
+        lines = []
+        if self.host_ops:
+            lines.append(f"not on TPU  {', '.join(self.host_ops)}")
+        if self.file_ops:
+            lines.append(f"touches     files or network: {', '.join(self.file_ops)}")
+        if self.missing_gradients:
+            lines.append(
+                f"gradients   {self.missing_gradients} custom gradients were not saved "
+                "with it: what lies before them cannot be trained"
+            )
+        return lines
+
     def to_json(self) -> dict[str, Any]:
         """The figures as a dict that JSON can hold."""
-        hidden = ("vocabulary",)
+        hidden = ("vocabulary", "host_ops", "file_ops")
         blocks = [
             {
                 "name": block.name,
@@ -80,6 +105,12 @@ class Inspection:
             "opened": self.opened,
             "why_not_opened": self.why_not_opened,
             "parameters": self.parameters,
+            "batch_norms": self.batch_norms,
+            "host_ops": list(self.host_ops),
+            "file_ops": list(self.file_ops),
+            "missing_gradients": self.missing_gradients,
+            "inputs": specs_to_json(self.inputs),
+            "outputs": specs_to_json(self.outputs),
             "blocks": blocks,
         }
 
@@ -110,6 +141,7 @@ def inspect(
     if verbose and isinstance(source, str) and source in CATALOG:
         print(_card_text(CATALOG[source]), flush=True)
     encoder = source if isinstance(source, Encoder) else load_encoder(source)
+    network = getattr(encoder, "network", None)
     found = Inspection(
         name=str(encoder.details.get("name", encoder.name)),
         details=dict(encoder.details),
@@ -120,6 +152,10 @@ def inspect(
         why_not_opened=encoder.why_not_opened,
         blocks=encoder.blocks,
         parameters=sum(block.parameters for block in encoder.blocks),
+        batch_norms=sum(block.batch_norms for block in encoder.blocks),
+        host_ops=tuple(encoder.details.get("host_ops", ())),
+        file_ops=tuple(encoder.details.get("file_ops", ())),
+        missing_gradients=getattr(network, "missing_gradients", 0),
     )
     if verbose:
         print(found)
@@ -161,18 +197,8 @@ def _card_text(card: Card) -> str:
 
 
 def _spec_lines(label: str, specs: Any) -> list[str]:
-    if isinstance(specs, dict):
-        rows = [(f"{key}: ", value) for key, value in specs.items()]
-    elif isinstance(specs, (list, tuple)):
-        rows = [("", value) for value in specs]
-    else:
-        rows = [("", specs)]
-    texts = [key + ", ".join(map(_spec_text, tf.nest.flatten(v))) for key, v in rows]
+    rows = specs.items() if isinstance(specs, dict) else [("", specs)]
+    texts = [
+        f"{key}: {describe(spec)}" if key else describe(spec) for key, spec in rows
+    ]
     return [f"{label if i == 0 else '':<12}{text}" for i, text in enumerate(texts)]
-
-
-def _spec_text(spec: tf.TensorSpec) -> str:
-    if spec.shape.rank is None:
-        return f"{spec.dtype.name} of any shape"
-    sizes = ", ".join("?" if size is None else str(size) for size in spec.shape)
-    return f"{spec.dtype.name} [{sizes}]"

@@ -134,6 +134,8 @@ def _details(name: str, card: Card | None, restored: Restored) -> dict[str, Any]
     if details.get("kind") is None:
         details["kind"] = _kind(restored.inputs)
     details["takes_training"] = restored.takes_training
+    details["host_ops"] = list(restored.host_ops)
+    details["file_ops"] = list(restored.file_ops)
     return details | read_vocabulary(restored.module)
 
 

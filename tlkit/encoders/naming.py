@@ -12,10 +12,12 @@ from __future__ import annotations
 import collections
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 _NUMBERED = re.compile(r"([A-Za-z]+)[/_.\-]*(\d+)")
 _DIMENSIONS = re.compile(r"(?<=[a-z])[123][dD](?=[/_]|$)")  # conv2d is a word
+_COUNTED = re.compile(r"(?<=[a-z])([123][dD]|normalization)_\d+")  # Keras's own names
+_SILENT = {"v", "w", "x", "var", "variable", "weight", "param", "tensor"}
 
 
 def name_segments(names: Sequence[Sequence[str]]) -> list[str]:
@@ -29,20 +31,29 @@ def name_segments(names: Sequence[Sequence[str]]) -> list[str]:
     """
     names = _without_common_scope(names)
     keys = [_key(segment) for segment in names]
-    words = collections.Counter(key[0] for key in keys if key)
-    if 2 * sum(words.values()) < len(keys) or not _in_one_stretch(keys):
-        keys, words = [None] * len(keys), collections.Counter()
-    main = words.most_common(1)[0][0] if words else None
+    main = _main_word(keys)
     numbered = [i for i, key in enumerate(keys) if key and key[0] == main]
+    above = {name.split("/")[0] for i in numbered for name in names[i]}
     result = []
     for i, (key, segment) in enumerate(zip(keys, names, strict=True)):
         if numbered and i < numbered[0]:
             result.append(_entry_name(segment))
-        elif key and (key[0] == main or i > numbered[-1]):
+        elif i in numbered or (numbered and key and i > numbered[-1]):
             result.append(f"{key[0]}{'_' if key[0] == 'layer' else ''}{key[1]}")
         else:
-            result.append(_plain_name(segment))
+            result.append(_plain_name(segment, above))
     return _told_apart(result)
+
+
+def _main_word(keys: Sequence[tuple[str, int] | None]) -> str | None:
+    """The word that numbers the blocks, if most segments have one."""
+    words = collections.Counter(key[0] for key in keys if key)
+    if 2 * sum(words.values()) < len(keys):
+        return None
+    for word, _ in words.most_common():
+        if _in_one_stretch([key for key in keys if key and key[0] == word]):
+            return word
+    return None
 
 
 def _without_common_scope(names: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -56,15 +67,16 @@ def _key(segment: Sequence[str]) -> tuple[str, int] | None:
     """The numbered word that all variables of a segment begin with, if they do."""
     found = set()
     for name in segment:
-        match = _NUMBERED.search(_DIMENSIONS.sub("", name))
-        found.add((match[1], int(match[2])) if match else None)
+        match = _NUMBERED.search(_DIMENSIONS.sub("", _COUNTED.sub("", name)))
+        says = match and match[1].lower() not in _SILENT
+        found.add((match[1], int(match[2])) if says else None)
     (key,) = found if len(found) == 1 else (None,)
     return key
 
 
-def _in_one_stretch(keys: Sequence[tuple[str, int] | None]) -> bool:
-    """Whether each key's segments stand together, and some key has several numbers."""
-    runs = [key for i, key in enumerate(keys) if key and (i == 0 or keys[i - 1] != key)]
+def _in_one_stretch(keys: Sequence[tuple[str, int]]) -> bool:
+    """Whether each key's segments stand together, and there are several keys."""
+    runs = [key for i, key in enumerate(keys) if i == 0 or keys[i - 1] != key]
     return len(runs) == len(set(runs)) and len(runs) > 1
 
 
@@ -72,12 +84,16 @@ def _entry_name(segment: Sequence[str]) -> str:
     return "embeddings" if any("embed" in name for name in segment) else "stem"
 
 
-def _plain_name(segment: Sequence[str]) -> str:
-    for word in ("embed", "pooler"):
-        if any(word in name for name in segment):
-            return {"embed": "embeddings"}.get(word, word)
-    scope = os.path.commonprefix([name.split("/")[:-1] for name in segment])
-    word = re.sub(r"[^A-Za-z0-9]+", "_", "_".join(scope)).strip("_")
+def _plain_name(segment: Sequence[str], above: Collection[str]) -> str:
+    """What the variables' names begin with, below the scope of the numbered blocks."""
+    for part, word in (("embed", "embeddings"), ("pooler", "pooler")):
+        if any(part in name.replace("pooled", "pooler") for name in segment):
+            return word
+    paths = [name.split("/") for name in segment]
+    first = [path[1] if path[0] in above and path[1:] else path[0] for path in paths]
+    if any(len(path) == 1 for path in paths):
+        return ""
+    word = re.sub(r"[^A-Za-z0-9]+", "_", os.path.commonprefix(first)).strip("_")
     return word if word and not re.search(r"\d", word) else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -28,6 +29,7 @@ class NativeEncoder(Encoder):
         self.batch_norm = batch_norm
         self.model = model
         self._blocks = _blocks(model)
+        self._block_of = _block_of_layers(model, self._blocks)
         self.built = True
 
     @property
@@ -46,10 +48,37 @@ class NativeEncoder(Encoder):
         """Keras checks the inputs of its models itself."""
 
     def call(self, inputs, training=False):
+        if not hasattr(self.model, "_run_through_graph"):  # a subclassed model
+            return self.model(inputs, training=bool(training) and self._trains_whole())
+        # Private: a Functional model has no other way to run its layers differently.
+        # tests/encoders/test_native.py notices when it changes.
+        outputs = self.model._run_through_graph(
+            self.model._standardize_inputs(inputs),
+            operation_fn=lambda layer: self._caller(layer, bool(training)),
+        )
+        flat = keras.tree.flatten(outputs)
+        return flat[0] if len(flat) == 1 else outputs
+
+    def _caller(self, layer: Any, training: bool) -> Callable:
+        """Calls a layer as in training only where its block is trained."""
+
+        def call(*args, **kwargs):
+            # A default of False stands in `kwargs` as if somebody had given it.
+            if getattr(layer, "_call_has_training_arg", False):
+                kwargs["training"] = training and self._trains(layer)
+            return layer(*args, **kwargs)
+
+        return call
+
+    def _trains(self, layer: keras.layers.Layer) -> bool:
+        frozen_norms = self.batch_norm == "frozen" and _batch_norms(layer)
+        block = self._blocks[self._block_of.get(layer.name, -1)]
+        return block.trainable and not frozen_norms
+
+    def _trains_whole(self) -> bool:
         trained = any(block.trainable for block in self._blocks)
         norms = any(block.batch_norms for block in self._blocks)
-        as_training = trained and (self.batch_norm == "train" or not norms)
-        return self.model(inputs, training=bool(training) and as_training)
+        return trained and (self.batch_norm == "train" or not norms)
 
     def compute_output_spec(self, inputs, training=None):
         return self.model.compute_output_spec(inputs)
@@ -86,6 +115,17 @@ def _blocks(model: keras.Model) -> tuple[Block, ...]:
         parts = [_block(layer.name, [layer]) for layer in inside]
         blocks.append(_block(name, inside, parts if len(parts) > 1 else ()))
     return tuple(blocks)
+
+
+def _block_of_layers(model: keras.Model, blocks: tuple[Block, ...]) -> dict[str, int]:
+    """Index of each layer's block; one without weights belongs to the one before."""
+    of_variable = {id(v): i for i, block in enumerate(blocks) for v in block.variables}
+    found, last = {}, 0
+    for layer in model.layers:
+        if layer.weights:
+            last = of_variable[id(layer.weights[0])]
+        found[layer.name] = last
+    return found
 
 
 def _block(name: str, layers: list[keras.layers.Layer], parts=()) -> Block:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from .custom_gradients import register
+from .custom_gradients import MISSING, NAMED, register
 from .cuts import depth_first, find_pieces
 from .flat_graph import CannotOpen, FlatGraph, as_graph_def, node_of, reached
 from .frozen_norms import with_running_statistics
@@ -116,6 +116,12 @@ class Network:
         if self.resources:  # what a table holds is not in the graph
             digest.update(uuid.uuid4().bytes)
         return digest.hexdigest()
+
+    @property
+    def missing_gradients(self) -> int:
+        """How many custom gradients were not saved with the network."""
+        named = [n.attr[NAMED].s.decode() for n in self.graphs[False].nodes.values()]
+        return named.count(MISSING)
 
     @property
     def draws(self) -> bool:

@@ -11,6 +11,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+# Private: a variable cannot be read past a tape that one does not have at hand.
+# tests/encoders/test_opened.py notices when it changes.
+from tensorflow.python.eager import record
+
 from .blocks import Block
 from .encoder import Encoder
 from .naming import name_segments
@@ -212,7 +216,13 @@ class OpenedEncoder(Encoder):
             self.add_loss(loss)
 
     def _value(self, position: int) -> tf.Tensor:
-        return tf.convert_to_tensor(self._weights_of[position].value)
+        variable = self._weights_of[position]
+        if variable.trainable:
+            return tf.convert_to_tensor(variable.value)
+        # Keras's `trainable` does not reach TensorFlow's variable. A tape would watch
+        # it, and keep everything that is computed with it for a gradient.
+        with record.stop_recording():
+            return tf.convert_to_tensor(variable.value)
 
     def _stretches(self, training: bool, tapped: frozenset[int]) -> list[Stretch]:
         """The whole network, cut only where the way it runs changes."""

@@ -19,12 +19,13 @@ STATELESS = {
     "TruncatedNormal": "StatelessTruncatedNormal",
     "RandomUniformInt": "StatelessRandomUniformInt",
 }
+OTHERS = {"TruncatedNormal", "StatelessTruncatedNormal", "Multinomial"}
 SEED = "tlkit/seed"
 
 
 def is_random(op: str) -> bool:
     """Whether an op of that type draws random numbers."""
-    return "Random" in op or op in ("StatelessTruncatedNormal", "Multinomial")
+    return "Random" in op or op in OTHERS
 
 
 def key_random_ops(nodes: dict[str, tf.compat.v1.NodeDef]) -> str | None:

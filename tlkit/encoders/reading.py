@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from ..errors import EncoderError, SourceError, import_extra
 from .endpoints import Endpoint, find_endpoints
+from .op_census import file_ops, host_ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Restored:
         learnable: Positions in `variables` of those that the module says may be
             trained.
         losses: Functions without arguments: the module's regularization losses.
+        host_ops: Ops of the functions that no TPU runs.
+        file_ops: Ops anywhere in the file that touch files or the network.
         selected: Positions of the wanted outputs among the flattened ones.
         output: Name of the output that is wanted, or names; all of them if `None`.
     """
@@ -40,6 +43,8 @@ class Restored:
     variables: tuple[tf.Variable, ...]
     learnable: frozenset[int]
     losses: tuple[Any, ...]
+    host_ops: tuple[str, ...]
+    file_ops: tuple[str, ...]
     selected: tuple[int, ...]
     output: str | Sequence[str] | None = None
 
@@ -89,6 +94,8 @@ def read_saved_model(
         variables=variables,
         learnable=frozenset(i for i, v in enumerate(variables) if id(v) in allowed),
         losses=losses,
+        host_ops=host_ops(endpoint.function for endpoint in found.values()),
+        file_ops=file_ops(pathlib.Path(path)),
         selected=tuple(range(len(tf.nest.flatten(outputs)))),
     )
 
