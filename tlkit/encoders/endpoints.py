@@ -78,11 +78,10 @@ def find_endpoints(
     for pair in pairs:
         found = [getattr(module, name, None) if name else None for name in pair]
         if _traces(found[0]):
-            inference, training = found[0], found[1] if _traces(found[1]) else found[0]
-            return {
-                False: _by_training(inference, where)[False],
-                True: _by_training(training, where)[True],
-            }
+            both = _by_training(found[0], where)
+            if _traces(found[1]):
+                return both | {True: _by_training(found[1], where)[True]}
+            return both
     raise EncoderError(_signatures_only(module, where))
 
 

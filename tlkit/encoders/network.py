@@ -100,7 +100,7 @@ class Network:
         pieces = {kind: find_pieces(graph) for kind, graph in graphs.items()}
         self.segments = match_pieces(pieces[False], pieces[True], vectors)
         self._functions: dict[Stretch, Callable] = {}
-        self._last_taps: dict[bool, str] = {}
+        self._taps: dict[bool, list[str]] = {}
         for graph in self.graphs.values():
             register(graph.gradients)
 
@@ -156,28 +156,26 @@ class Network:
         return any(is_random(nodes[name].op) for name in self._between(segment))
 
     def tap(self, segment: int, training: bool) -> str:
-        """Name of the tensor behind a segment.
+        """Name of the tensor behind a segment that tells most.
 
-        Behind the last one, it is the last tensor that has more axes than the end: the
-        map that a pooling takes in, rather than what it gives.
+        That is the one at the cut; where it has one vector for each example, it is the
+        map that the vector was taken from, if nothing but a pooling lies between.
         """
-        stop = self._stop(segment, training)
-        if stop is None and training not in self._last_taps:
-            self._last_taps[training] = self._last_tap(training)
-        return stop or self._last_taps[training]
+        if training not in self._taps:
+            self._taps[training] = self._find_taps(training)
+        return self._taps[training][segment]
 
-    def _last_tap(self, training: bool) -> str:
-        ends = self.segments[-1].ends[training]
-        shapes = static_shapes(self.graphs[training], list(ends))
-        last = shapes[-1].rank
-        if last is None:
-            return ends[-1]
-        maps = [
-            end
-            for end, shape in zip(ends, shapes, strict=True)
-            if (shape.rank or 0) > last
-        ]
-        return maps[-1] if maps else ends[-1]
+    def _find_taps(self, training: bool) -> list[str]:
+        ends = [segment.ends[training] for segment in self.segments]
+        flat = [tensor for tensors in ends for tensor in tensors]
+        shapes = static_shapes(self.graphs[training], flat)
+        axes = {t: shape.rank or 0 for t, shape in zip(flat, shapes, strict=True)}
+        taps = []
+        for tensors in ends:
+            maps = [tensor for tensor in tensors if axes[tensor] > 2]
+            vector = axes[tensors[-1]] <= 2
+            taps.append(maps[-1] if maps and vector else tensors[-1])
+        return taps
 
     def updates(
         self, segments: Sequence[int], training: bool, running: bool

@@ -225,15 +225,17 @@ class OpenedEncoder(Encoder):
             return tf.convert_to_tensor(variable.value)
 
     def _stretches(self, training: bool, tapped: frozenset[int]) -> list[Stretch]:
-        """The whole network, cut only where the way it runs changes."""
-        modes = [self._mode(i, training) for i in range(len(self._segments))]
+        """The network as far as needed, cut only where the way it runs changes."""
+        count = max(tapped) + 1 if tapped else len(self._segments)
+        modes = [self._mode(i, training) for i in range(count)]
         runs = [
             [i for i, _ in run]
             for _, run in itertools.groupby(enumerate(modes), lambda pair: pair[1])
         ]
-        if tapped:
-            runs = [run for run in runs if run[0] <= max(tapped)]
-        return [self._stretch(run, tapped, *modes[run[0]]) for run in runs]
+        return [
+            self._stretch(run, tapped, *modes[run[0]], keep_cut=run[-1] + 1 < count)
+            for run in runs
+        ]
 
     def _mode(self, segment: int, training: bool) -> tuple[bool, bool, bool]:
         """How a segment runs.
@@ -256,6 +258,7 @@ class OpenedEncoder(Encoder):
         training: bool,
         running: bool,
         trained: bool,
+        keep_cut: bool,
     ) -> Stretch:
         network = self.network
         first, last = segments[0], segments[-1]
@@ -276,7 +279,7 @@ class OpenedEncoder(Encoder):
             ),
             updates=network.updates(inside, training, running),
             taps=tuple(sorted(tapped & set(inside))),
-            keep_cut=last + 1 < len(self._segments),
+            keep_cut=keep_cut,
         )
 
     # === Config and file ===
