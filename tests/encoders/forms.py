@@ -616,7 +616,7 @@ FORMS = {
             lambda: _tokens()["input_word_ids"],
             ("embeddings", "shared_layer", "pooler"),
         ),
-        Form("unet", write_unet, _pictures, ("entry", "block_01", "block_02", "exit")),
+        Form("unet", write_unet, _pictures, ("entry", "down", "block_02", "exit")),
         Form("densenet", write_densenet, _pictures, CONVS, 4),
         Form("nameless", write_nameless, _pictures, NUMBERS),
         Form("swish", write_swish, _vectors, ("block1", "block2")),

@@ -88,9 +88,13 @@ def _matching(blocks, patterns: Sequence[str], names: str) -> tuple[Block, ...]:
                 f"No block matches the pattern {pattern!r}. The blocks are: {names}. "
                 f"For the last one, type train=1 or train=[{blocks[-1].name!r}]."
             )
-        found += [b for b, whole in matches if b not in found and whole not in found]
+        for block, whole in matches:  # whole blocks come before their parts
+            if block not in found and whole not in found:
+                found.append(block)
+    # A part may have been named before the whole block was.
+    inside = {part for block in found for part in block.parts}
     order = [x for block in blocks for x in (block, *block.parts)]
-    return tuple(block for block in order if block in found)
+    return tuple(block for block in order if block in found and block not in inside)
 
 
 def freeze(

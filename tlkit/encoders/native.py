@@ -38,22 +38,23 @@ class NativeEncoder(Encoder):
 
     @property
     def inputs_spec(self) -> Any:
-        return tf.nest.map_structure(_spec, self.model.input)
+        return tf.nest.map_structure(_spec, _graph(self.model).input)
 
     @property
     def outputs_spec(self) -> Any:
-        return tf.nest.map_structure(_spec, self.model.output)
+        return tf.nest.map_structure(_spec, _graph(self.model).output)
 
     def _check_inputs(self, inputs: Any) -> None:
         """Keras checks the inputs of its models itself."""
 
     def call(self, inputs, training=False):
-        if not hasattr(self.model, "_run_through_graph"):  # a subclassed model
+        graph = _graph(self.model)
+        if not hasattr(graph, "_run_through_graph"):  # a subclassed model
             return self.model(inputs, training=bool(training) and self._trains_whole())
         # Private: a Functional model has no other way to run its layers differently.
         # tests/encoders/test_native.py notices when it changes.
-        outputs = self.model._run_through_graph(
-            self.model._standardize_inputs(inputs),
+        outputs = graph._run_through_graph(
+            graph._standardize_inputs(inputs),
             operation_fn=lambda layer: self._caller(layer, bool(training)),
         )
         flat = keras.tree.flatten(outputs)
@@ -99,6 +100,11 @@ class NativeEncoder(Encoder):
             if i in frozen:
                 variable.trainable = False
         return encoder
+
+
+def _graph(model: keras.Model) -> keras.Model:
+    """The Functional model that a Sequential one keeps inside."""
+    return getattr(model, "_functional", None) or model
 
 
 def _spec(tensor: keras.KerasTensor) -> tf.TensorSpec:

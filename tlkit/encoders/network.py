@@ -120,7 +120,9 @@ class Network:
     @property
     def missing_gradients(self) -> int:
         """How many custom gradients were not saved with the network."""
-        named = [n.attr[NAMED].s.decode() for n in self.graphs[False].nodes.values()]
+        nodes = self.graphs[False].nodes.values()
+        # Asking a node for an attribute that it lacks would give it one.
+        named = [node.attr[NAMED].s.decode() for node in nodes if NAMED in node.attr]
         return named.count(MISSING)
 
     @property
