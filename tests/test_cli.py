@@ -34,7 +34,13 @@ def run(tmp_path_factory):
     """A trained text classifier in `runs/films`, beside its data."""
     folder = tmp_path_factory.mktemp("cli")
     source = write_text_encoder(folder / "encoder" / "1")
-    rows = ["body,topic", "good film,good", "the good,good", "bad film,bad", "bad !,bad"]
+    rows = [
+        "body,topic",
+        "good film,good",
+        "the good,good",
+        "bad film,bad",
+        "bad !,bad",
+    ]
     (folder / "films.csv").write_text("\n".join([rows[0], *rows[1:] * 10]))
     columns = ("--text", "body", "--label", "topic")
     done = tlkit(
@@ -62,9 +68,9 @@ def test_evaluate_predict_and_export_use_the_run(run):
     )
     assert last_json(evaluated)["examples"] == 4
     texts = ["good film", "bad !"]
-    predicted = last_json(
-        tlkit("predict", "runs/films", *texts, "--json", cwd=folder)
-    )["predictions"]
+    predicted = last_json(tlkit("predict", "runs/films", *texts, "--json", cwd=folder))[
+        "predictions"
+    ]
     exported = last_json(
         tlkit("export", "runs/films", "served/films", "--json", cwd=folder)
     )["export"]

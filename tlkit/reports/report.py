@@ -29,7 +29,7 @@ class PhaseReport:
         train_seconds: How long it took.
         blocks: The names of the encoder's blocks that were trained.
         parameters_trained: How many parameters were, those of the head included.
-        learning_rate: The learning rate that it began with.
+        learning_rate: Its peak learning rate.
     """
 
     name: str

@@ -66,7 +66,6 @@ class PhaseResult:
     proof: Proof
     epochs: int
     seconds: float
-    first_rate: float
 
 
 def run_phase(
@@ -123,7 +122,7 @@ def run_phase(
     finally:
         display.close()
     seconds = time.monotonic() - began
-    return PhaseResult(proof, run.epoch - first_epoch, seconds, float(rates[0]))
+    return PhaseResult(proof, run.epoch - first_epoch, seconds)
 
 
 def set_trainable(model: keras.Model, planned: PhasePlan) -> Choice:

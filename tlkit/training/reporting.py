@@ -89,7 +89,7 @@ def _phase_report(
         train_seconds=result.seconds,
         blocks=tuple(name for name, share in trained if share and name != "head"),
         parameters_trained=planned.parameters,
-        learning_rate=result.first_rate,
+        learning_rate=planned.phase.learning_rate,
     )
 
 
