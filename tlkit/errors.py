@@ -1,14 +1,15 @@
 """Every error that tlkit raises on purpose.
 
     TlkitError
-    ├── SourceError    (also OSError)       an encoder could not be found, fetched or read
-    ├── EncoderError   (also ValueError)    a model cannot be used as an encoder, or not so
-    ├── PlanError      (also ValueError)    a schedule does not fit the model
-    ├── DataError      (also ValueError)    files or labels are not what they should be
-    ├── TrainingError  (also RuntimeError)  training had to stop
-    ├── ExportError    (also OSError)       a served model could not be written
-    └── ExtraError     (also ImportError)   an optional dependency is missing
+    ├── SourceError    (OSError)       an encoder could not be found, fetched or read
+    ├── EncoderError   (ValueError)    a model cannot be used as an encoder, or not so
+    ├── PlanError      (ValueError)    a schedule does not fit the model
+    ├── DataError      (ValueError)    files or labels are not what they should be
+    ├── TrainingError  (RuntimeError)  training had to stop
+    ├── ExportError    (OSError)       a served model could not be written
+    └── ExtraError     (ImportError)   an optional dependency is missing
 
+Each is also the built-in error in brackets.
 Each message says what is allowed, what came, what there is, and what to type.
 """
 
