@@ -67,7 +67,7 @@ def _keras2_unit(layers, x, name: str, filters: int):
     return layers.Activation("relu", name=f"{name}_out")(x)
 
 
-def write_keras2(folder: pathlib.Path) -> None:
+def write_keras2(folder: pathlib.Path, stages: tuple[int, ...] = (2, 3)) -> None:
     """Keras 2's `model.save`: convolutions, batch norms, dropout, residual units."""
     import tf_keras
 
@@ -79,7 +79,7 @@ def write_keras2(folder: pathlib.Path) -> None:
     )(inputs)
     x = layers.BatchNormalization(name="conv1_bn")(x)
     x = layers.Activation("relu")(x)
-    for stage in (2, 3):
+    for stage in stages:
         for unit in (1, 2):
             x = _keras2_unit(layers, x, f"conv{stage}_block{unit}", 4)
     outputs = layers.GlobalAveragePooling2D()(x)
@@ -112,7 +112,7 @@ def write_text(folder: pathlib.Path) -> None:
 
     mask = layers.Lambda(spread)([x, inputs["input_mask"]])
     states = []
-    for i in range(3):
+    for i in range(2):
         name = f"transformer/layer_{i}"
         attention = layers.MultiHeadAttention(
             heads, width // heads, dropout=0.1, name=f"{name}/self_attention"
@@ -228,7 +228,7 @@ def write_reexport(folder: pathlib.Path) -> None:
     import tlkit
 
     first = folder.parent / f"{folder.name}_first"
-    write_keras2(first)
+    write_keras2(first, stages=(2,))
     encoder = tlkit.load_encoder(first)
     tlkit.freeze(encoder, train="all", batch_norm="train")
     module = tf.train.Checkpoint()
@@ -589,7 +589,7 @@ def write_swish_without(folder: pathlib.Path) -> None:
 CONVS = ("conv1", "conv2", "conv3")
 DENSE = ("dense0", "dense1", "dense2")
 NUMBERS = ("block_00", "block_01", "block_02", "block_03")
-BERT = ("embeddings", "layer_0", "layer_1", "layer_2", "pooler")
+BERT = ("embeddings", "layer_0", "layer_1", "pooler")
 
 FORMS = {
     form.name: form
@@ -605,7 +605,7 @@ FORMS = {
             3,
         ),
         Form("keras3", write_keras3, _pictures, ("block1", "block2"), 2),
-        Form("reexport", write_reexport, _pictures, CONVS, 9, random=True),
+        Form("reexport", write_reexport, _pictures, CONVS[:2], 5, random=True),
         Form("tf1", write_tf1, _pictures, ("stem", "block1", "block2"), 3),
         Form("jax", write_jax, _vectors, ("whole",), opened="a JAX export"),
         Form("while", write_while, _vectors, ("whole",), opened="control flow"),

@@ -43,9 +43,9 @@ def test_the_last_tap_is_the_map_before_the_pooling(opened):
 def test_the_last_tap_of_a_text_encoder_is_its_pooled_output(opened):
     encoder, tokens = opened("text"), FORMS["text"].examples()
     outputs = encoder(tokens)
-    maps = tap(encoder, ["embeddings", "layer_0", "layer_2", "pooler"])(tokens)
+    maps = tap(encoder, ["embeddings", "layer_0", "layer_1", "pooler"])(tokens)
     np.testing.assert_allclose(maps["pooler"], outputs["pooled_output"], rtol=1e-5)
-    for i in (0, 2):
+    for i in (0, 1):
         expected = outputs["encoder_outputs"][i]
         np.testing.assert_allclose(maps[f"layer_{i}"], expected, atol=1e-5)
 
@@ -80,19 +80,23 @@ def test_multi_scale_models_are_saved(opened, tmp_path):
     encoder, images = opened("keras2"), FORMS["keras2"].examples()
     maps = tap(encoder, ["conv1", "conv3"])
     pooled = [keras.layers.GlobalMaxPooling2D()(x) for x in maps.output.values()]
+    pooled.append(encoder(maps.input))
     outputs = keras.layers.Dense(2)(keras.layers.Concatenate()(pooled))
     model = keras.Model(maps.input, outputs)
     assert tlkit.encoders.find_encoder(model) is encoder
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(again(images), model(images), rtol=1e-5)
+    # One encoder still, though it stands in the model twice.
+    assert len(again.weights) == len(model.weights) == len(encoder.weights) + 2
+    assert tlkit.encoders.find_encoder(again).opened
 
 
 @pytest.mark.parametrize("name", ["keras2", "while"])
 def test_a_tap_that_is_not_there(opened, name):
     with pytest.raises(EncoderError, match="There is no tap 'conv9'") as caught:
         tap(opened(name), ["conv9"])
-    wanted = "conv1, conv2, conv3" if name == "keras2" else "could not be opened"
+    wanted = "conv1, conv2, conv3" if name == "keras2" else "no opened SavedModel"
     assert wanted in str(caught.value)
 
 

@@ -84,7 +84,7 @@ class Encoder(keras.layers.Layer):
         names = (names,) if isinstance(names, str) else tuple(names)
         for name in names:
             if name not in self.taps:
-                there = ", ".join(self.taps) or "none: its graph could not be opened"
+                there = ", ".join(self.taps) or "none, since it is no opened SavedModel"
                 text = f"There is no tap {name!r}. The taps are: {there}."
                 if self.taps:
                     text += (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -51,7 +52,41 @@ def tap(encoder: Encoder | keras.Model, blocks: str | Sequence[str]) -> keras.Mo
         inputs = {key: _symbolic(spec, key) for key, spec in specs.items()}
     else:
         inputs = tf.nest.map_structure(_symbolic, specs)
-    return keras.Model(inputs, found(inputs, taps=list(names)), name="taps")
+    return keras.Model(inputs, Taps(found, names, name="taps")(inputs), name="tapped")
+
+
+@keras.saving.register_keras_serializable(package="tlkit")
+class Taps(keras.layers.Layer):
+    """Runs an encoder as far as its taps.
+
+    A layer beside the encoder, since Keras wants as many outputs of every call of a
+    layer in a Functional model.
+
+    Args:
+        encoder: The encoder, which may stand elsewhere in the model too.
+        names: Names of the taps.
+    """
+
+    def __init__(self, encoder: Encoder, names: Sequence[str], **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.encoder, self.names = encoder, list(names)
+        self.layers = [encoder]  # where `find_encoder` looks
+        self.built = True
+
+    def call(self, inputs, training=False):
+        return self.encoder(inputs, training=training, taps=self.names)
+
+    def compute_output_spec(self, inputs, training=None):
+        return self.encoder.compute_output_spec(inputs, taps=self.names)
+
+    def get_config(self) -> dict[str, Any]:
+        # The object itself: Keras then sees that it stands elsewhere too.
+        return super().get_config() | {"encoder": self.encoder, "names": self.names}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Taps:
+        encoder = keras.saving.deserialize_keras_object(config.pop("encoder"))
+        return cls(encoder, **config)
 
 
 def _symbolic(spec: tf.TensorSpec, name: str | None = None) -> keras.KerasTensor:
