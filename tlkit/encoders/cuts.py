@@ -84,9 +84,7 @@ def _path(graph: FlatGraph) -> tuple[list[str], dict[str, set[int]]]:
     path: list[str] = []
     entering: dict[str, set[int]] = {}
     for name in _in_order_of_depth(graph):
-        parents = [node_of(tensor) for tensor in data_inputs(graph.nodes[name])]
-        if is_random(graph.nodes[name].op):
-            parents = []  # a seed that all dropouts share ties nothing together
+        parents = [node_of(tensor) for tensor in _told_by(graph.nodes[name])]
         own = {graph.variables[name]} if name in graph.variables else set()
         fed[name] = name in graph.inputs or any(fed[p] for p in parents)
         learned[name] = frozenset(own.union(*(learned[p] for p in parents)))
@@ -95,6 +93,17 @@ def _path(graph: FlatGraph) -> tuple[list[str], dict[str, set[int]]]:
             sides = [learned[p] for p in parents if not fed[p]]
             entering[name] = set().union(*sides)
     return path, entering
+
+
+def _told_by(node) -> list[str]:
+    """The tensors whose values or shapes a node's own depend on in a way that ties.
+
+    A seed that all dropouts share ties nothing together; the shape of a draw does.
+    """
+    inputs = data_inputs(node)
+    if not is_random(node.op):
+        return inputs
+    return [] if "KeyCounter" in node.op else inputs[:1]
 
 
 def _in_order_of_depth(graph: FlatGraph) -> list[str]:

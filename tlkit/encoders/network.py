@@ -8,7 +8,6 @@ trained is not differentiated.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import uuid
@@ -18,55 +17,12 @@ import tensorflow as tf
 
 from .custom_gradients import MISSING, NAMED, register
 from .cuts import depth_first, find_pieces
-from .flat_graph import CannotOpen, FlatGraph, as_graph_def, node_of, reached
+from .flat_graph import CannotOpen, FlatGraph, as_graph_def, node_of, reached, tensor_of
 from .frozen_norms import with_running_statistics
 from .randomness import is_random
 from .segments import match_pieces
 from .shapes import static_shapes
-
-
-@dataclasses.dataclass(frozen=True)
-class Stretch:
-    """Some neighboring segments, and how they run.
-
-    Args:
-        first: Index of the first segment.
-        last: Index of the last segment, included.
-        training: Which of the two graphs.
-        running: Whether batch norms keep to their running statistics in training.
-        thawed: Positions of the variables to be differentiated.
-        outputs: Positions of the network's outputs that are wanted from here.
-        updates: Positions of the variables whose new values are wanted.
-        taps: Indices of the segments whose last tensors are wanted.
-        keep_cut: Whether the tensor at the end of the stretch is wanted.
-    """
-
-    first: int
-    last: int
-    training: bool
-    running: bool
-    thawed: frozenset[int]
-    outputs: tuple[int, ...]
-    updates: tuple[int, ...]
-    taps: tuple[int, ...] = ()
-    keep_cut: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """What a stretch gives.
-
-    Args:
-        cut: The tensor at its end, if wanted.
-        outputs: The network's outputs, by position.
-        updates: New values of variables, by position.
-        taps: The tensors behind segments, by the segment's index.
-    """
-
-    cut: tf.Tensor | None
-    outputs: dict[int, tf.Tensor]
-    updates: dict[int, tf.Tensor]
-    taps: dict[int, tf.Tensor]
+from .stretches import Results, Stretch, import_nodes, run_nodes
 
 
 class Network:
@@ -99,6 +55,7 @@ class Network:
         self.owner = owner if resources else None
         pieces = {kind: find_pieces(graph) for kind, graph in graphs.items()}
         self.segments = match_pieces(pieces[False], pieces[True], vectors)
+        self._refuse_crossings()
         self._functions: dict[Stretch, Callable] = {}
         self._taps: dict[bool, list[str]] = {}
         for graph in self.graphs.values():
@@ -240,12 +197,12 @@ class Network:
         variables = self.graphs[True].variables
         return {variables[name] for name in self._between(segment) if name in variables}
 
-    def _between(self, segment: int) -> set[str]:
-        """Names of all nodes that a segment's run in training needs."""
-        graph = self.graphs[True]
-        start, end = self._stop(segment - 1, True), self._stop(segment, True)
-        ends = [end] if end else graph.outputs
-        return reached(graph.nodes, ends, {node_of(start)} if start else set())
+    def _between(self, segment: int, training: bool = True) -> set[str]:
+        """Names of all nodes that a segment's run needs."""
+        nodes = self.graphs[training].nodes
+        start, end = self._stop(segment - 1, training), self._stop(segment, training)
+        ends = [end] if end else [self.segments[segment].ends[training][-1]]
+        return reached(nodes, ends, {node_of(start)} if start else set())
 
     def run(
         self,
@@ -299,20 +256,13 @@ class Network:
 
         @tf.function(autograph=False)
         def run(cut, inputs, values, seed):
-            bound = dict(zip(graph.inputs, inputs, strict=True))
             # Constants for the gradient: what is frozen is never differentiated.
             at = {
                 p: value if p in stretch.thawed else tf.stop_gradient(value)
                 for p, value in zip(needed, values, strict=True)
             }
-            bound |= {name: at[position] for name, position in placeholders.items()}
-            # Identity, since an eager handle must be captured by the graph being built.
-            bound |= {
-                n: tf.identity(self.resources[i]) for n, i in graph.resources.items()
-            }
-            tensors = {f"{name}:0": tensor for name, tensor in bound.items()}
-            if graph.seed and seed is not None:
-                tensors[f"{graph.seed}:0"] = seed
+            bound = {name: at[position] for name, position in placeholders.items()}
+            tensors = self._tensors(graph, inputs, bound, seed)
             if start:
                 tensors[start] = cut
             results = iter(import_nodes(definition, tensors, wanted))
@@ -324,6 +274,15 @@ class Network:
             )
 
         return run, needed
+
+    def _tensors(self, graph: FlatGraph, inputs, bound, seed) -> dict[str, tf.Tensor]:
+        """What stands in a graph's placeholders, by the names of their tensors."""
+        bound = bound | dict(zip(graph.inputs, inputs, strict=True))
+        # Identity, since an eager handle must be captured by the graph being built.
+        bound |= {n: tf.identity(self.resources[i]) for n, i in graph.resources.items()}
+        if graph.seed and seed is not None:
+            bound[graph.seed] = seed
+        return {tensor_of(name): tensor for name, tensor in bound.items()}
 
     def regularization(
         self, value_of: Callable[[int], tf.Tensor], trained: frozenset[int]
@@ -337,11 +296,22 @@ class Network:
                     for name, position in graph.variables.items()
                 }
                 definition = as_graph_def(graph, graph.nodes)
-                losses += _run_nodes(definition, values, list(graph.outputs))
+                losses += run_nodes(definition, values, list(graph.outputs))
         return losses
 
     def _stop(self, segment: int, training: bool) -> str | None:
         return self.segments[segment].stops[training] if segment >= 0 else None
+
+    def _refuse_crossings(self) -> None:
+        """Makes sure that each segment can be run from the cut before it."""
+        for training, graph in self.graphs.items():
+            earlier: set[str] = set()
+            for i, segment in enumerate(self.segments):
+                if earlier & self._between(i, training):
+                    name = node_of(self._stop(i - 1, training))
+                    raise CannotOpen(f"more than one tensor passes the cut at `{name}`")
+                earlier |= segment.nodes[training]
+                earlier -= {node_of(o) for o in graph.outputs}
 
     def _nodes_between(self, graph, start, wanted, stretch) -> set[str]:
         names = reached(graph.nodes, wanted, {node_of(start)} if start else set())
@@ -350,28 +320,3 @@ class Network:
         if crossing:
             raise CannotOpen("something beside the cut tensor crosses a cut")
         return names
-
-
-def _run_nodes(definition, tensors: dict[str, tf.Tensor], wanted: list[str]):
-    """Runs nodes, eagerly too."""
-    names = list(tensors)
-
-    @tf.function(autograph=False)
-    def run(values):
-        return import_nodes(definition, dict(zip(names, values, strict=True)), wanted)
-
-    return run(list(tensors.values()))
-
-
-def import_nodes(definition, tensors: dict[str, tf.Tensor], wanted: list[str]):
-    """Imports nodes and gives the wanted tensors, which may be among those given."""
-    used = {t for node in definition.node for t in node.input}
-    made = [name for name in wanted if name not in tensors]
-    results = tf.graph_util.import_graph_def(
-        definition,
-        {name: tensor for name, tensor in tensors.items() if name in used},
-        made,
-        name="encoder",
-    )
-    found = dict(zip(made, results, strict=True)) | tensors
-    return [found[name] for name in wanted]
