@@ -23,6 +23,7 @@ from .objectives import Objective, compiled_metrics, resolve_metrics
 from .planning import Plan, make_plan
 from .preparing import build, feeds_for, given_optimizer, options_for, phases_for
 from .proof import checksums
+from .published import remember_published
 from .rates import Rate, build_optimizer, default_optimizer
 from .reporting import make_folder, make_report
 from .schedules import Phase
@@ -174,6 +175,7 @@ def _make_run(
             verbose=0,
         ),
         rate=Rate(optimizer, shown),
+        published=remember_published(model, phases),
     )
 
 

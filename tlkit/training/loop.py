@@ -19,6 +19,7 @@ from .inputs import Feed
 from .objectives import Objective
 from .planning import PhasePlan
 from .proof import Proof, prove, remember
+from .published import l2_sp_loss
 from .rates import Rate
 from .schedules import learning_rates
 from .showing import Display
@@ -39,6 +40,7 @@ class Run:
         strategy: Where it runs.
         callbacks: Keras's, in a list.
         rate: Sets the learning rate.
+        published: Weights of the encoder from before training, for L2-SP.
         verbose: 0 for silence.
         epoch: How many epochs are done.
     """
@@ -50,6 +52,7 @@ class Run:
     strategy: tf.distribute.Strategy
     callbacks: keras.callbacks.CallbackList
     rate: Rate
+    published: dict[int, tf.Tensor]
     verbose: int = 1
     epoch: int = 0
 
@@ -201,8 +204,8 @@ class _Epoch:
             raise DataError("The training data gave no batch.")
 
     def _make_step(self, signature) -> Callable:
-        run, decay = self.run, self.planned.phase.weight_decay
-        run.rate.begin_phase(decay)
+        run, phase = self.run, self.planned.phase
+        run.rate.begin_phase(phase.weight_decay)
         return make_train_step(
             self.part,
             self.choice.trained,
@@ -211,6 +214,7 @@ class _Epoch:
             meters=run.meters,
             strategy=run.strategy,
             signature=signature,
+            added_loss=l2_sp_loss(run.published, self.choice.trained, phase.l2_sp),
         )
 
     def _train_batch(self, i: int, batch) -> None:

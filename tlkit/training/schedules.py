@@ -36,6 +36,9 @@ class Phase:
         weight_decay: Share of a weight that a step takes away, times the learning rate;
             vectors (biases, norms) are spared. `None` leaves it to the optimizer: 0.01
             for that of `tlkit.fit`.
+        l2_sp: Strength of a pull back to the weights that the encoder had before `fit`:
+            half of it times the squared distance is added to the loss (L2-SP,
+            arXiv 1802.01483). Vectors are spared. 0.01 to 0.1 is usual; 0 is off.
         batch_norm: What the batch norms of trained blocks do: `"frozen"` uses the
             published statistics, `"train"` those of the batch, and updates them.
         name: What to call the phase; by default what it trains.
@@ -61,6 +64,7 @@ class Phase:
     warmup: float = 0.0
     decay: Literal["cosine", "linear", "constant"] = "cosine"
     weight_decay: float | None = None
+    l2_sp: float = 0.0
     batch_norm: Literal["frozen", "train"] = "frozen"
     name: str | None = None
 
@@ -72,6 +76,7 @@ class Phase:
         if self.weight_decay is not None:
             wanted = "None or a number of 0 or more"
             _check_number("weight_decay", self.weight_decay, wanted, least=0)
+        _check_number("l2_sp", self.l2_sp, "a number of 0 or more", least=0)
         _check_choice("decay", self.decay, _DECAYS)
         _check_choice("batch_norm", self.batch_norm, ("frozen", "train"))
         if self.name is not None and not (isinstance(self.name, str) and self.name):

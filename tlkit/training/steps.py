@@ -61,6 +61,7 @@ def make_train_step(
     meters: Meters,
     strategy: tf.distribute.Strategy,
     signature: Any,
+    added_loss: Callable[[], tf.Tensor] | None = None,
 ) -> Callable[[Batch], tf.Tensor]:
     """Makes the function that trains on one batch.
 
@@ -74,6 +75,7 @@ def make_train_step(
         meters: Take in every batch.
         strategy: Where it runs.
         signature: The spec of a batch.
+        added_loss: Gives a scalar that is added to the loss, whatever the batch.
 
     Returns:
         A function of a batch, which gives the loss over all replicas.
@@ -88,7 +90,7 @@ def make_train_step(
             outputs = model(inputs, training=True)
             total, count = objective.sums(labels, outputs, weights, present)
             share = total / objective.divisor(_over_replicas(strategy, count))
-            extra = _extra_losses(model)
+            extra = _extra_losses(model) + (added_loss() if added_loss else 0.0)
             loss = share + extra / strategy.num_replicas_in_sync
             scaled = optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [variable.value for variable in variables])
