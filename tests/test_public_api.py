@@ -45,6 +45,7 @@ def test_the_public_names_are_those_of_the_design():
         "plan",
         "predict",
         "strategy",
+        "tap",
         "text_classifier",
     ]
     assert tlkit.__version__

@@ -8,6 +8,7 @@ from .encoders import Encoder as Encoder
 from .encoders import freeze as freeze
 from .encoders import inspect as inspect
 from .encoders import load_encoder as load_encoder
+from .encoders import tap as tap
 from .models import build_model as build_model
 from .models import image_classifier as image_classifier
 from .models import tasks as tasks

@@ -45,11 +45,12 @@ def test_dropout_goes_on(opened):
     encoder, inputs = opened("keras2"), FORMS["keras2"].examples()
     tlkit.freeze(encoder, train=1, batch_norm="frozen")
     before = [v.numpy() for v in variables_of(encoder)]
-    one, two = (encoder(inputs, training=True).numpy() for _ in range(2))
-    assert not np.allclose(one, two)
-    many = np.mean([encoder(inputs, training=True) for _ in range(60)], axis=0)
+    draws = [encoder(inputs, training=True).numpy() for _ in range(60)]
+    assert not np.allclose(draws[0], draws[1])
     inference = encoder(inputs, training=False)
-    assert error(many, inference) < error(one, inference)
+    alone = np.mean([error(draw, inference) for draw in draws])
+    # Statistics of the batch would be 3.9 away, draws are 0.06, their mean 0.035.
+    assert error(np.mean(draws, axis=0), inference) < 0.8 * alone < 0.2
     for variable, value in zip(variables_of(encoder), before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
 
