@@ -80,17 +80,16 @@ def batches(
         )
     if per_example:
         dataset = _map_first(dataset, preprocess)
-    grouped = shuffle and similar_lengths and preprocess and not per_example
-    if grouped and _holds_strings(dataset):
+    for_tokens = preprocess is not None and not per_example
+    grouped = shuffle and similar_lengths and for_tokens and _holds_strings(dataset)
+    if grouped:
         dataset = _by_length(dataset, batch_size * _WINDOW)
-    else:
-        grouped = False
     dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
     if grouped:
         dataset = dataset.shuffle(
             _WINDOW, seed=_mixed_seed(seed, epoch), reshuffle_each_iteration=False
         )
-    if preprocess is not None and not per_example:
+    if for_tokens:
         dataset = _map_first(dataset, preprocess)
     return dataset.prefetch(tf.data.AUTOTUNE)
 

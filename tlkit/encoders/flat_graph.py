@@ -125,3 +125,16 @@ def as_graph_def(graph: FlatGraph, names: Iterable[str]) -> tf.compat.v1.GraphDe
     result = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
     result.node.extend(node for node in nodes if node.op != "Placeholder")
     return result
+
+
+def without_control(node: tf.compat.v1.NodeDef) -> tf.compat.v1.NodeDef:
+    """A copy without control edges, placement and location hints."""
+    copy = tf.compat.v1.NodeDef()
+    copy.CopyFrom(node)
+    del copy.input[:]
+    copy.input.extend(data_inputs(node))
+    copy.device = ""
+    for hint in ("_class", "_output_shapes"):
+        if hint in copy.attr:
+            del copy.attr[hint]
+    return copy

@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .flat_graph import CannotOpen, FlatGraph, constant, data_inputs, reached
+from .flat_graph import CannotOpen, FlatGraph, constant, reached, without_control
 from .gradient_lifting import lift_gradients
 from .inlining import inline
 from .purifying import Purifier
@@ -58,7 +58,7 @@ def flatten(
     outputs = tuple(work.source(tensor.name) for tensor in function.outputs)
     updates = {k: work.source(tensor) for k, tensor in work.updates.items()}
     keep = reached(nodes, [*outputs, *updates.values(), *inputs], set())
-    pure = {name: _without_control(nodes[name]) for name in keep}
+    pure = {name: without_control(nodes[name]) for name in keep}
     seed = key_random_ops(pure)
     return FlatGraph(
         nodes=pure,
@@ -85,16 +85,3 @@ def _bind_constants(nodes: dict, given: list, constants: Sequence[tf.Tensor]) ->
     if any(tensor.dtype in (tf.resource, tf.variant) for tensor in given[:first]):
         raise CannotOpen("it takes a resource as an argument")
     return given[:first]
-
-
-def _without_control(node: tf.compat.v1.NodeDef) -> tf.compat.v1.NodeDef:
-    """A copy without control edges, placement and location hints."""
-    copy = tf.compat.v1.NodeDef()
-    copy.CopyFrom(node)
-    del copy.input[:]
-    copy.input.extend(data_inputs(node))
-    copy.device = ""
-    for hint in ("_class", "_output_shapes"):
-        if hint in copy.attr:
-            del copy.attr[hint]
-    return copy

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from .custom_gradients import MISSING, NAMED, GradientGraph, find_function
-from .flat_graph import CannotOpen, data_inputs, node_of, reached
+from .flat_graph import CannotOpen, node_of, reached, without_control
 from .inlining import inline
 
 
@@ -101,12 +101,8 @@ def _gradient_graph(function: Any, count: int) -> GradientGraph:
 
 
 def _plain(node: tf.compat.v1.NodeDef) -> tf.compat.v1.NodeDef:
-    copy = tf.compat.v1.NodeDef()
-    copy.CopyFrom(node)
-    del copy.input[:]
-    copy.input.extend(data_inputs(node))
-    copy.device = ""
-    for hint in ("_class", "_output_shapes", NAMED):
-        if hint in copy.attr:
-            del copy.attr[hint]
+    """As in any flat graph, and without a gradient of its own."""
+    copy = without_control(node)
+    if NAMED in copy.attr:
+        del copy.attr[NAMED]
     return copy
