@@ -13,7 +13,7 @@ import tensorflow as tf
 from ..encoders import find_encoder
 from ..errors import ExportError
 from ..models import preprocessing, task_of
-from .versions import new_version
+from .versions import write_version
 
 
 def export(
@@ -52,18 +52,13 @@ def export(
     ```
     """
     served = _servable(model)
-    directory = pathlib.Path(directory)
-    with new_version(directory, version) as folder:
-        before = set(_numbered(directory))
+
+    def write(folder: pathlib.Path) -> None:
         signatures = {"serving_default": served.raw}
         tf.saved_model.save(served, str(folder), signatures=signatures)
         _write_notes(folder, model)
-    (made,) = set(_numbered(directory)) - before
-    return made
 
-
-def _numbered(directory: pathlib.Path) -> list[pathlib.Path]:
-    return [path for path in directory.iterdir() if path.name.isdigit()]
+    return write_version(pathlib.Path(directory), version, write)
 
 
 def _servable(model: keras.Model) -> tf.Module:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from ..errors import ExportError
 
@@ -20,19 +19,23 @@ def next_version(directory: pathlib.Path) -> int:
     return max(versions, default=0) + 1
 
 
-@contextlib.contextmanager
-def new_version(directory: pathlib.Path, version: int | None) -> Iterator[pathlib.Path]:
-    """Gives a folder to write in, which becomes `<directory>/<version>` at the end.
+def write_version(
+    directory: pathlib.Path,
+    version: int | None,
+    write: Callable[[pathlib.Path], None],
+) -> pathlib.Path:
+    """Has a folder written, which becomes `<directory>/<version>` at the end.
 
-    A server that polls the directory never sees it half-written, and if the body
+    A server that polls the directory never sees it half-written, and if `write`
     raises, nothing stays behind.
 
     Args:
         directory: The model's folder; made if it is not there.
         version: Number of the version; the next free one if `None`.
+        write: Writes into the folder that it is given.
 
-    Yields:
-        The folder to write in; its `name` is not yet the version's.
+    Returns:
+        The version's folder.
 
     Raises:
         ExportError: The version is there already, or the directory cannot be written.
@@ -57,19 +60,19 @@ def new_version(directory: pathlib.Path, version: int | None) -> Iterator[pathli
             "exists or can be made."
         ) from error
     try:
-        yield beside
-        _rename(beside, directory, version, number)
+        write(beside)
+        return _rename(beside, directory, version, number)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
 def _rename(
     beside: pathlib.Path, directory: pathlib.Path, version, number: int
-) -> None:
+) -> pathlib.Path:
     while True:
         try:
             os.rename(beside, directory / str(number))
-            return
+            return directory / str(number)
         except OSError as error:
             # Another export took the number meanwhile; a folder with something in it
             # is never replaced by os.rename.
