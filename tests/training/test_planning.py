@@ -1,5 +1,7 @@
 """A plan says which variables a phase trains, and it comes true."""
 
+import re
+
 import keras
 import pytest
 
@@ -26,13 +28,43 @@ def test_a_plan_counts_blocks_variables_and_steps(make_model):
     assert (made.learnable, made.parameters) == (8, 365)
 
 
+def rows_of(made):
+    """The printed table by the first word of its lines."""
+    cells = [re.split(r"  +", line) for line in str(made).splitlines()[:-1]]
+    return {row[0]: row[1:] for row in cells if row[0]}
+
+
 def test_a_plan_prints_blocks_against_phases(make_model):
-    lines = str(plan(make_model(), gradual(blocks=1), examples=64)).splitlines()
-    rows = {line.split("  ")[0]: line.split() for line in lines if line}
-    assert rows["stage1"][1:] == ["–", "–"]
-    assert rows["stage2"][1:] == ["–", "train"]
-    assert rows["head"][1:] == ["train", "train"]
-    assert "10 epochs, 20 steps" in str(lines)
+    schedule = [Phase("head", epochs=10), Phase(1, steps=7, warmup=0.25)]
+    rows = rows_of(plan(make_model(), schedule, examples=64))
+    assert rows == {
+        "stage1": ["–", "–"],
+        "stage2": ["–", "train"],
+        "head": ["train", "train"],
+        "variables": ["2", "5"],
+        "parameters": ["21", "249"],
+        "learning rate": ["0.001 cosine", "0.001 cosine, 25% warm-up"],
+        "length": ["10 epochs, 20 steps", "7 steps"],
+        "features": ["once", "–"],
+    }
+
+
+def test_a_plan_prints_layer_decay_and_patience_where_they_are_used(make_model):
+    schedule = gradual(blocks=2, learning_rate=0.016, layer_decay=0.25)
+    made = plan(make_model(), schedule, examples=64)
+    assert [p.rates for p in made.phases] == [
+        (3e-3, 3e-3, 3e-3),
+        (0.001, 0.004, 0.016),
+        (0.001, 0.004, 0.016),
+    ]
+    rows = rows_of(made)
+    assert rows["stage1"] == ["–", "–", "train at 0.001"]
+    assert rows["stage2"] == ["–", "train at 0.004", "train at 0.004"]
+    assert rows["head"] == ["train", "train at 0.016", "train at 0.016"]
+    assert rows["layer decay"] == ["–", "0.25 a block", "0.25 a block"]
+    assert rows["patience"] == ["3 epochs", "–", "–"]
+    assert rows["length"] == ["at most 30 epochs, 60 steps", *["1 epoch, 2 steps"] * 2]
+    assert rows["learning rate"][1] == "0.016 slanted, 10% warm-up"
 
 
 def test_a_plan_changes_nothing(make_model):
@@ -94,3 +126,9 @@ def test_a_model_without_an_encoder_trains_what_it_leaves_trainable(plain_model)
     assert paths(choice.frozen) == paths(plain_model.layers[0].weights)
     with pytest.raises(PlanError, match="no tlkit encoder"):
         plan(plain_model, Phase("head"))
+
+
+def test_a_model_without_an_encoder_has_no_layer_decay(plain_model):
+    assert plan(plain_model, Phase(learning_rate=0.5)).phases[0].rates == (0.5,)
+    with pytest.raises(PlanError, match="layer_decay=0.5. Leave it out, or build"):
+        plan(plain_model, Phase(layer_decay=0.5))

@@ -9,7 +9,7 @@ import keras
 
 from ..encoders import Block, Encoder, choose_blocks, find_encoder
 from ..errors import PlanError
-from .schedules import Phase
+from .phases import Phase
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,7 +11,9 @@ import keras
 from ..encoders import Block, find_encoder
 from ..errors import PlanError
 from .choosing import Choice, choose, learnable_weights
-from .schedules import Phase, check_schedule
+from .layer_rates import block_factors, rate_factors
+from .phases import Phase
+from .schedules import check_schedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,15 +24,18 @@ class PhasePlan:
         phase: The phase.
         blocks: For each block of the encoder and then the head, how much of it is
             trained: 0.0 (nothing) to 1.0 (all of it).
+        rates: For each of them the highest learning rate, trained or not.
         variables: How many variables are trained.
         parameters: How many numbers they hold.
         frozen: How many learnable variables are not trained.
         cached: Whether the encoder's features are computed once for the whole phase.
-        steps: How many batches it trains on; `None` if the data is not known.
+        steps: How many batches it trains on, with `patience` at most; `None` if the
+            data is not known.
     """
 
     phase: Phase
     blocks: tuple[float, ...]
+    rates: tuple[float, ...]
     variables: int
     parameters: int
     frozen: int
@@ -81,8 +86,8 @@ def plan(
         The plan; `print` it.
 
     Raises:
-        PlanError: A phase trains nothing, names no block, or asks for more than there
-            are.
+        PlanError: A phase trains nothing, names no block, asks for more than there are,
+            or for a `layer_decay` in a model without blocks.
 
     Example:
 
@@ -118,6 +123,8 @@ def make_plan(
 
 def _plan_phase(model, phase, blocks, learnable: int, batches, cache) -> PhasePlan:
     choice = choose(model, phase)
+    rate_factors(model, choice, phase.layer_decay)  # refuses what makes no sense
+    factors = (*block_factors(len(blocks), phase.layer_decay), 1.0)
     steps = phase.steps
     if steps is None and batches is not None:
         steps = phase.epochs * batches
@@ -125,6 +132,7 @@ def _plan_phase(model, phase, blocks, learnable: int, batches, cache) -> PhasePl
     return PhasePlan(
         phase=phase,
         blocks=(*shares, 1.0 if choice.head else 0.0),
+        rates=tuple(phase.learning_rate * factor for factor in factors),
         variables=len(choice.trained),
         parameters=_parameters(choice.trained),
         frozen=learnable - len(choice.trained),
@@ -154,30 +162,42 @@ def _parameters(variables: Sequence[keras.Variable]) -> int:
 
 
 def _table(plan: Plan) -> str:
-    titles = [f"{i}. {p.phase.title}" for i, p in enumerate(plan.phases, start=1)]
-    rows = [["", *titles]]
+    phases = [planned.phase for planned in plan.phases]
+    rows = [["", *(f"{i}. {phase.title}" for i, phase in enumerate(phases, start=1))]]
     for i, name in enumerate(plan.blocks):
-        rows.append([name, *(_cell(phase.blocks[i]) for phase in plan.phases)])
+        rows.append([name, *(_cell(planned, i) for planned in plan.phases)])
     rows.append([])
     rows.append(["variables", *(f"{p.variables:,}" for p in plan.phases)])
     rows.append(["parameters", *(f"{p.parameters:,}" for p in plan.phases)])
-    rows.append(["learning rate", *(_rate(p.phase) for p in plan.phases)])
-    rows.append(["length", *(_length(p) for p in plan.phases)])
+    rows.append(["learning rate", *map(_rate, phases)])
+    if any(phase.layer_decay != 1 for phase in phases):
+        rows.append(["layer decay", *map(_layer_decay, phases)])
+    rows.append(["length", *map(_length, plan.phases)])
+    if any(phase.patience is not None for phase in phases):
+        rows.append(["patience", *map(_patience, phases)])
     rows.append(["features", *("once" if p.cached else "–" for p in plan.phases)])
+    total = f"Of {plan.learnable:,} variables with {plan.parameters:,} parameters."
+    return "\n".join([*_aligned(rows), total])
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
     widths = [
         max(len(row[k]) for row in rows if len(row) > k) for k in range(len(rows[0]))
     ]
     lines = [
         "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=False)) for r in rows
     ]
-    total = f"Of {plan.learnable:,} variables with {plan.parameters:,} parameters."
-    return "\n".join([*(line.rstrip() for line in lines), total])
+    return [line.rstrip() for line in lines]
 
 
-def _cell(share: float) -> str:
-    if share in (0.0, 1.0):
-        return "train" if share else "–"
-    return "in part"
+def _cell(planned: PhasePlan, i: int) -> str:
+    share = planned.blocks[i]
+    if not share:
+        return "–"
+    word = "train" if share == 1.0 else "in part"
+    if planned.phase.layer_decay == 1:
+        return word
+    return f"{word} at {planned.rates[i]:.2g}"
 
 
 def _rate(phase: Phase) -> str:
@@ -185,8 +205,20 @@ def _rate(phase: Phase) -> str:
     return f"{phase.learning_rate:g} {phase.decay}{warm}"
 
 
+def _layer_decay(phase: Phase) -> str:
+    return "–" if phase.layer_decay == 1 else f"{phase.layer_decay:.3g} a block"
+
+
+def _patience(phase: Phase) -> str:
+    return "–" if phase.patience is None else _epochs(phase.patience)
+
+
 def _length(planned: PhasePlan) -> str:
-    epochs = planned.phase.epochs
-    words = [] if epochs is None else [f"{epochs} epoch{'s' if epochs > 1 else ''}"]
+    phase = planned.phase
+    words = [] if phase.epochs is None else [_epochs(phase.epochs)]
     words += [] if planned.steps is None else [f"{planned.steps:,} steps"]
-    return ", ".join(words)
+    return ("" if phase.patience is None else "at most ") + ", ".join(words)
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' if count > 1 else ''}"
