@@ -37,6 +37,7 @@ def rate_factors(
 
     ```python
     from tlkit.training.choosing import choose
+    from tlkit.training.layer_rates import rate_factors
 
     phase = tlkit.Phase(2, layer_decay=0.5)
     choice = choose(model, phase)
