@@ -248,7 +248,7 @@ def latest(directory: str | os.PathLike) -> Saved | None:
     if damaged:
         raise TrainingError(
             "All checkpoints are damaged:\n  " + "\n  ".join(damaged) + "\nBring one "
-            "back from a copy, or type tlkit.fit(…, resume=False) to begin anew."
+            f"back from a copy, or delete {root} to begin anew."
         )
     return None
 

@@ -84,8 +84,8 @@ def put_back(
             "The checkpoint does not fit the model or its optimizer:\n  "
             + "\n  ".join(wrong[:10])
             + more
-            + "\nMake them as they were; or give another directory, or type "
-            "tlkit.fit(…, resume=False), to begin anew."
+            + "\nMake them as they were to go on from it. To begin anew, give another "
+            "directory, or delete the folder `checkpoints` in this one."
         )
     for name, variable in variables.items():
         variable.assign(saved[name])
