@@ -25,7 +25,7 @@ def seed_generators(model: keras.layers.Layer) -> list[keras.Variable]:
         model: A model, or a layer.
 
     Returns:
-        Variables, uint32 `[2]`, each one once.
+        Integer variables `[2]`, each one once.
     """
     weights = {id(variable) for variable in model.weights}
     # Keras says so of its `variables`: the weights, and what the seed generators keep.

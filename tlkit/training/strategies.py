@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import json
+import os
+
 import keras
 import tensorflow as tf
 
-from ..errors import TrainingError
+from ..errors import DataError, TrainingError
 
 NAMES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
 
+# By name: a process joins its cluster once, and starting a TPU anew would empty it.
+_MADE: dict[str, tf.distribute.Strategy] = {}
+
 
 def strategy(name: str | tf.distribute.Strategy = "auto") -> tf.distribute.Strategy:
-    """The strategy of a name.
+    """The strategy of a name; in one process always the same one.
 
     Args:
-        name: `"auto"` for a TPU if there is one, else all GPUs, else the CPU; `"cpu"`
-            and `"gpu"` for one device; `"mirrored"` for all GPUs (or all logical CPUs)
-            of this machine; `"multi_worker"` for the machines that `TF_CONFIG` names;
-            `"tpu"` for the TPU of this machine. A strategy comes back as it is.
+        name: `"auto"` for the machines that `TF_CONFIG` names if they are several, else
+            a TPU if there is one, else all GPUs, else the CPU; `"cpu"` and `"gpu"` for
+            one device; `"mirrored"` for all GPUs (or all logical CPUs) of this machine;
+            `"multi_worker"` for the machines that `TF_CONFIG` names; `"tpu"` for the
+            TPU of this machine, or else the one that the environment names. A strategy
+            comes back as it is.
 
     Returns:
-        The strategy. Build the model in its scope.
+        The strategy. A model may be built in its scope; `tlkit.fit` carries one in that
+        was built elsewhere.
 
     Raises:
         TrainingError: There is no such name or no such device.
@@ -44,6 +55,12 @@ def strategy(name: str | tf.distribute.Strategy = "auto") -> tf.distribute.Strat
         )
     if name == "auto":
         name = _best()
+    if name not in _MADE:
+        _MADE[name] = _make(name)
+    return _MADE[name]
+
+
+def _make(name: str) -> tf.distribute.Strategy:
     if name == "cpu":
         return tf.distribute.OneDeviceStrategy("/cpu:0")
     if name == "gpu":
@@ -51,63 +68,139 @@ def strategy(name: str | tf.distribute.Strategy = "auto") -> tf.distribute.Strat
         return tf.distribute.OneDeviceStrategy("/gpu:0")
     if name == "mirrored":
         return tf.distribute.MirroredStrategy(_replica_devices())
-    if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    return _tpu()
+    return _multi_worker() if name == "multi_worker" else _tpu()
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a model is trained.
+
+    Attributes:
+        strategy: The strategy.
+        device: The device to stay on, or `None` for any.
+        carry: Whether the model is to be carried into the strategy's scope first, and
+            what becomes of it back: it was built elsewhere.
+    """
+
+    strategy: tf.distribute.Strategy
+    device: str | None = None
+    carry: bool = False
+
+
+def find_place(
+    model: keras.Model, wanted: str | tf.distribute.Strategy | None
+) -> Place:
+    """Where a model is trained as it is wanted.
+
+    Args:
+        model: The model, built.
+        wanted: A name, a strategy, or `None` for where the model is. `"auto"` leaves a
+            model where it is, too, if it was built in a scope.
+
+    Returns:
+        The place.
+
+    Raises:
+        TrainingError: There is no such strategy, or this is the scope of another.
+    """
+    place = _place(model, wanted)
+    current = tf.distribute.get_strategy()
+    if tf.distribute.has_strategy() and current is not place.strategy:
+        raise TrainingError(
+            f"tlkit.fit was called in the scope of a {_kind(current)}, and is to train "
+            f"with another, a {_kind(place.strategy)}. Call it outside any scope; the "
+            "model may be built inside:\n"
+            "    with strategy.scope():\n"
+            "        model = …\n"
+            "    tlkit.fit(model, …, strategy=strategy)"
+        )
+    return place
+
+
+def _place(model: keras.Model, wanted: str | tf.distribute.Strategy | None) -> Place:
+    homes = _homes(model)
+    home = homes[0] if len(homes) == 1 else None
+    if wanted is None:
+        found = home or tf.distribute.get_strategy()
+    else:
+        found = strategy(wanted)
+    if home is not None and (
+        wanted == "auto"
+        or found is home
+        or (isinstance(wanted, str) and _alike(found, home))
+    ):
+        return Place(home)
+    if homes in ([], [None]):
+        if _is_default(found):
+            return Place(found)
+        if isinstance(found, tf.distribute.OneDeviceStrategy):
+            # Its scope takes no variables from outside; its device does.
+            device = found.extended.worker_devices[0]
+            if all(variable.value.device == device for variable in model.variables):
+                return Place(tf.distribute.get_strategy(), device)
+    return Place(found, carry=True)
 
 
 def place_of(
     model: keras.Model, wanted: str | tf.distribute.Strategy | None
 ) -> tuple[tf.distribute.Strategy, str | None]:
-    """Where a model can be trained as it is wanted.
-
-    Args:
-        model: The model.
-        wanted: A name, a strategy, or `None` for where the model is.
-
-    Returns:
-        The strategy, and the device to stay on, or `None` for any.
+    """The strategy and the device of `find_place`, where nothing has to be carried.
 
     Raises:
         TrainingError: The model was built outside the strategy's scope.
     """
-    home = _home(model)
-    if wanted is None:
-        return home or tf.distribute.get_strategy(), None
-    found = strategy(wanted)
-    if found is home or (isinstance(wanted, str) and _alike(found, home)):
-        return home, None
-    if home is None and found.num_replicas_in_sync == 1:
-        if isinstance(found, tf.distribute.OneDeviceStrategy):
-            # Its scope takes no variables from outside; its device does.
-            return tf.distribute.get_strategy(), found.extended.worker_devices[0]
-        if _is_default(found):
-            return found, None
-    where = "outside any strategy" if home is None else f"in a {_kind(home)}"
-    raise TrainingError(
-        f"The model was built {where}, and cannot be trained by the {_kind(found)} "
-        f"with its {found.num_replicas_in_sync} replicas. Build it in the scope:\n"
-        "    with strategy.scope():\n"
-        "        model = tlkit.text_classifier(…)\n"
-        "    tlkit.fit(model, …, strategy=strategy)"
-    )
+    place = find_place(model, wanted)
+    if place.carry:
+        raise TrainingError(
+            "The model was built outside the scope of the "
+            f"{_kind(place.strategy)}. Build it in the scope:\n"
+            "    with strategy.scope():\n"
+            "        model = tlkit.text_classifier(…)\n"
+            "    tlkit.fit(model, …, strategy=strategy)"
+        )
+    return place.strategy, place.device
 
 
-def _home(model: keras.Model) -> tf.distribute.Strategy | None:
-    """The strategy in whose scope a model was built; `None` for none."""
-    for variable in model.weights:
+def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
+    """Refuses batches that leave a replica without an example.
+
+    Args:
+        batch_size: Examples in a batch, over all replicas.
+        strategy: The strategy.
+
+    Raises:
+        DataError: It is less than the number of replicas.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size < replicas:
+        raise DataError(
+            f"batch_size={batch_size} is a batch for all replicas together, and less "
+            f"than the {replicas} replicas of the {_kind(strategy)}: some would have "
+            f"nothing to do. Type batch_size={replicas} or a multiple of it, or "
+            "strategy='cpu' or 'gpu' for one device."
+        )
+
+
+# === What a model has to do with strategies ===
+
+
+def _homes(model: keras.Model) -> list[tf.distribute.Strategy | None]:
+    """The strategies in whose scopes a model was built; `None` for no scope."""
+    homes = []
+    for variable in model.variables:
         home = getattr(variable.value, "distribute_strategy", None)
         # Outside every scope there is a default strategy.
-        if home is not None and not _is_default(home):
-            return home
-    return None
+        home = None if home is None or _is_default(home) else home
+        if home not in homes:
+            homes.append(home)
+    return homes
 
 
 def _is_default(found: tf.distribute.Strategy) -> bool:
     return _kind(found) == "_DefaultDistributionStrategy"
 
 
-def _alike(one: tf.distribute.Strategy, other: tf.distribute.Strategy | None) -> bool:
+def _alike(one: tf.distribute.Strategy, other: tf.distribute.Strategy) -> bool:
     same_kind = type(one) is type(other)
     return same_kind and one.extended.worker_devices == other.extended.worker_devices
 
@@ -116,18 +209,44 @@ def _kind(strategy: tf.distribute.Strategy) -> str:
     return type(strategy).__name__
 
 
+# === What there is ===
+
+
 def _best() -> str:
+    if _workers() > 1:
+        return "multi_worker"
     if tf.config.list_physical_devices("TPU"):
         return "tpu"
     gpus = len(tf.config.list_logical_devices("GPU"))
     return ("cpu", "gpu")[gpus] if gpus < 2 else "mirrored"
 
 
+def _workers() -> int:
+    """How many machines `TF_CONFIG` names for training."""
+    given = os.environ.get("TF_CONFIG") or "{}"
+    try:
+        cluster = json.loads(given).get("cluster", {})
+        return sum(len(cluster.get(job, ())) for job in ("chief", "worker"))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise TrainingError(
+            "The environment variable TF_CONFIG must be like "
+            '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", '
+            f'"index": 0}}}}. Received: {given[:200]!r}.'
+        ) from error
+
+
+def _there_is() -> str:
+    """The devices that TensorFlow sees, in words."""
+    kinds = collections.Counter(d.device_type for d in tf.config.list_logical_devices())
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"
+
+
 def _need_gpu() -> None:
     if not tf.config.list_logical_devices("GPU"):
         raise TrainingError(
-            "TensorFlow sees no GPU here. Type strategy='cpu', or install "
-            'pip install "tensorflow[and-cuda]" if the machine has one.'
+            f"TensorFlow sees no GPU here. The devices are: {_there_is()}. Type "
+            "strategy='auto' to take what there is, or install "
+            'pip install "tensorflow[and-cuda]" if the machine has a GPU.'
         )
 
 
@@ -139,14 +258,41 @@ def _replica_devices() -> list[str]:
     raise TrainingError("TensorFlow sees no device at all.")
 
 
-def _tpu() -> tf.distribute.Strategy:
+def _multi_worker() -> tf.distribute.Strategy:
     try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
-        tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-        return tf.distribute.TPUStrategy(resolver)
-    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (ValueError, RuntimeError) as error:
         raise TrainingError(
-            f"There is no TPU that TensorFlow can use here: {error}. Type "
-            "strategy='auto' to take what there is."
+            "The workers that TF_CONFIG names cannot be joined: "
+            f"{_first_sentence(error)} Join them before TensorFlow makes its first "
+            "tensor or model: put strategy = tlkit.strategy('multi_worker') into the "
+            "script's first lines, or start it with python -m tlkit.launch."
         ) from error
+
+
+def _tpu() -> tf.distribute.Strategy:
+    """The TPU of this machine, or else the one that the environment names.
+
+    However many replicas it has; the TPUs that Colab lends have one.
+    """
+    tried = []
+    for address in ("local", None):
+        try:
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=address)
+            tf.config.experimental_connect_to_cluster(resolver)
+            tf.tpu.experimental.initialize_tpu_system(resolver)
+            return tf.distribute.TPUStrategy(resolver)
+        except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+            tried.append(error)
+    raise TrainingError(
+        f"There is no TPU that TensorFlow {tf.__version__} can use here. The devices "
+        f"are: {_there_is()}. On this machine: {_first_sentence(tried[0])} By the "
+        f"environment (TPU_NAME): {_first_sentence(tried[1])} Type strategy='auto' to "
+        "take what there is. If the machine has a TPU, its TensorFlow is the package "
+        'tensorflow-tpu: pip install "tensorflow-tpu==2.20.*" --find-links='
+        "https://storage.googleapis.com/libtpu-tf-releases/index.html"
+    ) from tried[0]
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].split(". ")[0][:200].rstrip(".") + "."

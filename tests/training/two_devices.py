@@ -1,0 +1,35 @@
+"""Runs code in a process with two logical CPUs, which are made before all else."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+HEAD = """
+import json, sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+"""
+
+
+def start(code: str, *, head: str = HEAD, **environment: str) -> subprocess.Popen:
+    """Starts a process; its last line is to be JSON."""
+    silent = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.Popen(
+        [sys.executable, "-W", "error::UserWarning", "-c", head + code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=pathlib.Path(__file__).parents[2],
+        env=os.environ | silent | environment,
+    )
+
+
+def result_of(process: subprocess.Popen):
+    """What the process printed in its last line."""
+    printed, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+    return json.loads(printed.splitlines()[-1])
