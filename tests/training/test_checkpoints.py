@@ -176,24 +176,31 @@ write(4)
 """
 
 
-def test_a_full_disk_leaves_the_old_ones(tmp_path):
-    """A file system of 400 kB, in a name space of its own, where that is allowed."""
-    disk = tmp_path / "disk"
+def alone_on_a_disk(code, disk, options):
+    """Runs it on a file system in a name space of its own, where that is allowed."""
     disk.mkdir()
-    mount = f"mount -t tmpfs -o size=400k none {disk} && "
-    there = f"&& ls {disk}/checkpoints"
+    mount = f"mount -t tmpfs -o {options} none {disk}"
     through = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
-    if not shutil.which("unshare") or subprocess.call([*through, mount + "true"]):
+    if not shutil.which("unshare") or subprocess.call([*through, mount]):
         pytest.skip("no file system can be mounted here")
-    through.append(f'{mount} "$0" "$@" {there}')
-    process = alone(FILLED, disk, through=through)
+    through.append(f'{mount} && "$0" "$@" && ls {disk}/*')
+    process = alone(code, disk, through=through)
     said, wrong = process.communicate(timeout=60)
-    assert process.returncode == 0, wrong
-    message, *there = said.splitlines()
+    return said.splitlines(), wrong
+
+
+def test_a_full_disk_leaves_the_old_ones(tmp_path):
+    (message, *there), wrong = alone_on_a_disk(FILLED, tmp_path / "disk", "size=400k")
+    assert there == ["0000000002", "0000000004"], wrong
     assert "8.0 MB could not be written" in message
     assert "No space left on device" in message
     assert "as they were: 0000000001, 0000000002 there" in message
-    assert there == ["0000000002", "0000000004"]
+
+
+def test_a_disk_that_is_only_read(tmp_path):
+    _, wrong = alone_on_a_disk("write(1)", tmp_path / "disk", "ro")
+    assert wrong.splitlines()[-1].startswith("tlkit.errors.TrainingError: A checkpoint")
+    assert "Read-only file system. No earlier one is there." in wrong
 
 
 def test_a_limit_of_file_sizes_leaves_the_old_ones(tmp_path):

@@ -120,9 +120,9 @@ def _speaks_for_itself(callback) -> bool:
 
 def _typed(callback) -> set[str]:
     """Names of the arguments that its class, and those above it, are made with."""
-    kinds = [kind for kind in type(callback).__mro__ if "__init__" in vars(kind)]
-    made = [inspect.signature(kind.__init__) for kind in kinds if kind is not object]
-    return {name for signature in made for name in signature.parameters}
+    made = [vars(kind).get("__init__") for kind in type(callback).__mro__]
+    signatures = [inspect.signature(init) for init in made if inspect.isfunction(init)]
+    return {name for signature in signatures for name in signature.parameters}
 
 
 def _marks(callback) -> dict[str, str]:
@@ -149,7 +149,8 @@ def _mark(value: Any) -> str | None:
 
 def _tensor_free(value: Any) -> Any:
     variable = isinstance(value, keras.Variable | tf.Variable)
-    return value.numpy() if isinstance(value, tf.Tensor) and not variable else value
+    known = isinstance(value, tf.Tensor) and hasattr(value, "numpy")  # not in a graph
+    return value.numpy() if known and not variable else value
 
 
 def _set(callback, key: str, value: Any) -> None:
