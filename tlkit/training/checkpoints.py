@@ -19,7 +19,7 @@ import re
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -259,14 +259,9 @@ class _DamageError(Exception):
 
 def _there(root: pathlib.Path) -> list[tuple[tuple[int, int], pathlib.Path]]:
     """The checkpoints, damaged or not, with number and take, from old to new."""
-
-    def places() -> Iterator[tuple[tuple[int, int], pathlib.Path]]:
-        for path in root.iterdir() if root.is_dir() else ():
-            match = _NAME.fullmatch(path.name)
-            if match:
-                yield (int(match[1]), int(match[2] or 1)), path
-
-    return sorted(places())
+    paths = root.iterdir() if root.is_dir() else ()
+    matches = [(path, _NAME.fullmatch(path.name)) for path in paths]
+    return sorted(((int(m[1]), int(m[2] or 1)), path) for path, m in matches if m)
 
 
 def _read(path: pathlib.Path, number: int) -> Saved:
