@@ -45,7 +45,7 @@ def test_the_report_says_what_happened(trained, splits):
     np.testing.assert_allclose(validation.loss, report.history["val_loss"][-1], 1e-5)
     np.testing.assert_allclose(validation.accuracy, report.history["val_accuracy"][-1])
     assert report.seed == 0 and report.seconds > 0
-    assert set(os.listdir(folder)) == {"report.json", "plan.txt"}
+    assert set(os.listdir(folder)) == {"report.json", "plan.txt", "checkpoints"}
     written = json.loads((folder / "report.json").read_text())
     assert written["history"]["loss"] == report.history["loss"]
     assert "5 epochs, 15 steps" in (folder / "plan.txt").read_text()
@@ -55,7 +55,12 @@ def test_a_second_run_replaces_its_own_files_only(make_model, splits, tmp_path):
     (tmp_path / "mine.txt").write_text("kept")
     (tmp_path / "report.json").write_text("old")
     fit(make_model(), splits, schedule=Phase("head"), directory=tmp_path, verbose=0)
-    assert set(os.listdir(tmp_path)) == {"mine.txt", "plan.txt", "report.json"}
+    assert set(os.listdir(tmp_path)) == {
+        "mine.txt",
+        "plan.txt",
+        "report.json",
+        "checkpoints",
+    }
     assert (tmp_path / "mine.txt").read_text() == "kept"
     assert tlkit.reports.Report.load(tmp_path).phases[0].name == "head"
 
@@ -187,7 +192,11 @@ def test_class_weights_reach_the_features_of_texts(text_encoder):
 
 def test_the_default_schedule_is_head_then_all(make_model, splits):
     report = fit(make_model(), splits, epochs=1, verbose=0)
-    assert [(p.name, p.epochs) for p in report.phases] == [("head", 10), ("all", 1)]
+    head, everything = report.phases
+    assert (head.name, everything.name, everything.epochs) == ("head", "all", 1)
+    losses = report.history["val_loss"][: head.epochs]
+    # It waits for three epochs without a better loss, and for thirty at most.
+    assert head.epochs == min(30, np.argmin(losses) + 4)
 
 
 def test_verbose_prints_the_plan_and_a_line_an_epoch(make_model, splits, capfd):

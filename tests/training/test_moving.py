@@ -6,7 +6,7 @@ import pytest
 
 import tlkit
 from tlkit.errors import TrainingError
-from tlkit.training import Phase, fit, fitting
+from tlkit.training import Phase, features, fit
 
 
 def values(model):
@@ -121,13 +121,13 @@ def test_features_once_end_with_the_same_weights(make_model, splits):
 
 def test_features_are_computed_once(make_model, splits, monkeypatch):
     passes = []
-    collect = fitting.collect
+    collect = features.collect
 
     def counted(model, feed, *, what, verbose):
         passes.append(what)
         return collect(model, feed, what=what, verbose=verbose)
 
-    monkeypatch.setattr(fitting, "collect", counted)
+    monkeypatch.setattr(features, "collect", counted)
     schedule = [Phase("head", epochs=3), Phase("head"), Phase(1), Phase("head")]
     fit(make_model(), splits, schedule=schedule, verbose=0)
     once = ["computing features", "computing features of the validation data"]

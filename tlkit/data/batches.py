@@ -29,6 +29,10 @@ def batches(
     epoch: int = 0,
     drop_remainder: bool = False,
     similar_lengths: bool = True,
+    skip: int = 0,
+    workers: int = 1,
+    worker: int = 0,
+    fill: int | None = None,
 ) -> tf.data.Dataset:
     """Turns one split into batches for one epoch.
 
@@ -52,6 +56,15 @@ def batches(
         similar_lengths: Whether texts of similar lengths come into a batch together
             when they are shuffled, so that less of it is padding. Texts are sorted in
             windows of 32 batches, and the batches of a window shuffled.
+        skip: How many batches to leave out at the beginning; nothing of them is
+            decoded.
+        workers: How many processes share each batch; `batch_size` must be a multiple.
+        worker: Which of them this is, from 0. Each takes its examples of every batch
+            before anything is decoded.
+        fill: If given, the data is filled up to a multiple of that many examples with
+            its first ones, and elements have one more part: float32, 1 for an example
+            and 0 for one that only fills up. Give the workers' number, or more, so
+            that all of them have as many batches.
 
     Returns:
         A dataset of `(inputs, labels, …)` with a batch axis in front.
@@ -69,7 +82,13 @@ def batches(
         raise DataError(
             f"batch_size must be an integer of 1 or more; got {batch_size!r}."
         )
+    if workers < 1 or batch_size % workers:
+        raise DataError(
+            f"batch_size must be a multiple of the {workers} workers; got {batch_size}."
+        )
+    own_size = batch_size // workers
     per_example = bool(getattr(preprocess, "per_example", False))
+    first = dataset
     if shuffle:
         # Before anything is decoded: a picture takes ten times as much memory as its
         # file, and tokens are made for one batch at a time.
@@ -78,20 +97,42 @@ def batches(
             seed=_mixed_seed(seed, epoch),
             reshuffle_each_iteration=False,
         )
-    if per_example:
-        dataset = _map_first(dataset, preprocess)
     for_tokens = preprocess is not None and not per_example
     grouped = shuffle and similar_lengths and for_tokens and _holds_strings(dataset)
     if grouped:
         dataset = _by_length(dataset, batch_size * _WINDOW)
-    dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+    if fill is not None:
+        dataset = _fill_up(dataset, first, fill)
+    if workers > 1:
+        # The order is decided by the seed alone, so the shares do not overlap.
+        dataset = dataset.shard(workers, worker)
+    if not grouped:
+        dataset = dataset.skip(skip * own_size)
+    if per_example:
+        dataset = _map_first(dataset, preprocess)
+    dataset = dataset.batch(own_size, drop_remainder=drop_remainder)
     if grouped:
         dataset = dataset.shuffle(
             _WINDOW, seed=_mixed_seed(seed, epoch), reshuffle_each_iteration=False
-        )
+        ).skip(skip)
     if for_tokens:
         dataset = _map_first(dataset, preprocess)
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _fill_up(
+    dataset: tf.data.Dataset, first: tf.data.Dataset, multiple: int
+) -> tf.data.Dataset:
+    """Marks examples, and adds some of the first ones to come to a multiple."""
+    count = int(dataset.cardinality())
+    if count < 0:
+        raise DataError("A dataset of unknown length cannot be filled up.")
+    marked = lambda value: lambda *parts: (*parts, tf.constant(value))
+    dataset = dataset.map(marked(1.0))
+    added = -count % multiple
+    if not added:
+        return dataset
+    return dataset.concatenate(first.repeat().take(added).map(marked(0.0)))
 
 
 def _holds_strings(dataset: tf.data.Dataset) -> bool:

@@ -11,25 +11,31 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .. import models, reports
+from .. import reports
 from ..data import Splits
-from ..errors import TrainingError
-from .choosing import choose
-from .collecting import collect
-from .evaluation import evaluate_feed
-from .inputs import Feed, count_steps
-from .loop import PhaseResult, Run, run_phase
-from .objectives import Objective, compiled_metrics, resolve_metrics
+from .carrying import carry_back, carry_in
+from .features import Features, final_evaluation
+from .inputs import Feed
+from .interrupts import Interrupts
+from .loop import run_phase
+from .making import find_tools, job_facts, make_run, optimizer_lent
 from .planning import Plan, make_plan
-from .preparing import build, feeds_for, given_optimizer, options_for, phases_for
-from .proof import checksums
-from .published import remember_published
-from .rates import Rate, build_optimizer, default_optimizer
+from .preparing import (
+    accumulation_of,
+    build,
+    count_steps_for,
+    feeds_for,
+    options_for,
+    phases_for,
+    updates_of,
+)
 from .reporting import make_folder, make_report
+from .running import Run
+from .saving import Rules, Saver, check_rules
 from .schedules import Phase
 from .showing import say
-from .steps import Meters
-from .strategies import place_of
+from .strategies import Place, check_batch_size, find_place
+from .workers import is_chief
 
 
 def fit(
@@ -49,8 +55,16 @@ def fit(
     loss: keras.losses.Loss | Callable | str | None = None,
     metrics: Sequence[Any] | None = None,
     seed: int = 0,
-    verbose: int = 1,
+    gradient_accumulation_steps: int | None = None,
+    ema: float = 0.0,
+    jit_compile: bool = False,
+    steps_per_execution: int | None = None,
     cache: bool = True,
+    resume: bool = False,
+    checkpoint_steps: int | None = None,
+    checkpoint_minutes: float | None = 10.0,
+    checkpoint_keep: int = 2,
+    verbose: int = 1,
 ) -> reports.Report:
     """Trains a model phase by phase.
 
@@ -68,12 +82,14 @@ def fit(
         y: The labels of arrays and texts, as indices or names.
         schedule: The phases. Default: `head_then_all()` for a model of `tlkit`, else
             one phase that trains what the model leaves trainable, at a constant rate.
-        strategy: A name for `tlkit.strategy`, a strategy in whose scope the model was
-            built, or `None` for the one in whose scope this is called.
-        directory: The run's folder, which gets `report.json` and `plan.txt`; files of
-            these names that are there already are replaced, all others are left alone.
-        batch_size: Examples in a batch over all replicas; a batched dataset brings its
-            own.
+        strategy: A name for `tlkit.strategy`, a strategy, or `None` for the one in
+            whose scope the model was built. A model from outside its scope is carried
+            in, and what it learned is carried back.
+        directory: The run's folder, which gets `report.json`, `plan.txt` and
+            `checkpoints`; files of these names that are there already are replaced,
+            all others are left alone. Several workers need one that all of them see.
+        batch_size: Examples in a batch over all replicas and workers; a batched dataset
+            brings its own.
         epochs: Epochs of the default schedule, or of its last phase.
         validation_data: `(x, y)` or a dataset like `x`, to measure with after each
             epoch. Default: the validation split, if there is one.
@@ -85,8 +101,24 @@ def fit(
         loss: Default: that of the model's `compile`, or of its task.
         metrics: Default: likewise.
         seed: Decides the order of the examples; every epoch has its own.
-        verbose: 0 for silence, 1 for the plan and progress, on stderr.
+        gradient_accumulation_steps: How many batches make one update of the weights,
+            at least 1; the last update of an epoch may have fewer. Default: that of the
+            optimizer, or 1.
+        ema: If not 0, the model gets moving averages of its weights in the end, and is
+            measured with them after each epoch: the share of an average that an update
+            leaves, in (0, 1), such as 0.999.
+        jit_compile: Whether XLA compiles the steps. Batches are then filled up, and
+            texts padded, to one size.
+        steps_per_execution: Updates in one call of TensorFlow, 1 to 256. Default: as
+            many as take a quarter of a second; 1 if a callback looks at every batch.
         cache: Whether features may be computed once; they are kept in memory.
+        resume: Whether to go on from the last checkpoint in `directory`, if there is
+            one; on another strategy too.
+        checkpoint_steps: Updates between two checkpoints. There is one after each
+            phase, too, and after Ctrl-C.
+        checkpoint_minutes: Minutes between two checkpoints, or `None`.
+        checkpoint_keep: How many of the last checkpoints are kept, at least 1.
+        verbose: 0 for silence, 1 for the plan and progress, on stderr.
 
     Returns:
         The report, with Keras's `history` in it.
@@ -94,8 +126,8 @@ def fit(
     Raises:
         PlanError: The schedule does not fit the model.
         DataError: The data is not what it should be.
-        TrainingError: The loss is not finite any more, a frozen variable moved, or the
-            model was built outside the strategy's scope.
+        TrainingError: A gradient is not finite, a frozen variable moved, the device is
+            not there, or the checkpoint is of another job.
 
     Example:
 
@@ -106,168 +138,102 @@ def fit(
     ```
     """
     began = time.monotonic()
-    place, device = place_of(model, strategy)
-    options = options_for(model, batch_size=batch_size, seed=seed)
-    train, validation = feeds_for(model, x, y, validation_data, class_weight, options)
-    build(model, train)
-    phases = phases_for(model, schedule, epochs, optimizer)
-    if any(phase.steps is None for phase in phases):
-        train = count_steps(train)
-    batches = train.steps if isinstance(train.steps, int) else None
-    plan = make_plan(model, phases, batches=batches, cache=cache and train.repeats)
-    folder = make_folder(directory, plan)
-    if verbose:
-        say(str(plan))
-    with place.scope(), tf.device(device):
-        run = _make_run(
-            model, phases, train, optimizer, loss, metrics, place, callbacks
+    rules = Rules(directory, checkpoint_steps, checkpoint_minutes, checkpoint_keep)
+    check_rules(rules, resume=resume)
+    options = options_for(
+        model, batch_size=batch_size, seed=seed, fixed_length=jit_compile
+    )
+    feeds = feeds_for(model, x, y, validation_data, class_weight, options)
+    build(model, feeds[0])
+    tools = find_tools(model, optimizer, loss, metrics)
+    phases = phases_for(model, schedule, epochs, tools.optimizer)
+    accumulation = accumulation_of(tools.optimizer, gradient_accumulation_steps)
+    train, validation = count_steps_for(feeds, phases, accumulation)
+    plan = make_plan(
+        model,
+        phases,
+        batches=updates_of(train, accumulation),
+        cache=cache and train.repeats,
+    )
+    place = find_place(model, strategy)
+    check_batch_size(batch_size, place.strategy)
+    chief = is_chief(place.strategy)
+    folder = make_folder(directory if chief else None, plan)
+    with carried(model, place) as inner, Interrupts(directory is not None) as signals:
+        run = make_run(
+            inner,
+            phases,
+            train,
+            tools=tools,
+            strategy=place.strategy,
+            callbacks=callbacks,
+            accumulation=accumulation,
+            ema=ema,
+            jit_compile=jit_compile,
+            call_size=steps_per_execution,
+            seed=seed,
+            interrupts=signals,
+            verbose=verbose if chief else 0,
+            chief=chief,
         )
-        run.verbose = verbose
-        results, evaluations = _train(run, plan, train, validation)
+        if run.verbose:
+            say(str(plan))
+        facts = {}
+        if directory is not None:
+            facts = job_facts(run, phases, train, class_weight, batch_size)
+        saver = Saver(run, rules, facts, len(phases))
+        evaluations = _train(run, plan, train, validation, saver, resume)
     report = make_report(
         run,
         plan,
-        results,
         evaluations=evaluations,
         skipped=x.skipped if isinstance(x, Splits) else (),
         seed=seed,
-        seconds=time.monotonic() - began,
+        seconds=run.seconds + time.monotonic() - began,
     )
     if folder is not None:
         report.save(folder)
     return report
 
 
-def _make_run(
-    model, phases, train, optimizer, loss, metrics, strategy, callbacks
-) -> Run:
-    wanted = {id(v) for phase in phases for v in choose(model, phase).trained}
-    variables = [v for v in model.weights if id(v) in wanted]
-    optimizer = given_optimizer(model, optimizer) or default_optimizer(variables)
-    build_optimizer(optimizer, variables)
-    task = models.task_of(model)
-    if loss is None:
-        loss = model.loss if model.compiled else task and task.loss()
-    if loss is None:
-        raise TrainingError(
-            "Nothing says which loss to train with. Give one: "
-            'tlkit.fit(…, loss="sparse_categorical_crossentropy"), or model.compile '
-            "the model."
-        )
-    if metrics is None:
-        compiled = compiled_metrics(model)
-        metrics = compiled or (task.metrics() if task is not None else [])
-    labels, outputs = _specs(model, train)
-    shown = getattr(model, "optimizer", None) or optimizer
-    epochs = sum(p.epochs or 1 for p in phases)
-    return Run(
-        model=model,
-        optimizer=optimizer,
-        objective=Objective(loss),
-        meters=Meters(resolve_metrics(metrics, labels, outputs)),
-        strategy=strategy,
-        callbacks=keras.callbacks.CallbackList(
-            list(callbacks),
-            add_history=True,
-            model=model,
-            epochs=epochs,
-            steps=train.steps,
-            verbose=0,
-        ),
-        rate=Rate(optimizer, shown),
-        published=remember_published(model, phases),
-    )
-
-
-def _specs(model, train: Feed):
-    """What the labels and the outputs look like, for metrics given by name."""
-    inputs, labels, _ = train.batches(None).element_spec
-    outputs = getattr(model, "outputs", None)
-    if outputs:
-        return labels, outputs[0]
-    symbols = tf.nest.map_structure(
-        lambda spec: keras.KerasTensor(spec.shape, spec.dtype.name), inputs
-    )
-    return labels, tf.nest.flatten(model.compute_output_spec(symbols))[0]
-
-
-# === Training ===
-
-
-def _train(run: Run, plan: Plan, train: Feed, validation: Feed | None):
-    results: list[PhaseResult] = []
-    features = _Features(run, [train, validation])
-    try:
-        with _optimizer_shown(run):
-            run.callbacks.on_train_begin()
-            for planned in plan.phases:
-                part, feeds = run.model, features.feeds
-                if planned.cached:
-                    part, feeds = features.top_and_feeds()
-                results.append(run_phase(run, planned, part, *feeds))
-                if run.verbose:
-                    say(f"{planned.phase.title}: {results[-1].proof}")
-            run.callbacks.on_train_end({k: v[-1] for k, v in run.history.items()})
-    finally:
-        # Keras keeps a train function that was traced with another `trainable`.
-        run.model.train_function = None
-    return results, _final(run, features) if validation is not None else {}
-
-
-class _Features:
-    """Features of all examples, kept until the encoder changes.
-
-    Args:
-        run: The run.
-        feeds: Those of training and of validation, or `None`.
-    """
-
-    def __init__(self, run: Run, feeds: list[Feed | None]):
-        self.run, self.feeds = run, feeds
-        self.kept: list[Feed | None] = []
-        self.checksums: tuple[int, ...] = ()
-
-    def top_and_feeds(self) -> tuple[keras.Model, list[Feed | None]]:
-        """The top of the model, and feeds with features instead of inputs."""
-        trunk, top = models.split(self.run.model)
-        if not self.hold(trunk):
-            self.checksums = checksums(trunk.weights)
-            names = ("computing features", "computing features of the validation data")
-            self.kept = [
-                feed and feed.from_table(self._collect(trunk, feed, what))
-                for feed, what in zip(self.feeds, names, strict=True)
-            ]
-        return top, self.kept
-
-    def hold(self, trunk: keras.Model) -> bool:
-        """Whether there are features, and the encoder is as it was for them."""
-        return bool(self.kept) and checksums(trunk.weights) == self.checksums
-
-    def _collect(self, trunk, feed: Feed, what: str):
-        return collect(trunk, feed, what=what, verbose=self.run.verbose)
-
-
-def _final(run: Run, features: _Features) -> dict[str, reports.Evaluation]:
-    """What the report says of the validation data, if it is a classification."""
-    if models.task_of(run.model) is None:
-        return {}
-    part, (_, validation) = run.model, features.feeds
-    if features.kept and features.hold(models.split(run.model)[0]):
-        part, (_, validation) = features.top_and_feeds()
-    found = evaluate_feed(
-        run.model, part, validation, run.objective, verbose=run.verbose
-    )
-    return {"validation": found}
-
-
 @contextlib.contextmanager
-def _optimizer_shown(run: Run) -> Iterator[None]:
-    """Gives callbacks a `model.optimizer` where the model has none."""
-    if getattr(run.model, "optimizer", None) is not None:
-        yield
-        return
-    run.model.optimizer = run.optimizer
+def carried(model: keras.Model, place: Place) -> Iterator[keras.Model]:
+    """The model where it is to be trained; what it learned goes back in any case."""
+    inner = carry_in(model, place.strategy) if place.carry else model
     try:
-        yield
+        with place.strategy.scope(), tf.device(place.device):
+            yield inner
     finally:
-        del run.model.optimizer
+        if place.carry:
+            carry_back(inner, model)
+        # Keras keeps a train function that was traced with another `trainable`.
+        model.train_function = None
+
+
+def _train(
+    run: Run,
+    plan: Plan,
+    train: Feed,
+    validation: Feed | None,
+    saver: Saver,
+    resume: bool,
+) -> dict[str, reports.Evaluation]:
+    features = Features(run, [train, validation])
+    with optimizer_lent(run.model, run.setting.optimizer):
+        if resume:
+            saver.find()
+        run.callbacks.on_train_begin()
+        saver.resume()
+        while run.position.phase < len(plan.phases):
+            planned = plan.phases[run.position.phase]
+            part, feeds = run.model, features.feeds
+            if planned.cached:
+                part, feeds = features.top_and_feeds()
+            run.results.append(run_phase(run, planned, part, *feeds, saver))
+            if run.verbose:
+                say(f"{planned.phase.title}: {run.results[-1].proof}")
+            run.position.next_phase()
+            saver.save(between_phases=True)
+        run.averages.exchange()
+        run.callbacks.on_train_end({k: v[-1] for k, v in run.history.items()})
+    return {} if validation is None else final_evaluation(run, features)

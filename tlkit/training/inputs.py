@@ -14,7 +14,23 @@ from .. import data
 from ..errors import DataError
 
 # Elements of every dataset here: inputs, labels, weights; weights are () where there
-# are none.
+# are none. A worker's share of a dataset has one more part, as `tlkit.data.batches`
+# says of `fill`.
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which examples of every batch one of several workers takes.
+
+    Attributes:
+        workers: How many there are.
+        worker: Which of them this is.
+        replicas: How many replicas all of them have; each gets as many examples.
+    """
+
+    workers: int
+    worker: int
+    replicas: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +39,8 @@ class Feed:
 
     Attributes:
         batches: Gives the batches of an epoch by its number, shuffled; those of `None`
-            stand in the order of the data.
+            stand in the order of the data. Also takes `skip=`, how many to leave out
+            at the beginning, and `share=`, a worker's.
         steps: How many batches an epoch has; `None` if that is not known, infinity if
             it never ends.
         examples: How many examples, if that is known.
@@ -34,7 +51,7 @@ class Feed:
             shortest, and batches in this order, which need the least padding.
     """
 
-    batches: Callable[[int | None], tf.data.Dataset]
+    batches: Callable[..., tf.data.Dataset]
     steps: int | float | None
     examples: int | None
     repeats: bool
@@ -109,9 +126,14 @@ def dataset_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
             lambda raws, *rest: (options.preprocess.batch(raws), *rest),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
+
+    def of_epoch(epoch, *, skip: int = 0, share: Share | None = None):
+        rest = batches.skip(skip)
+        return rest if share is None else rest.map(lambda *b: _share_of(b, share))
+
     # It may shuffle or augment: what it gives in one epoch says nothing of the next.
     return Feed(
-        lambda epoch: batches,
+        of_epoch,
         known.get(steps, steps),
         None,
         repeats=False,
@@ -151,13 +173,16 @@ def table_feed(table: tuple[Any, Any, Any], options: Options) -> Feed:
         tensors = tf.nest.map_structure(tf.convert_to_tensor, table)
     count = len(tf.nest.flatten(tensors)[0])
 
-    def batches(epoch: int | None) -> tf.data.Dataset:
+    def gather(rows, *present):
+        gathered = tf.nest.map_structure(lambda t: tf.gather(t, rows), tensors)
+        return (*gathered, *present)
+
+    def batches(epoch: int | None, **which) -> tf.data.Dataset:
         # Shuffles numbers and gathers whole batches: much faster than one by one.
-        numbers = _in_batches(tf.data.Dataset.range(count), None, options, epoch)
-        return numbers.map(
-            lambda rows: tf.nest.map_structure(lambda t: tf.gather(t, rows), tensors),
-            num_parallel_calls=tf.data.AUTOTUNE,
+        numbers = _in_batches(
+            tf.data.Dataset.range(count), None, options, epoch, **which
         )
+        return numbers.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
 
     steps = math.ceil(count / options.batch_size)
     return Feed(
@@ -172,8 +197,8 @@ def _split_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
     if known == 0:
         raise DataError("The dataset has no examples.")
 
-    def batches(epoch: int | None) -> tf.data.Dataset:
-        return _in_batches(dataset, options.preprocess, options, epoch)
+    def batches(epoch: int | None, **which) -> tf.data.Dataset:
+        return _in_batches(dataset, options.preprocess, options, epoch, **which)
 
     texts = _is_strings(dataset.element_spec[0]) and not getattr(
         options.preprocess, "per_example", True
@@ -200,7 +225,19 @@ def _by_size(dataset, options: Options) -> tuple[np.ndarray, tf.data.Dataset]:
     return order, _in_batches(dataset, options.preprocess, options, None)
 
 
-def _in_batches(dataset, preprocess, options: Options, epoch: int | None):
+def _in_batches(
+    dataset,
+    preprocess,
+    options: Options,
+    epoch: int | None,
+    *,
+    skip: int = 0,
+    share: Share | None = None,
+):
+    shared = {}
+    if share is not None:
+        shared = {"workers": share.workers, "worker": share.worker}
+        shared["fill"] = share.replicas
     return data.batches(
         dataset,
         preprocess,
@@ -208,7 +245,23 @@ def _in_batches(dataset, preprocess, options: Options, epoch: int | None):
         shuffle=epoch is not None,
         seed=options.seed,
         epoch=epoch or 0,
+        skip=skip,
+        **shared,
     )
+
+
+def fill(batch, multiple: int | tf.Tensor):
+    """A batch with its rows repeated up to a multiple, and which of them are real."""
+    count = tf.shape(tf.nest.flatten(batch)[0])[0]
+    rows = tf.range(-(-count // multiple) * multiple)
+    batch = tf.nest.map_structure(lambda t: tf.gather(t, rows % count), batch)
+    return (*batch, tf.cast(rows < count, tf.float32))
+
+
+def _share_of(batch, share: Share):
+    # Every worker reads all of a dataset of the user's own, and keeps its rows.
+    filled = fill(batch, share.replicas)
+    return tf.nest.map_structure(lambda t: t[share.worker :: share.workers], filled)
 
 
 def _triple(inputs, labels, weights=None):
@@ -251,10 +304,11 @@ def weigh_classes(
     keys = tf.constant(list(weights), tf.int64)
     values = tf.constant(list(weights.values()), tf.float32)
 
-    def weigh(inputs, labels, old):
+    def weigh(inputs, labels, old, *present):
         hits = tf.cast(_classes(labels)[:, tf.newaxis] == keys, tf.float32)
         new = tf.reduce_sum(hits * (values - 1.0), axis=1) + 1.0
-        return inputs, labels, new if isinstance(old, tuple) else old * new
+        new = new if isinstance(old, tuple) else old * new
+        return (inputs, labels, new, *present)
 
     def by_size():
         order, batches = feed.by_size()
@@ -262,7 +316,7 @@ def weigh_classes(
 
     return dataclasses.replace(
         feed,
-        batches=lambda epoch: feed.batches(epoch).map(weigh),
+        batches=lambda epoch, **which: feed.batches(epoch, **which).map(weigh),
         by_size=by_size if feed.by_size else None,
     )
 

@@ -24,8 +24,8 @@ class Objective:
     """
 
     def __init__(self, loss: keras.losses.Loss | Callable | str):
-        self._loss = _loss_object(loss)
-        self.reduction = self._loss.reduction
+        self.loss = _loss_object(loss)
+        self.reduction = self.loss.reduction
 
     def sums(self, labels, outputs, weights, present) -> tuple[tf.Tensor, tf.Tensor]:
         """The weighted sum of the examples' losses, and what it is to be divided by.
@@ -41,8 +41,8 @@ class Objective:
             Two float32 scalars, of this replica alone.
         """
         size = tf.shape(tf.nest.flatten(outputs)[0])[0]
-        with _unreduced(self._loss):
-            values = self._loss(labels, outputs, sample_weight=weights)
+        with _unreduced(self.loss):
+            values = self.loss(labels, outputs, sample_weight=weights)
         if values.shape.rank == 0:  # a function of the user's own, with its own mean
             values = tf.repeat(values, size)
         values = tf.cast(values, tf.float32)
@@ -61,6 +61,15 @@ class Objective:
     def divisor(self, count: tf.Tensor) -> tf.Tensor:
         """What the sum over all replicas is divided by, of their summed counts."""
         return tf.ones_like(count) if self._summed else tf.maximum(count, 1e-12)
+
+    def share(self, count: tf.Tensor, parts: tf.Tensor) -> tf.Tensor:
+        """What a batch's added losses are multiplied by, so that all parts make one.
+
+        Args:
+            count: What `sums` gave for this batch, on this replica.
+            parts: How many such batches make one update: replicas by micro-batches.
+        """
+        return tf.ones_like(count) / parts if self._summed else count
 
 
 @contextlib.contextmanager

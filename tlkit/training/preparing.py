@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -10,12 +13,24 @@ from .. import models
 from ..data import Splits
 from ..encoders import find_encoder
 from ..errors import DataError, PlanError
-from .inputs import Feed, Options, make_feed, weigh_classes
+from .inputs import Feed, Options, count_steps, make_feed, weigh_classes
 from .schedules import Phase, check_schedule, head_then_all
 
 
-def options_for(model: keras.Model, *, batch_size: int, seed: int = 0) -> Options:
+def options_for(
+    model: keras.Model,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    fixed_length: bool = False,
+) -> Options:
     """How raw examples become a model's batches.
+
+    Args:
+        model: The model.
+        batch_size: Examples in a batch.
+        seed: Decides the order.
+        fixed_length: Whether texts are padded to the longest that the model takes.
 
     Raises:
         DataError: `batch_size` is out of range.
@@ -24,10 +39,14 @@ def options_for(model: keras.Model, *, batch_size: int, seed: int = 0) -> Option
     if not whole:
         raise DataError(f"batch_size must be 1 or more; got {batch_size!r}.")
     task = models.task_of(model)
+    preprocess = None
+    if task is not None:
+        fixed = {"fixed_length": True} if fixed_length else {}
+        preprocess = models.preprocessing(model, **fixed)
     return Options(
         batch_size=int(batch_size),
         seed=seed,
-        preprocess=models.preprocessing(model) if task is not None else None,
+        preprocess=preprocess,
         label_index=task.label_index if task is not None else None,
     )
 
@@ -90,6 +109,49 @@ def phases_for(model: keras.Model, schedule, epochs, optimizer) -> tuple[Phase, 
     if optimizer is not None:
         rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     return (Phase("all", epochs=epochs, learning_rate=rate, decay="constant"),)
+
+
+def accumulation_of(optimizer, wanted: int | None) -> int:
+    """How many batches make one update: the argument, or what the optimizer says.
+
+    Raises:
+        DataError: It is out of range.
+    """
+    if wanted is None:
+        return getattr(optimizer, "gradient_accumulation_steps", None) or 1
+    if not isinstance(wanted, (int, np.integer)) or wanted < 1:
+        raise DataError(
+            f"gradient_accumulation_steps must be 1 or more, or None; got {wanted!r}."
+        )
+    return int(wanted)
+
+
+def count_steps_for(
+    feeds: tuple[Feed, Feed | None], phases: Sequence[Phase], accumulation: int
+) -> tuple[Feed, Feed | None]:
+    """The feeds, with their batches counted where the loop has to know.
+
+    Raises:
+        DataError: The validation data never ends.
+    """
+    train, validation = feeds
+    if accumulation > 1 or any(phase.steps is None for phase in phases):
+        train = count_steps(train)
+    if validation is not None:
+        validation = count_steps(validation)
+        if validation.steps == math.inf:
+            raise DataError(
+                "The validation data never ends. Give a part of it: "
+                "validation_data=dataset.take(100)."
+            )
+    return train, validation
+
+
+def updates_of(train: Feed, accumulation: int) -> int | None:
+    """How many updates an epoch has, if that is known and finite."""
+    if not isinstance(train.steps, int):
+        return None
+    return math.ceil(train.steps / accumulation)
 
 
 def given_optimizer(model: keras.Model, optimizer) -> keras.optimizers.Optimizer | None:

@@ -21,11 +21,13 @@ class Proof:
         planned: How many variables were to be trained.
         still: Paths of those that did not move all the same.
         frozen: How many variables were frozen; none of them moved.
+        missing: Paths of those of the planned that have no gradient at all.
     """
 
     planned: int
     still: tuple[str, ...]
     frozen: int
+    missing: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         moved = self.planned - len(self.still)
@@ -33,10 +35,10 @@ class Proof:
             f"{moved:,} of {self.planned:,} trained variables moved, none of "
             f"{self.frozen:,} frozen ones did"
         )
-        if not self.still:
-            return text
-        more = ", …" if len(self.still) > 3 else ""
-        return f"{text}; still: {', '.join(self.still[:3])}{more}"
+        for what, paths in (("still", self.still), ("no gradient", self.missing)):
+            more = ", …" if len(paths) > 3 else ""
+            text += f"; {what}: {', '.join(paths[:3])}{more}" if paths else ""
+        return text
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,12 +55,13 @@ def remember(choice: Choice) -> Before:
     return Before(choice, checksums(choice.trained), checksums(choice.frozen))
 
 
-def prove(before: Before, *, phase: str) -> Proof:
+def prove(before: Before, *, phase: str, missing: Sequence[str] = ()) -> Proof:
     """Compares with the beginning of the phase.
 
     Args:
         before: What `remember` gave then.
         phase: Name of the phase, for the message.
+        missing: Paths of the variables without a gradient.
 
     Returns:
         What moved.
@@ -77,7 +80,7 @@ def prove(before: Before, *, phase: str) -> Proof:
         )
     moved = {id(variable) for variable in _moved(choice.trained, before.trained)}
     still = tuple(v.path for v in choice.trained if id(v) not in moved)
-    return Proof(len(choice.trained), still, len(choice.frozen))
+    return Proof(len(choice.trained), still, len(choice.frozen), tuple(missing))
 
 
 def _moved(variables: Sequence[keras.Variable], before: Sequence[int]):

@@ -60,7 +60,7 @@ class Rate:
 
     def __init__(self, optimizer, shown: keras.optimizers.Optimizer):
         self.optimizer, self.shown = optimizer, shown
-        self.fixed = _has_schedule(optimizer)
+        self.fixed = has_schedule(optimizer)
         self.factor = 1.0
         self.current: float | None = None
         self.weight_decay = getattr(optimizer, "weight_decay", None)
@@ -71,18 +71,21 @@ class Rate:
             wanted = self.weight_decay if weight_decay is None else weight_decay
             self.optimizer.weight_decay = wanted or None
 
-    def set(self, rate: float) -> None:
-        """Sets the rate of the next step to that of the schedule."""
-        wanted = float(rate) * self.factor
-        if not self.fixed and wanted != self.current:
-            self.optimizer.learning_rate = wanted
-            self.current = wanted
+    def scaled(self, rates: Sequence[float]) -> list[float]:
+        """The schedule's rates of some steps, with what callbacks made of them."""
+        return [float(rate) * self.factor for rate in rates]
+
+    def show(self, rate: float) -> None:
+        """Writes a rate to the optimizer, where callbacks look it up."""
+        if not self.fixed and rate != self.current:
+            self.optimizer.learning_rate = rate
+            self.current = rate
 
     @contextlib.contextmanager
     def heeding_callbacks(self, rate: float) -> Iterator[None]:
         """Shows callbacks a step's rate, and takes over what they make of it."""
         shown = float(rate) * self.factor
-        if self.fixed or _has_schedule(self.shown) or not shown:
+        if self.fixed or has_schedule(self.shown) or not shown:
             yield
             return
         self.shown.learning_rate = shown
@@ -93,5 +96,6 @@ class Rate:
         self.current = None
 
 
-def _has_schedule(optimizer) -> bool:
+def has_schedule(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether an optimizer decides on its learning rate itself."""
     return isinstance(optimizer.get_config().get("learning_rate"), dict)

@@ -12,8 +12,8 @@ from .. import models, reports
 from ..data import Skipped
 from ..encoders import find_encoder
 from ..errors import TrainingError
-from .loop import PhaseResult, Run
 from .planning import PhasePlan, Plan
+from .running import PhaseResult, Run
 
 PLAN_FILE = "plan.txt"
 
@@ -43,7 +43,6 @@ def make_folder(directory: str | os.PathLike | None, plan: Plan) -> pathlib.Path
 def make_report(
     run: Run,
     plan: Plan,
-    results: Sequence[PhaseResult],
     *,
     evaluations: Mapping[str, reports.Evaluation],
     skipped: Sequence[Skipped],
@@ -51,6 +50,7 @@ def make_report(
     seconds: float,
 ) -> reports.Report:
     """What `fit` gives back, of what came out of it."""
+    results = run.results
     proofs = [
         f"{i}. {planned.phase.title}: {result.proof}."
         for i, (planned, result) in enumerate(

@@ -16,13 +16,16 @@ class Display:
         steps: How many steps it has.
         epochs: How many epochs.
         verbose: 0 for silence.
+        done: How many steps were made before it was resumed.
     """
 
-    def __init__(self, title: str, *, steps: int, epochs: int, verbose: int):
+    def __init__(
+        self, title: str, *, steps: int, epochs: int, verbose: int, done: int = 0
+    ):
         self.title, self.epochs, self.verbose = title, epochs, verbose
         self.bar = None
         if verbose and sys.stderr.isatty():
-            self.bar = tqdm.tqdm(total=steps, desc=title, leave=False)
+            self.bar = tqdm.tqdm(total=steps, desc=title, leave=False, initial=done)
 
     def step(self, loss: float, count: int) -> None:
         """Takes note of some steps."""

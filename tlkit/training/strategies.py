@@ -131,7 +131,7 @@ def _place(model: keras.Model, wanted: str | tf.distribute.Strategy | None) -> P
     ):
         return Place(home)
     if homes in ([], [None]):
-        if _is_default(found):
+        if is_default(found):
             return Place(found)
         if isinstance(found, tf.distribute.OneDeviceStrategy):
             # Its scope takes no variables from outside; its device does.
@@ -190,13 +190,13 @@ def _homes(model: keras.Model) -> list[tf.distribute.Strategy | None]:
     for variable in model.variables:
         home = getattr(variable.value, "distribute_strategy", None)
         # Outside every scope there is a default strategy.
-        home = None if home is None or _is_default(home) else home
+        home = None if home is None or is_default(home) else home
         if home not in homes:
             homes.append(home)
     return homes
 
 
-def _is_default(found: tf.distribute.Strategy) -> bool:
+def is_default(found: tf.distribute.Strategy) -> bool:
     return _kind(found) == "_DefaultDistributionStrategy"
 
 

@@ -1,0 +1,120 @@
+"""Our update against Keras's own `optimizer.apply`, optimizer by optimizer."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tlkit.errors import TrainingError
+from tlkit.training.averaging import Averages
+from tlkit.training.updating import check_replicas, counts_itself, make_update
+
+PLAIN = {
+    "SGD": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    "Adam": lambda: keras.optimizers.Adam(0.1, amsgrad=True),
+    "AdamW": lambda: keras.optimizers.AdamW(0.1, weight_decay=0.2),
+    "Lion": lambda: keras.optimizers.Lion(0.1, weight_decay=0.1),
+    "RMSprop": lambda: keras.optimizers.RMSprop(0.1, centered=True),
+    "Adafactor": lambda: keras.optimizers.Adafactor(0.1),
+    "Lamb": lambda: keras.optimizers.Lamb(0.1),
+    "clipnorm": lambda: keras.optimizers.SGD(0.1, clipnorm=0.5),
+    "clipvalue": lambda: keras.optimizers.SGD(0.1, clipvalue=0.3),
+    "global_clipnorm": lambda: keras.optimizers.AdamW(0.1, global_clipnorm=0.5),
+    "schedule": lambda: keras.optimizers.SGD(
+        keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
+    ),
+}
+BY_KERAS = {
+    "Nadam": lambda: keras.optimizers.Nadam(0.1),
+    "LossScale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)),
+    "use_ema": lambda: keras.optimizers.SGD(0.1, use_ema=True),
+}
+
+
+def make_variables():
+    random = np.random.default_rng(0)
+    shapes = {"kernel": (3, 4), "bias": (4,), "idle": (2,)}
+    return [
+        keras.Variable(random.normal(size=shape).astype("float32"), name=name)
+        for name, shape in shapes.items()
+    ]
+
+
+GRADIENTS = [
+    [np.random.default_rng(seed).normal(size=s).astype("float32") for s in ((3, 4), 4)]
+    for seed in range(3)
+]
+
+
+def none_of(variables):
+    return Averages(variables, momentum=0.0, strategy=tf.distribute.get_strategy())
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_weights_move_as_keras_moves_them(name):
+    ours, theirs = make_variables(), make_variables()
+    one, other = PLAIN[name](), PLAIN[name]()
+    one.build(ours)
+    other.build(theirs)
+    for optimizer, variables in ((one, ours), (other, theirs)):
+        optimizer.exclude_from_weight_decay(var_list=[variables[1]])
+    assert not counts_itself(one)
+    update = make_update(one, ours, factors=(1.0,) * 3, averages=none_of(ours))
+    for gradients in GRADIENTS:
+        update([*map(tf.constant, gradients), None], tf.constant(0.1))
+        one.iterations.assign_add(1)
+        other.apply([tf.constant(g) for g in gradients], theirs[:2])
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(ours[2].numpy(), make_variables()[2].numpy())
+
+
+@pytest.mark.parametrize("name", BY_KERAS)
+def test_what_keras_must_apply_is_known_and_refused_on_replicas(name):
+    optimizer = BY_KERAS[name]()
+    assert counts_itself(optimizer)
+    check_replicas(optimizer, 1)
+    with pytest.raises(TrainingError, match="cannot be used on 2 replicas"):
+        check_replicas(optimizer, 2)
+    variables = make_variables()
+    optimizer.build(variables)
+    update = make_update(
+        optimizer, variables, factors=(1.0,) * 3, averages=none_of(variables)
+    )
+    update([*map(tf.constant, GRADIENTS[0]), None], tf.constant(0.1))
+    assert int(optimizer.iterations.numpy()) == 1
+    assert not np.array_equal(variables[0].numpy(), make_variables()[0].numpy())
+    with pytest.raises(TrainingError, match="layer_decay must be 1"):
+        make_update(
+            optimizer, variables, factors=(0.5,) * 3, averages=none_of(variables)
+        )
+
+
+def test_a_factor_scales_the_rate_and_the_decay_of_its_variable():
+    variables = make_variables()
+    before = [v.numpy() for v in variables]
+    optimizer = keras.optimizers.SGD(1.0, weight_decay=0.5)
+    optimizer.build(variables)
+    update = make_update(
+        optimizer, variables, factors=(1.0, 0.25, 1.0), averages=none_of(variables)
+    )
+    update([*map(tf.constant, GRADIENTS[0]), None], tf.constant(0.1))
+    for i, factor in enumerate((1.0, 0.25)):
+        rate = 0.1 * factor
+        expected = before[i] * (1 - 0.5 * rate) - rate * GRADIENTS[0][i]
+        np.testing.assert_allclose(variables[i].numpy(), expected, rtol=1e-5)
+
+
+def test_averages_follow_and_change_places_with_the_weights():
+    (variable,) = make_variables()[:1]
+    start = variable.numpy()
+    averages = Averages([variable], momentum=0.5, strategy=tf.distribute.get_strategy())
+    expected = start.copy()
+    for step in range(4):
+        variable.assign(start + step + 1)
+        averages.follow(variable, tf.constant(step))
+        share = 1 - min(0.5, (step + 1) / (step + 10))
+        expected += share * (start + step + 1 - expected)
+    with averages.shown():
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6)
+    np.testing.assert_array_equal(variable.numpy(), start + 3 + 1)
