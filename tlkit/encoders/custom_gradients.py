@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -85,6 +85,39 @@ def register(gradients: dict[str, GradientGraph]) -> None:
         if name not in _REGISTERED:
             tf.RegisterGradient(name)(gradient.__call__)
             _REGISTERED.add(name)
+
+
+def with_named_gradient(
+    like: tf.Operation,
+    make: Callable[..., list[tf.Tensor]],
+    inputs: Sequence[tf.Tensor],
+) -> list[tf.Tensor]:
+    """Makes an op once more, with its custom gradient, for a gradient tape too.
+
+    A tape takes no notice of the gradient that a node names.
+
+    Args:
+        like: The op, which names a gradient.
+        make: Makes such an op of inputs, and gives what comes out.
+        inputs: The inputs.
+
+    Returns:
+        What comes out.
+    """
+    name = like.get_attr(NAMED).decode()
+
+    @tf.custom_gradient
+    def run(*tensors):
+        outputs = make(*tensors)
+
+        def gradient(*upstream):
+            # What is said of a missing one is known of the first op only.
+            op = like if name == MISSING else outputs[0].op
+            return ops.gradient_registry.lookup(name)(op, *upstream)
+
+        return outputs, gradient
+
+    return run(*inputs)
 
 
 @tf.RegisterGradient(MISSING)

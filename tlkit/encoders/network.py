@@ -20,6 +20,7 @@ from .cuts import depth_first, find_pieces
 from .flat_graph import CannotOpen, FlatGraph, as_graph_def, node_of, reached, tensor_of
 from .frozen_norms import with_running_statistics
 from .randomness import is_random
+from .rebuilding import can_rebuild, rebuild_nodes
 from .segments import match_pieces
 from .shapes import static_shapes
 from .stretches import Results, Stretch, import_nodes, run_nodes
@@ -254,7 +255,10 @@ class Network:
         placeholders = {n: p for n, p in graph.variables.items() if n in names}
         needed = sorted(set(placeholders.values()))
 
-        @tf.function(autograph=False)
+        # A tape knows nothing of imported nodes, unless they are in a function.
+        rebuilt = can_rebuild(definition)
+        build = rebuild_nodes if rebuilt else import_nodes
+
         def run(cut, inputs, values, seed):
             # Constants for the gradient: what is frozen is never differentiated.
             at = {
@@ -265,7 +269,7 @@ class Network:
             tensors = self._tensors(graph, inputs, bound, seed)
             if start:
                 tensors[start] = cut
-            results = iter(import_nodes(definition, tensors, wanted))
+            results = iter(build(definition, tensors, wanted))
             return (
                 next(results) if end else None,
                 [next(results) for _ in stretch.outputs],
@@ -273,7 +277,13 @@ class Network:
                 [next(results) for _ in stretch.taps],
             )
 
-        return run, needed
+        function = tf.function(run, autograph=False)
+
+        def run_anywhere(*arguments):
+            alone = tf.executing_eagerly() or not rebuilt
+            return function(*arguments) if alone else run(*arguments)
+
+        return run_anywhere, needed
 
     def _tensors(self, graph: FlatGraph, inputs, bound, seed) -> dict[str, tf.Tensor]:
         """What stands in a graph's placeholders, by the names of their tensors."""

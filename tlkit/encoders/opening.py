@@ -12,6 +12,7 @@ from .network import Network
 from .reading import Restored
 from .shapes import untie_shapes
 from .specs import Variable
+from .upsampling import repeat_pixels
 
 
 def open_network(restored: Restored) -> tuple[Network, list[Variable]]:
@@ -38,7 +39,8 @@ def open_network(restored: Restored) -> tuple[Network, list[Variable]]:
             raise CannotOpen("its inputs go by name, with other tensors beside them")
         graph = flatten(endpoint.function, variables, resources, constants)
         wanted = tuple(graph.outputs[i] for i in restored.selected)
-        graphs[training] = untie_shapes(dataclasses.replace(graph, outputs=wanted))
+        graph = repeat_pixels(dataclasses.replace(graph, outputs=wanted))
+        graphs[training] = untie_shapes(graph)
     losses = [flatten(loss, variables, resources) for loss in restored.losses]
     vectors = {i for i, v in enumerate(restored.variables) if v.shape.rank <= 1}
     network = Network(graphs, frozenset(vectors), resources, restored.module, losses)

@@ -69,9 +69,16 @@ def static_shapes(graph: FlatGraph, tensors: list[str]) -> list[tf.TensorShape]:
     Returns:
         A shape for each; of unknown rank where nothing can be inferred.
     """
-    _, inferred = _probe(graph, tensors)
-    pairs = zip(*inferred, strict=True)
+    pairs = probed_shapes(graph, tensors)
     return [one.most_specific_compatible_shape(two) for one, two in pairs]
+
+
+def probed_shapes(
+    graph: FlatGraph, tensors: list[str]
+) -> list[tuple[tf.TensorShape, tf.TensorShape]]:
+    """Shapes of tensors for two sets of sizes of the inputs, likewise."""
+    _, inferred = _probe(graph, tensors)
+    return list(zip(*inferred, strict=True))
 
 
 def _probe(graph: FlatGraph, wanted: list[str]):

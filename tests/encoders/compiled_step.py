@@ -1,0 +1,76 @@
+"""A train step for XLA, written by hand, and what can be read from its HLO."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def make_step(
+    model: Callable[..., Any],
+    variables: list[keras.Variable],
+    examples: Any,
+    *,
+    jit_compile: bool,
+    learning_rate: float = 1e-3,
+) -> tf.types.experimental.PolymorphicFunction:
+    """Makes a step of AdamW on the cross-entropy of a model's logits.
+
+    Args:
+        model: A model that gives logits, with `losses` beside.
+        variables: What is trained.
+        examples: A batch of inputs, whose shapes are those of all batches.
+        jit_compile: Whether XLA compiles the step.
+        learning_rate: AdamW's.
+
+    Returns:
+        A function of inputs and int32 labels `[batch]`, which gives the loss and the
+        gradient of each variable, dense.
+    """
+    optimizer = keras.optimizers.AdamW(learning_rate)
+    optimizer.build(variables)
+    values = [variable.value for variable in variables]
+    inputs = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), examples)
+    batch = tf.nest.flatten(inputs)[0].shape[0]
+    signature = [inputs, tf.TensorSpec([batch], tf.int32)]
+
+    @tf.function(jit_compile=jit_compile, input_signature=signature, autograph=False)
+    def step(x, y):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            for value in values:
+                tape.watch(value)
+            logits = model(x, training=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+            extra = [tf.cast(loss, losses.dtype) for loss in model.losses]
+            loss = tf.add_n([tf.reduce_sum(losses), *extra])
+        gradients = tape.gradient(loss, values, unconnected_gradients="zero")
+        dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        optimizer.apply(dense, variables)
+        return loss, dense
+
+    return step
+
+
+def hlo_of(step, *arguments: Any) -> str:
+    """What XLA is given to compile, as text, before it changes anything."""
+    return step.experimental_get_compiler_ir(*arguments)(stage="hlo")
+
+
+def dynamic_dimensions(hlo: str) -> list[str]:
+    """Shapes with a size that only the run decides, such as `f32[<=4,3]`."""
+    return sorted(set(re.findall(r"\w+\[[^\]]*<=[^\]]*\]", hlo)))
+
+
+def baked_arguments(step, hlo: str) -> int:
+    """How many arguments stand in the HLO as constants.
+
+    XLA compiles anew whenever the value of such a one changes.
+    """
+    (function,) = step._list_all_concrete_functions()
+    entry = hlo[hlo.index("\nENTRY") :]
+    there = len(re.findall(r" parameter\(\d+\)", entry))
+    return len(function.inputs) - there  # captured ones are inputs, too
