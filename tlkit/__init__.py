@@ -17,6 +17,7 @@ from .serving import export as export
 from .training import Phase as Phase
 from .training import Plan as Plan
 from .training import evaluate as evaluate
+from .training import find_learning_rate as find_learning_rate
 from .training import fit as fit
 from .training import gradual as gradual
 from .training import head_only as head_only

@@ -1,6 +1,8 @@
 """Batches move weights: schedules, plans, the loop, evaluation and prediction."""
 
 from .evaluation import evaluate as evaluate
+from .finding import RateSearch as RateSearch
+from .finding import find_learning_rate as find_learning_rate
 from .fitting import fit as fit
 from .planning import PhasePlan as PhasePlan
 from .planning import Plan as Plan

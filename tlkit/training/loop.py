@@ -67,7 +67,7 @@ def run_phase(
         done=position.updates,
         verbose=run.verbose,
     )
-    steps = _make_steps(run, planned, part, choice)
+    steps = make_steps(run, planned, part, choice)
     rates = learning_rates(phase, updates)
     proofs: list[Proof] = []
 
@@ -144,7 +144,8 @@ def _updates(train: Feed, accumulation: int) -> int | float:
     return math.inf if endless else math.ceil(train.steps / accumulation)
 
 
-def _make_steps(run: Run, planned: PhasePlan, part, choice: Choice) -> TrainSteps:
+def make_steps(run: Run, planned: PhasePlan, part, choice: Choice) -> TrainSteps:
+    """Makes a phase's step functions, for what is trainable now."""
     phase = planned.phase
     run.rate.begin_phase(phase.weight_decay)
     update = make_update(
