@@ -185,3 +185,19 @@ def test_keras_can_go_on_after_fit(make_model, splits, pictures):
     model.compile("sgd", loss=loss)
     model.fit(x, y, verbose=0)
     assert moved(model, before) == learnable(model, "stage2")
+
+
+def test_a_phase_may_turn_the_dropout_of_the_encoder_off(text_encoder):
+    ended = []
+    texts, labels = ["good film", "bad film", "the film", "good"], [0, 1, 2, 0]
+    for dropout, seed in ((True, 0), (True, 1), (False, 0), (False, 1)):
+        model = tlkit.text_classifier(text_encoder, ["a", "b", "c"], dropout=0.0)
+        kernel = model.get_layer("head").dense.kernel
+        kernel.assign(np.linspace(-1, 1, kernel.shape[0] * 3).reshape(-1, 3))
+        phase = Phase("all", steps=1, learning_rate=1e-2, dropout=dropout)
+        optimizer = keras.optimizers.SGD()
+        options = {"optimizer": optimizer, "seed": seed, "verbose": 0}
+        fit(model, texts, labels, schedule=phase, batch_size=4, **options)
+        ended.append(np.concatenate([w.ravel() for w in model.get_weights()]))
+    assert np.abs(ended[0] - ended[1]).max() > 1e-5  # other masks
+    np.testing.assert_allclose(ended[2], ended[3], atol=1e-7)

@@ -24,6 +24,8 @@ class Encoder(keras.layers.Layer):
         batch_norm: What the batch norms of trained blocks do in training: `"frozen"`
             (use the statistics of the published model) or `"train"` (use those of the
             batch, and update the averages). `tlkit.freeze` sets it.
+        dropout: Whether the dropout of trained blocks is on in training. One that has
+            batch norms, too, keeps it while these are trained. `tlkit.freeze` sets it.
         details: What is known of the encoder: a dict with `kind` (`"image"`, `"text"`
             or `None`), `name`, `pixels`, `image_size`, `preprocessor` and the like.
         opened: Whether the network could be opened. If not, `why_not_opened` says why,
@@ -33,8 +35,11 @@ class Encoder(keras.layers.Layer):
     opened = True
     why_not_opened = ""
 
-    def __init__(self, *, details: dict[str, Any] | None = None, **kwargs):
+    def __init__(
+        self, *, details: dict[str, Any] | None = None, dropout: bool = True, **kwargs
+    ):
         super().__init__(**kwargs)
+        self.dropout = dropout
         self.details = dict(details or {})
         self.batch_norm = "frozen"
         _refuse_mixed_precision(self)
@@ -109,7 +114,7 @@ class Encoder(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         # A dtype policy is not kept: the network's dtypes are those of its file.
         config = {"name": self.name, "details": self.details}
-        return config | {"batch_norm": self.batch_norm}
+        return config | {"batch_norm": self.batch_norm, "dropout": self.dropout}
 
     def compute_output_spec(self, inputs, training=None):
         given = {x.shape[0] for x in tf.nest.flatten(inputs) if len(x.shape)}

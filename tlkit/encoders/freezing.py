@@ -102,6 +102,7 @@ def freeze(
     *,
     train: str | int | Sequence[str] = "head",
     batch_norm: BatchNorm | None = None,
+    dropout: bool | None = None,
 ) -> tuple[Block, ...]:
     """Freezes an encoder but for some blocks; what is not encoder stays trainable.
 
@@ -118,6 +119,8 @@ def freeze(
         batch_norm: What the batch norms of trained blocks do in training: `"frozen"`
             uses the published statistics, `"train"` those of the batch. Unchanged if
             `None`.
+        dropout: Whether the encoder's own dropout is on in trained blocks, in training;
+            where a block has batch norms that are trained, it is. Unchanged if `None`.
 
     Returns:
         The trained blocks in the order of depth.
@@ -139,6 +142,8 @@ def freeze(
     chosen = choose_blocks(encoder.blocks, train)
     if batch_norm is not None:
         encoder.batch_norm = _checked(batch_norm)
+    if dropout is not None:
+        encoder.dropout = bool(dropout)
     trained = {id(v) for block in chosen for v in block.learnable}
     for layer in _layers(model):
         if not layer.trainable:

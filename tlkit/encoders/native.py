@@ -72,14 +72,16 @@ class NativeEncoder(Encoder):
         return call
 
     def _trains(self, layer: keras.layers.Layer) -> bool:
-        frozen_norms = self.batch_norm == "frozen" and _batch_norms(layer)
+        norms = _batch_norms(layer)
+        off = self.batch_norm == "frozen" if norms else not self.dropout
         block = self._blocks[self._block_of.get(layer.name, -1)]
-        return block.trainable and not frozen_norms
+        return block.trainable and not off
 
     def _trains_whole(self) -> bool:
         trained = any(block.trainable for block in self._blocks)
         norms = any(block.batch_norms for block in self._blocks)
-        return trained and (self.batch_norm == "train" or not norms)
+        off = self.batch_norm == "frozen" if norms else not self.dropout
+        return trained and not off
 
     def compute_output_spec(self, inputs, training=None):
         return self.model.compute_output_spec(inputs)

@@ -246,7 +246,10 @@ class OpenedEncoder(Encoder):
         trained = any(self._weights_of[p].trainable for p in self._segments[segment])
         if not (training and trained):
             return False, False, trained
-        if self.batch_norm == "train" or not self._batch_norms[segment]:
+        norms = self._batch_norms[segment]
+        if not self.dropout and not (self.batch_norm == "train" and norms):
+            return False, False, trained
+        if self.batch_norm == "train" or not norms:
             return True, False, trained
         useful = segment in self.network.draws_with_norms_frozen
         return useful, useful, trained

@@ -76,7 +76,8 @@ class RestoredEncoder(Encoder):
         inputs = tf.nest.map_structure(
             lambda spec, tensor: tf.cast(tensor, spec.dtype), self._inputs, inputs
         )
-        outputs = self._endpoints[bool(training) and trained](inputs)
+        as_in_training = bool(training) and trained and self.dropout
+        outputs = self._endpoints[as_in_training](inputs)
         if trained:
             for loss in self._regularization:
                 self.add_loss(loss())

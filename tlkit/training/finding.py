@@ -214,7 +214,7 @@ def _left_as_found(model: keras.Model) -> Iterator[None]:
     layers = [(layer, layer.trainable) for layer in all_layers(model)]
     flags = [(variable, variable.trainable) for variable in model.weights]
     values = [tf.identity(variable.value) for variable in model.variables]
-    norms = getattr(encoder, "batch_norm", None)
+    modes = encoder and (encoder.batch_norm, encoder.dropout)
     try:
         yield
     finally:
@@ -224,6 +224,6 @@ def _left_as_found(model: keras.Model) -> Iterator[None]:
             variable.trainable = trainable
         for variable, value in zip(model.variables, values, strict=True):
             variable.assign(value)
-        if norms is not None:
-            encoder.batch_norm = norms
+        if encoder is not None:
+            encoder.batch_norm, encoder.dropout = modes
         model.train_function = None

@@ -113,7 +113,8 @@ def set_trainable(model: keras.Model, planned: PhasePlan) -> Choice:
     choice = choose(model, phase)
     if find_encoder(model) is not None:
         train = list(phase.train) if isinstance(phase.train, tuple) else phase.train
-        freeze(model, train=train, batch_norm=phase.batch_norm)
+        norms, dropout = phase.batch_norm, phase.dropout
+        freeze(model, train=train, batch_norm=norms, dropout=dropout)
     trainable = {id(variable) for variable in model.trainable_weights}
     if trainable != {id(variable) for variable in choice.trained}:
         raise TrainingError(

@@ -53,6 +53,9 @@ class Phase:
             `epochs`.
         batch_norm: What the batch norms of trained blocks do: `"frozen"` uses the
             published statistics, `"train"` those of the batch, and updates them.
+        dropout: Whether the encoder's own dropout is on in trained blocks; where a
+            block has batch norms that are trained, it is. The head's is as it was
+            built.
         name: What to call the phase; by default what it trains.
 
     Raises:
@@ -80,6 +83,7 @@ class Phase:
     l2_sp: float = 0.0
     patience: int | None = None
     batch_norm: Literal["frozen", "train"] = "frozen"
+    dropout: bool = True
     name: str | None = None
 
     def __post_init__(self):
@@ -95,6 +99,7 @@ class Phase:
         wanted = "a number above 0 and at most 1"
         _check_number("layer_decay", self.layer_decay, wanted, above=0, most=1)
         _check_choice("batch_norm", self.batch_norm, ("frozen", "train"))
+        _check_choice("dropout", self.dropout, (True, False))
         if self.name is not None and not (isinstance(self.name, str) and self.name):
             raise PlanError(f"name must be a text that says something: {self.name!r}.")
         if self.epochs is None and self.steps is None:
