@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 # Stands in for the package, whose own __init__ imports TensorFlow.
 _ALONE = """
@@ -17,18 +18,28 @@ sys.exit(main())
 """
 
 
+def program(arguments: Sequence[str]) -> list[str]:
+    """The launcher as a program of its own, which does not import TensorFlow.
+
+    Args:
+        arguments: What stands behind `python -m tlkit.launch`.
+
+    Returns:
+        What to execute.
+    """
+    folder = str(pathlib.Path(__file__).parent)
+    return [sys.executable, "-P", "-c", _ALONE, folder, *arguments]
+
+
 def main() -> None:
-    """Becomes the launcher, in a new program that has not imported TensorFlow.
+    """Becomes that program.
 
     Before it runs a module, Python imports the package around it. TensorFlow then holds
     some 400 MB and threads, which a launcher must not fork.
     """
-    folder = str(pathlib.Path(__file__).parent)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(
-        sys.executable, [sys.executable, "-P", "-c", _ALONE, folder, *sys.argv[1:]]
-    )
+    os.execv(sys.executable, program(sys.argv[1:]))
 
 
 if __name__ == "__main__":

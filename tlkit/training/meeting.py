@@ -183,9 +183,10 @@ def _is_there(cluster: Cluster, name: str, address: str) -> bool:
     same = heard[:_HELLO] == expected[:_HELLO]
     found = heard[_HELLO:].decode() if same else "a worker that has other addresses"
     raise TrainingError(
-        f"{name.capitalize()} should be at {address}, and there is {found}. TF_CONFIG "
-        "must name the same addresses in every worker, and in each a task with an index "
-        f"of its own. Here, {cluster.name} has {', '.join(cluster.addresses)}."
+        f"{name.capitalize()} should be at {address}, and there is {found}. "
+        "TF_CONFIG must name the same addresses in every worker, and in each a task "
+        f"with an index of its own. That of {cluster.name} names "
+        f"{', '.join(cluster.addresses)}."
     )
 
 
