@@ -203,7 +203,7 @@ note(f"left{me}", caught)
         _, err = launcher.communicate(timeout=20)
     assert launcher.returncode == 130
     assert (tmp_path / "left0").read_text() == (tmp_path / "left1").read_text() == "[2]"
-    assert b"SIGINT: the workers have 30 s to leave" in err
+    assert b"SIGINT: the workers have 60 s to leave" in err
 
 
 @pytest.mark.parametrize("impatient", [False, True])

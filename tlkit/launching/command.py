@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--grace",
         type=_seconds,
-        default=30.0,
+        default=60.0,
         help="seconds to leave after Ctrl-C or SIGTERM (default: %(default)g)",
     )
     parser.add_argument("-m", dest="module", action="store_true", help="run a module")

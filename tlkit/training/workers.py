@@ -6,6 +6,7 @@ import contextlib
 import functools
 import numbers
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -93,9 +94,23 @@ def any_of(strategy: tf.distribute.Strategy, flag: bool) -> bool:
     Returns:
         The same in every worker.
     """
+    return any_of_each(strategy, [flag])[0]
+
+
+def any_of_each(strategy: tf.distribute.Strategy, flags: Sequence[bool]) -> list[bool]:
+    """The same for several flags, at the cost of one: some milliseconds.
+
+    Args:
+        strategy: Any.
+        flags: Those of this worker, as many as in every other.
+
+    Returns:
+        For each, whether it is set in any worker.
+    """
     if count(strategy) == 1:
-        return bool(flag)
-    return bool(_sum(strategy, np.array([int(flag)]))[0])
+        return [bool(flag) for flag in flags]
+    own = np.array([bool(flag) for flag in flags], np.int64)
+    return [bool(found) for found in _sum(strategy, own)]
 
 
 def _sum(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
@@ -153,7 +168,9 @@ def naming_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
 def _gone() -> str:
     cluster = read_cluster(os.environ)
     others = {} if cluster is None else cluster.others()
-    silent = {name: at for name, at in others.items() if not answers(at)}
-    if not silent:
-        return "A worker was lost, or stood still for more than 10 s."
-    return f"Lost: {listed(silent)}."
+    for _ in range(10):  # the news may come before the system has closed its ports
+        silent = {name: at for name, at in others.items() if not answers(at)}
+        if silent:
+            return f"Lost: {listed(silent)}."
+        time.sleep(0.3)
+    return "A worker was lost, or stood still for more than 10 s."
