@@ -11,7 +11,6 @@ from tlkit.errors import DataError, TrainingError
 from tlkit.training.strategies import (
     check_batch_size,
     find_place,
-    place_of,
     strategy,
 )
 
@@ -89,11 +88,6 @@ def test_two_strategies_at_once_are_an_error(places):
     assert "with another, a OneDeviceStrategy" in places["in another scope"]
 
 
-def test_a_model_that_would_have_to_be_carried(plain_model):
-    with pytest.raises(TrainingError, match=r"with strategy\.scope\(\):"):
-        place_of(plain_model, tf.distribute.MirroredStrategy(["CPU:0"]))
-
-
 def test_names():
     with pytest.raises(TrainingError, match="'auto', 'cpu', .*Received: 'cuda'"):
         strategy("cuda")
@@ -132,19 +126,15 @@ def test_no_tpu_is_an_error_at_once_and_harms_nothing(monkeypatch):
 @pytest.mark.parametrize("config", ["{half", "[]", '{"cluster": 3}'])
 def test_a_broken_cluster_is_an_error(monkeypatch, config):
     monkeypatch.setenv("TF_CONFIG", config)
-    with pytest.raises(TrainingError, match="TF_CONFIG must be like"):
+    with pytest.raises(TrainingError, match="TF_CONFIG"):
         strategy("auto")
 
 
-def test_workers_are_joined_first_of_all(monkeypatch):
+def test_a_cluster_of_one_is_none(monkeypatch):
     task = {"type": "worker", "index": 0}
-    one, two = ({"worker": ["localhost:1"] * n} for n in (1, 2))
-    tf.constant(1.0)
-    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": one, "task": task}))
+    config = {"cluster": {"worker": ["localhost:1"]}, "task": task}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
     assert isinstance(strategy("auto"), tf.distribute.OneDeviceStrategy)
-    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": two, "task": task}))
-    with pytest.raises(TrainingError, match="startup. Join them before TensorFlow"):
-        strategy("auto")
 
 
 def test_each_replica_needs_an_example():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import os
 
 import keras
 import tensorflow as tf
 
 from ..errors import DataError, TrainingError
+from ..launching import read_cluster
+from .workers import connect
 
 NAMES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
 
@@ -20,6 +21,9 @@ _MADE: dict[str, tf.distribute.Strategy] = {}
 
 def strategy(name: str | tf.distribute.Strategy = "auto") -> tf.distribute.Strategy:
     """The strategy of a name; in one process always the same one.
+
+    Those of several machines and of a TPU that is not this machine's are to be made in
+    the first lines of a script: what TensorFlow has made before is lost, or in the way.
 
     Args:
         name: `"auto"` for the machines that `TF_CONFIG` names if they are several, else
@@ -68,7 +72,7 @@ def _make(name: str) -> tf.distribute.Strategy:
         return tf.distribute.OneDeviceStrategy("/gpu:0")
     if name == "mirrored":
         return tf.distribute.MirroredStrategy(_replica_devices())
-    return _multi_worker() if name == "multi_worker" else _tpu()
+    return connect() if name == "multi_worker" else _tpu()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,26 +145,6 @@ def _place(model: keras.Model, wanted: str | tf.distribute.Strategy | None) -> P
     return Place(found, carry=True)
 
 
-def place_of(
-    model: keras.Model, wanted: str | tf.distribute.Strategy | None
-) -> tuple[tf.distribute.Strategy, str | None]:
-    """The strategy and the device of `find_place`, where nothing has to be carried.
-
-    Raises:
-        TrainingError: The model was built outside the strategy's scope.
-    """
-    place = find_place(model, wanted)
-    if place.carry:
-        raise TrainingError(
-            "The model was built outside the scope of the "
-            f"{_kind(place.strategy)}. Build it in the scope:\n"
-            "    with strategy.scope():\n"
-            "        model = tlkit.text_classifier(…)\n"
-            "    tlkit.fit(model, …, strategy=strategy)"
-        )
-    return place.strategy, place.device
-
-
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
     """Refuses batches that leave a replica without an example.
 
@@ -197,6 +181,7 @@ def _homes(model: keras.Model) -> list[tf.distribute.Strategy | None]:
 
 
 def is_default(found: tf.distribute.Strategy) -> bool:
+    """Whether it is what TensorFlow has outside every scope."""
     return _kind(found) == "_DefaultDistributionStrategy"
 
 
@@ -213,26 +198,13 @@ def _kind(strategy: tf.distribute.Strategy) -> str:
 
 
 def _best() -> str:
-    if _workers() > 1:
+    cluster = read_cluster(os.environ)
+    if cluster is not None and len(cluster.addresses) > 1:
         return "multi_worker"
     if tf.config.list_physical_devices("TPU"):
         return "tpu"
     gpus = len(tf.config.list_logical_devices("GPU"))
     return ("cpu", "gpu")[gpus] if gpus < 2 else "mirrored"
-
-
-def _workers() -> int:
-    """How many machines `TF_CONFIG` names for training."""
-    given = os.environ.get("TF_CONFIG") or "{}"
-    try:
-        cluster = json.loads(given).get("cluster", {})
-        return sum(len(cluster.get(job, ())) for job in ("chief", "worker"))
-    except (ValueError, AttributeError, TypeError) as error:
-        raise TrainingError(
-            "The environment variable TF_CONFIG must be like "
-            '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", '
-            f'"index": 0}}}}. Received: {given[:200]!r}.'
-        ) from error
 
 
 def _there_is() -> str:
@@ -256,18 +228,6 @@ def _replica_devices() -> list[str]:
         if devices:
             return [device.name for device in devices]
     raise TrainingError("TensorFlow sees no device at all.")
-
-
-def _multi_worker() -> tf.distribute.Strategy:
-    try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    except (ValueError, RuntimeError) as error:
-        raise TrainingError(
-            "The workers that TF_CONFIG names cannot be joined: "
-            f"{_first_sentence(error)} Join them before TensorFlow makes its first "
-            "tensor or model: put strategy = tlkit.strategy('multi_worker') into the "
-            "script's first lines, or start it with python -m tlkit.launch."
-        ) from error
 
 
 def _tpu() -> tf.distribute.Strategy:
