@@ -149,7 +149,9 @@ def _by_length(dataset: tf.data.Dataset, window: int) -> tf.data.Dataset:
         gather = lambda tensor: tf.gather(tensor, order)
         return tf.nest.map_structure(gather, (raws, *rest))
 
-    return dataset.batch(window).map(sort).unbatch()
+    count = tf.data.experimental.assert_cardinality(dataset.cardinality())
+    # `unbatch` forgets how many there are.
+    return dataset.batch(window).map(sort).unbatch().apply(count)
 
 
 def _map_first(
