@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import psutil
 import pytest
 
 from tlkit.errors import TrainingError
 from tlkit.launch import program
-from tlkit.launching.clusters import free_addresses, read_cluster, unproxied
+from tlkit.launching.clusters import config_of, free_addresses, read_cluster, unproxied
 from tlkit.launching.devices import shares
 from tlkit.launching.slurm import expand_counts, expand_hosts, slurm_workers
 
@@ -72,7 +73,7 @@ def wait_for(path, seconds=20):
     while not path.exists():
         assert time.monotonic() < end, f"{path.name} did not come"
         time.sleep(0.02)
-    return path.read_text()
+    return path.read_bytes()
 
 
 def runs(pid):
@@ -161,6 +162,75 @@ note(f"addresses{me}", config["cluster"]["worker"])
     assert "Worker 1 was killed by SIGKILL" in err and "restart 1 of 3" in err
     assert (tmp_path / "addresses0").exists() and (tmp_path / "addresses1").exists()
     assert not runs(int((tmp_path / "pid0-0").read_text()))
+
+
+def weights_of(out):
+    """The weights that each worker of a job has ended with, by its line's mark."""
+    lines = (line.partition(" weights ") for line in out.splitlines())
+    return {mark: json.loads(weights) for mark, found, weights in lines if found}
+
+
+@contextlib.contextmanager
+def job(folder, rest, *options, more=None):
+    """A job of TensorFlow's own workers."""
+    folder.mkdir(exist_ok=True)
+    launcher = subprocess.Popen(
+        program([*options, str(ROOT / "tests" / "launched_job.py"), folder, str(rest)]),
+        env=environment(**more or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield launcher
+    finally:
+        launcher.kill()
+        launcher.communicate()
+
+
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.long), 1])
+def test_a_killed_worker_costs_a_training_job_nothing(tmp_path, victim):
+    with job(tmp_path / "killed", 0.1, "--workers", "2") as launcher:
+        wait_for(tmp_path / "killed" / "weights.npz", 60)
+        pid = (tmp_path / "killed" / f"pid{victim}-0").read_text()
+        os.kill(int(pid), signal.SIGKILL)
+        out, err = launcher.communicate(timeout=90)
+    assert launcher.returncode == 0, err[-3000:]
+    assert f"Worker {victim} was killed by SIGKILL" in err
+    assert "restart 1 of 3" in err and "restart 2 of 3" not in err
+    found = weights_of(out)
+    assert found["[0]"] == found["[1]"]
+    np.testing.assert_allclose(found["[0]"], undisturbed_weights(), rtol=1e-6)
+
+
+def undisturbed_weights():
+    """What the same job ends with in one process, computed by NumPy."""
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(24, 3)).astype("float32")
+    labels = inputs @ np.array([1, -2, 3], "float32")
+    weights = np.zeros(3, "float32")
+    shares = [np.resize(np.arange(24)[part::2], 30 * 4) for part in (0, 1)]
+    for k in range(30):
+        rows = np.concatenate([share[4 * k : 4 * k + 4] for share in shares])
+        error = inputs[rows] @ weights - labels[rows]
+        weights = weights - np.float32(0.01) * 2 * (error @ inputs[rows])
+    return weights
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("victim", [0, 1])
+def test_launchers_on_several_machines_start_again_together(tmp_path, victim):
+    folder, addresses = tmp_path / "job", free_addresses(2)
+    with contextlib.ExitStack() as stack:
+        configs = [{"TF_CONFIG": config_of(addresses, k)} for k in (0, 1)]
+        both = [stack.enter_context(job(folder, 0.1, more=more)) for more in configs]
+        wait_for(folder / "weights.npz", 60)
+        os.kill(int((folder / f"pid{victim}-0").read_text()), signal.SIGKILL)
+        printed = [launcher.communicate(timeout=120) for launcher in both]
+    for k, (out, err) in enumerate(printed):
+        assert both[k].returncode == 0, err[-3000:]
+        found = weights_of(out)[f"[{k}]"]
+        np.testing.assert_allclose(found, undisturbed_weights(), rtol=1e-6)
 
 
 def test_restarts_come_to_an_end(tmp_path):

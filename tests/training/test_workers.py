@@ -109,7 +109,8 @@ def test_a_worker_with_another_list_is_found_out(addresses):
             connect(5)
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+# The chief notices by heartbeats, the others by the connection.
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_two_workers_agree_until_one_is_gone(victim):
     addresses = free_addresses(2)
     # A proxy, through which gRPC would lead even these two.

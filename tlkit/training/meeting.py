@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -19,6 +20,7 @@ from ..launching import Cluster, read_cluster, unproxied
 
 TIMEOUT = "TLKIT_START_TIMEOUT"
 _DEFAULT_TIMEOUT = 300.0  # seconds
+_LEAVE = 10  # seconds
 _START = (
     "Start the script by python -m tlkit.launch --workers 2 script.py, or, on several "
     "machines, set TF_CONFIG on each (see python -m tlkit.launch --help)."
@@ -80,9 +82,11 @@ def _connected(cluster: Cluster, seconds: float) -> tf.distribute.Strategy:
     try:
         with _killable():
             _limit_waiting(cluster, left)
-            return tf.distribute.MultiWorkerMirroredStrategy()
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError) as error:
         raise TrainingError(_why(error, cluster)) from error
+    atexit.register(_leave_together)
+    return strategy
 
 
 def _meet(cluster: Cluster, seconds: float) -> None:
@@ -230,6 +234,20 @@ def _limit_waiting(cluster: Cluster, seconds: float) -> None:
     # Else the chief only waits for itself in that time, and for the others for ever.
     service = context.context().coordination_service
     service.cluster_register_with_barrier = True
+
+
+def _leave_together() -> None:
+    """Waits for the others at the end of the process, but not long.
+
+    A worker that has the result of the last reduction may still owe its own part to
+    another one, which would fail; and one that is gone is reported as crashed.
+    """
+    if hasattr(sys, "last_value"):  # an error ends it: the others must hear of that
+        return
+    from tensorflow.python.eager import context
+
+    with _killable(), contextlib.suppress(tf.errors.OpError):
+        context.context().wait_at_barrier("tlkit leaves", _LEAVE * 1000)
 
 
 def _why(error: Exception, cluster: Cluster) -> str:
