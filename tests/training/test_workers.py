@@ -12,6 +12,7 @@ import time
 
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from tlkit.errors import TrainingError
 from tlkit.launching import read_cluster
@@ -106,6 +107,16 @@ def test_a_worker_with_another_list_is_found_out(addresses):
     other = read_cluster({"TF_CONFIG": config_of([addresses[0], "else:1"], 0)})
     with somebody(addresses[0], _hello(other, "worker 0")):
         with pytest.raises(TrainingError, match="that has other addresses"):
+            connect(5)
+
+
+def test_the_strategy_has_to_be_made_first(addresses, monkeypatch):
+    # Put back what connect sets: here, TensorFlow has been used for long.
+    tf.constant(0)
+    monkeypatch.setattr(context.context(), "_coordination_service_config", None)
+    cluster = read_cluster(os.environ)
+    with somebody(addresses[0], _hello(cluster, "worker 0")):
+        with pytest.raises(TrainingError, match="first lines of the script"):
             connect(5)
 
 

@@ -46,12 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         command = _command(options)
         environments, alone = _workers(options.workers, dict(os.environ))
+        grace = options.grace
+        job = Job(command, environments, alone, restarts=options.restarts, grace=grace)
+        return run(job)
     except TlkitError as error:
         say(str(error))
         return 2
-    grace = options.grace
-    job = Job(command, environments, alone, restarts=options.restarts, grace=grace)
-    return run(job)
 
 
 def _parser() -> argparse.ArgumentParser:
