@@ -129,7 +129,7 @@ def _attempt(job: Job, restart: int, interrupts: _Interrupts) -> _End | None:
         while not interrupts.leave and not workers.unheard:
             codes = workers.codes()
             if any(codes.values()):
-                return _settled(workers)
+                return _settled(workers, interrupts)
             if workers.ended():
                 return _End(codes, workers.seconds())
             workers.wait(0.1, lambda: False)
@@ -142,15 +142,16 @@ def _attempt(job: Job, restart: int, interrupts: _Interrupts) -> _End | None:
         workers.close()
 
 
-def _settled(workers: Workers) -> _End:
+def _settled(workers: Workers, interrupts: _Interrupts) -> _End:
     """How an attempt ended in which a worker died.
 
     The others hang in the next collective, or run into the same error by themselves:
     the script's own errors are known by that, and each gets to print its own.
     """
     seconds = workers.seconds()
-    if not _End(workers.codes(), seconds).first()[1] < 0:
-        workers.wait(10.0 if seconds < _EARLY else 2.0, workers.ended)
+    if _End(workers.codes(), seconds).first()[1] > 0:
+        done = lambda: workers.ended() or bool(interrupts.leave)
+        workers.wait(10.0 if seconds < _EARLY else 2.0, done)
     return _End(workers.codes(), seconds)
 
 
@@ -161,7 +162,7 @@ def _leave(workers: Workers, grace: float, interrupts: _Interrupts) -> None:
     """
     first = interrupts.leave[0]
     asked = signal.SIGINT if first == signal.SIGINT else signal.SIGTERM
-    say(f"{signal.Signals(first).name}: the workers have {grace:g} s to leave.")
+    say(f"{_name(first)}: the workers have {grace:g} s to leave.")
     workers.send(asked)
     heard = len(interrupts.leave)
     gone = lambda: workers.ended() or len(interrupts.leave) > heard
@@ -182,9 +183,9 @@ def _hopeless(job: Job, restart: int, end: _End, before: _End | None) -> str | N
     if job.alone and end.by_exception():
         # Where all fail alike, something in the script is wrong, not with a worker.
         if end.seconds < _EARLY:
-            return "So did all others, so soon that the job is not started again."
+            return "Every worker did, so soon that the job is not started again."
         if before and before.by_exception() and end.seconds < before.seconds + 10:
-            return "So did all others, as before, and the job is not started again."
+            return "Every worker did, as before, and the job is not started again."
     if restart == job.restarts:
         return f"No restart is left (--restarts {job.restarts})."
     return None
@@ -199,8 +200,16 @@ def _interrupted_in(seconds: float, interrupts: _Interrupts) -> bool:
 
 def _died(end: _End) -> str:
     index, code = end.first()
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else ""
-    return f"Worker {index} " + (how or f"ended with exit status {code}")
+    if code > 0:
+        return f"Worker {index} ended with exit status {code}"
+    return f"Worker {index} was killed by {_name(-code)}"
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def _status(code: int) -> int:
