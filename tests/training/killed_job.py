@@ -1,4 +1,4 @@
-"""A job that tests kill: `python killed_job.py ENCODER DIRECTORY [multi_worker]`.
+"""A job that tests kill: `python killed_job.py ENCODER DIRECTORY EPOCHS [STRATEGY]`.
 
 It goes on from its last checkpoint, and leaves its weights in `DIRECTORY/weights.npz`.
 """
@@ -11,11 +11,10 @@ import numpy as np
 
 import tlkit
 
-EPOCHS = 60
 
-
-def main(encoder: str, directory: str, strategy: str | None = None) -> None:
+def main(encoder: str, directory: str, epochs: str, strategy: str | None = None):
     """Trains on forty pictures, with dropout, averages and a step of two batches."""
+    length = int(epochs)
     place = None if strategy is None else tlkit.strategy(strategy)
     random = np.random.default_rng(0)
     x = random.uniform(0, 255, (40, 8, 8, 3)).astype("uint8")
@@ -29,9 +28,9 @@ def main(encoder: str, directory: str, strategy: str | None = None) -> None:
         np.arange(40) % 2,
         validation_data=(x[:8], np.arange(8) % 2),
         schedule=[
-            tlkit.Phase("head", epochs=EPOCHS // 2),
-            tlkit.Phase(1, epochs=EPOCHS, learning_rate=1e-2, layer_decay=0.5),
-            tlkit.Phase("all", epochs=EPOCHS, batch_norm="train"),
+            tlkit.Phase("head", epochs=length),
+            tlkit.Phase(1, epochs=length, learning_rate=1e-2, layer_decay=0.5),
+            tlkit.Phase("all", epochs=length, batch_norm="train"),
         ],
         callbacks=[keras.callbacks.ReduceLROnPlateau(patience=5)],
         batch_size=6,

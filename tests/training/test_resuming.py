@@ -10,6 +10,7 @@ import time
 
 import keras
 import numpy as np
+import psutil
 import pytest
 
 import tlkit
@@ -124,8 +125,8 @@ def test_only_the_last_checkpoints_are_kept(image_encoder, tmp_path):
 # === Processes ===
 
 
-def start(encoder, directory, **options):
-    command = [sys.executable, str(JOB), str(encoder), str(directory)]
+def start(encoder, directory, epochs=60, **options):
+    command = [sys.executable, str(JOB), str(encoder), str(directory), str(epochs)]
     return subprocess.Popen(
         command,
         cwd=JOB.parents[2],
@@ -190,3 +191,34 @@ def test_twenty_kills_cost_nothing(image_encoder, tmp_path):
     assert inside >= 5
     for one, other in zip(weights_in(broken), weights_in(whole), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def launch(encoder, directory):
+    job = [str(JOB), str(encoder), str(directory), "10", "multi_worker"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tlkit.launch", "--workers", "2", *job],
+        cwd=JOB.parents[2],
+        env=os.environ | {"PYTHONPATH": str(JOB.parents[2])},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_killed_worker_costs_nothing(image_encoder, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    _, said = (job := launch(image_encoder, whole)).communicate(timeout=600)
+    assert job.returncode == 0, said[-3000:]
+    job = launch(image_encoder, broken)
+    wait_for_checkpoint(job, broken, 30)
+    workers = psutil.Process(job.pid).children()
+    victim = next(
+        w for w in workers if '"index": 1' in w.environ().get("TF_CONFIG", "")
+    )
+    victim.kill()
+    _, said = job.communicate(timeout=600)  # nobody hangs
+    assert job.returncode == 0, said[-3000:]
+    for one, other in zip(weights_in(broken), weights_in(whole), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)

@@ -149,8 +149,9 @@ class Trainer:
             f"The loss became {loss} at step {update + 1:,} of phase {self.title!r}, "
             f"with learning rate {rate:.3g}; gradients that are not finite: {of_whom}. "
             "That step was not made: the model has its weights from before it. Lower "
-            "the learning rate, add warm-up, clip (optimizer=keras.optimizers.AdamW("
-            "global_clipnorm=1.0)), or look for numbers in the data that are not finite."
+            "the learning rate, add warm-up, clip gradients (optimizer="
+            "keras.optimizers.AdamW(global_clipnorm=1.0)), or look for numbers in the "
+            "data that are not finite."
         )
 
 

@@ -22,7 +22,6 @@ from ..data.progress import progress
 from ..encoders import find_encoder
 from ..errors import PlanError, TrainingError
 from .carrying import carry_tool
-
 from .distribution import hand_out
 from .inputs import Feed
 from .interrupts import Interrupts

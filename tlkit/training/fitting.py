@@ -35,7 +35,7 @@ from .saving import Rules, Saver, check_rules
 from .schedules import Phase
 from .showing import say
 from .strategies import Place, check_batch_size, find_place
-from .workers import is_chief
+from .workers import is_chief, naming_lost_workers
 
 
 def fit(
@@ -182,7 +182,8 @@ def fit(
         if directory is not None:
             facts = job_facts(run, phases, train, class_weight, batch_size)
         saver = Saver(run, rules, facts, len(phases))
-        evaluations = _train(run, plan, train, validation, saver, resume)
+        with naming_lost_workers(place.strategy):
+            evaluations = _train(run, plan, train, validation, saver, resume)
     report = make_report(
         run,
         plan,

@@ -6,7 +6,6 @@ import math
 import time
 
 import keras
-import tensorflow as tf
 
 from ..encoders import find_encoder, freeze
 from ..errors import PlanError, TrainingError
@@ -14,6 +13,7 @@ from .choosing import Choice, choose
 from .epochs import PROVED_AFTER, Trainer, make_measure
 from .inputs import Feed
 from .layer_rates import rate_factors
+from .merging import make_merge
 from .patience import Patience
 from .planning import PhasePlan
 from .proof import Proof, prove, remember
@@ -59,7 +59,8 @@ def run_phase(
         run.before = remember(choice)
         _restart_patience(run.callbacks)
     patience = Patience(phase.patience, [*choice.trained, *choice.free])
-    saver.begin_phase(choice, patience)
+    merge = make_merge(run.setting.strategy, choice.free)
+    saver.begin_phase(choice, patience, merge)
     display = Display(
         phase.title,
         steps=updates,
@@ -88,7 +89,7 @@ def run_phase(
             started = time.monotonic()
             _begin_epoch(run, rates)
             trainer.train(train)
-            _merge_statistics(run, choice)
+            merge()
             # Before callbacks, some of which put back earlier weights.
             proofs.append(prove(run.before, phase=phase.title, missing=steps.missing))
             logs = _end_epoch(run, measure, rates[position.updates - 1])
@@ -180,22 +181,6 @@ def _end_epoch(run: Run, measure, rate: float) -> dict[str, float]:
         with run.rate.heeding_callbacks(rate):
             run.callbacks.on_epoch_end(run.position.epoch, logs)
     return logs
-
-
-def _merge_statistics(run: Run, choice: Choice) -> None:
-    """Averages what each replica kept for itself, such as batch norms' statistics."""
-    strategy = run.setting.strategy
-    kept = [v.value for v in choice.free if v.dtype.startswith(("float", "bfloat"))]
-    if strategy.num_replicas_in_sync == 1 or not kept:
-        return
-
-    def replica():
-        context = tf.distribute.get_replica_context()
-        means = context.all_reduce(tf.distribute.ReduceOp.MEAN, kept)
-        for variable, mean in zip(kept, means, strict=True):
-            variable.assign(mean)
-
-    tf.function(lambda: strategy.run(replica), autograph=False)()
 
 
 def _restart_patience(callbacks: keras.callbacks.CallbackList) -> None:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from .. import models
 from ..errors import TrainingError
+from . import workers
 from .averaging import Averages
 from .carrying import carry_tool
 from .choosing import choose
@@ -101,7 +102,10 @@ def make_run(
     check_replicas(optimizer, strategy.num_replicas_in_sync)
     build_optimizer(optimizer, variables)
     if counts_itself(optimizer):
-        call_size = 1
+        call_size = 1  # Python sets its learning rate
+    elif workers.count(strategy) > 1:
+        # Between two calls all workers agree on what to do, so these must be the same.
+        call_size = call_size or 1
     specs = _specs(model, train)
     metrics = resolve_metrics(tools.metrics, *specs)
     metrics = [m if _at_home(m, strategy) else carry_tool(m, strategy) for m in metrics]

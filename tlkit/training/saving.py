@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -21,7 +21,7 @@ from .patience import Patience
 from .proof import Before, Proof
 from .running import PhaseResult, Position, Run
 from .showing import say
-from .workers import any_of
+from .workers import any_of_each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,16 +56,24 @@ class Saver:
         self.seconds_before = 0.0  # of this phase, before the run was resumed
         self._began_run = self._began_phase = self._saved_at = time.monotonic()
         self._saves = self._updates = 0
-        self._choice: Choice | None = None
         self._patience: Patience | None = None
+        self._merge: Callable[[], None] = lambda: None
         self._resumed: checkpoints.Saved | None = None
         self._callbacks = CallbackStates(run.callbacks.callbacks)
 
     # === While it runs ===
 
-    def begin_phase(self, choice: Choice, patience: Patience) -> None:
-        """Takes note of what a phase trains; a resumed one gets its patience back."""
-        self._choice, self._patience = choice, patience
+    def begin_phase(
+        self, choice: Choice, patience: Patience, merge: Callable[[], None]
+    ) -> None:
+        """Takes note of a phase; a resumed one gets its patience back.
+
+        Args:
+            choice: What it trains.
+            patience: Its patience.
+            merge: Makes one of what each replica keeps for itself.
+        """
+        self._patience, self._merge = patience, merge
         self._began_phase, self.seconds_before = time.monotonic(), 0.0
         self._updates = self.run.position.updates
         saved, self._resumed = self._resumed, None
@@ -85,8 +93,9 @@ class Saver:
             SystemExit: The process was asked to end.
         """
         strategy = self.run.setting.strategy
-        interrupted = any_of(strategy, self.run.interrupts.received is not None)
-        if interrupted or any_of(strategy, self._is_due()):
+        flags = [self.run.interrupts.received is not None, self._is_due()]
+        interrupted, due = any_of_each(strategy, flags)
+        if interrupted or due:
             self.save()
         if interrupted:
             self.run.interrupts.leave()
@@ -122,6 +131,7 @@ class Saver:
 
     def _take(self, between_phases: bool):
         run, now = self.run, time.monotonic()
+        self._merge()
         meters = run.setting.meters
         arrays, state = snapshots.take(
             run.model, run.setting.optimizer, meters.all, self._callbacks
