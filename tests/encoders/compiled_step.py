@@ -1,8 +1,7 @@
-"""A train step for XLA, written by hand, and what can be read from its HLO."""
+"""A train step for XLA, written by hand."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -53,24 +52,3 @@ def make_step(
         return loss, dense
 
     return step
-
-
-def hlo_of(step, *arguments: Any) -> str:
-    """What XLA is given to compile, as text, before it changes anything."""
-    return step.experimental_get_compiler_ir(*arguments)(stage="hlo")
-
-
-def dynamic_dimensions(hlo: str) -> list[str]:
-    """Shapes with a size that only the run decides, such as `f32[<=4,3]`."""
-    return sorted(set(re.findall(r"\w+\[[^\]]*<=[^\]]*\]", hlo)))
-
-
-def baked_arguments(step, hlo: str) -> int:
-    """How many arguments stand in the HLO as constants.
-
-    XLA compiles anew whenever the value of such a one changes.
-    """
-    (function,) = step._list_all_concrete_functions()
-    entry = hlo[hlo.index("\nENTRY") :]
-    there = len(re.findall(r" parameter\(\d+\)", entry))
-    return len(function.inputs) - there  # captured ones are inputs, too

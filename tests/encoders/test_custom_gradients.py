@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tlkit
-from tests.encoders.compare import gradients_of
-from tests.encoders.forms import FORMS, write_swish_without
+from tests.encoders.compare import error, gradients_of
+from tests.encoders.forms import FORMS, _trace, write_swish_without
 from tlkit.encoders.custom_gradients import find_function
 from tlkit.errors import EncoderError
 
@@ -80,3 +81,21 @@ def test_the_private_look_up_still_works(restored):
     assert functions and all(hasattr(f, "captured_inputs") for f in functions)
     with pytest.raises(LookupError):
         find_function("CustomGradient-that-nobody-made")
+
+
+def test_an_encoder_with_custom_gradients_can_be_written_again(opened, tmp_path):
+    encoder, inputs = opened("swish"), FORMS["swish"].examples()
+    module = tf.train.Checkpoint()
+    module.__call__ = tf.function(
+        lambda x, training=False: encoder(x, training=training)
+    )
+    module.variables = [v.value for v in encoder.variables]
+    _trace(module, tf.TensorSpec((None, 6), tf.float32))
+    tf.saved_model.save(module, str(tmp_path / "1"))
+    again = tlkit.load_encoder(tmp_path / "1")
+    assert again.opened
+    kernels = [[v.value for v in e.trainable_variables] for e in (encoder, again)]
+    expected = gradients_of(lambda: encoder(inputs), kernels[0])
+    found = gradients_of(lambda: again(inputs), kernels[1])
+    for one, other in zip(found, expected, strict=True):
+        assert error(one, other) <= 1e-5

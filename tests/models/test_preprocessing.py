@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tlkit
+from tests.tiny import write_text_encoder
 from tlkit.errors import EncoderError
-from tlkit.models.preprocessing import ImagePreprocessor, WordPiecePreprocessor
+from tlkit.models.preprocessing import (
+    ImagePreprocessor,
+    SavedPreprocessor,
+    WordPiecePreprocessor,
+    preprocessing,
+)
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "##s", "cafe", ",", "!"]
 CLS, SEP, HELLO, WORLD, S, CAFE = 2, 3, 4, 5, 6, 7
@@ -90,3 +97,69 @@ def test_a_batch_is_its_examples():
     batch = preprocess.batch(tf.stack(encoded))
     for image, raw in zip(batch, encoded, strict=True):
         np.testing.assert_array_equal(image, preprocess(raw))
+
+
+@pytest.mark.parametrize("words", [0, 3, 200])
+def test_texts_can_all_be_padded_to_one_length(words):
+    preprocess = word_pieces(64, fixed_length=True)
+    texts = tf.constant(["hello " * words, "world"])
+    inputs = preprocess(texts)
+    for name, tensor in word_pieces(64)(texts).items():
+        kept = tensor.shape[1]
+        np.testing.assert_array_equal(inputs[name][:, :kept], tensor)
+        assert not inputs[name][:, kept:].numpy().any()  # [PAD] is 0 here
+    dataset = tf.data.Dataset.from_tensor_slices(texts).batch(2).map(preprocess)
+    shapes = {tuple(spec.shape) for spec in dataset.element_spec.values()}
+    assert shapes == {(None, 64)}
+
+
+class _Letters(tf.Module):
+    """A published preprocessor: letters as ids, padded to the longest text."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def __call__(self, texts):
+        return self._pack(tf.strings.unicode_decode(texts, "UTF-8").to_tensor(0))
+
+    def _pack(self, ids):
+        mask = tf.cast(ids > 0, tf.int32)
+        names = ("input_word_ids", "input_mask", "input_type_ids")
+        return dict(zip(names, (ids, mask, tf.zeros_like(ids)), strict=True))
+
+
+class _PackingLetters(_Letters):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def tokenize(self, texts):
+        return tf.strings.unicode_decode(texts, "UTF-8")
+
+    @tf.function
+    def bert_pack_inputs(self, segments, seq_length):
+        shape = tf.cast(tf.stack([-1, seq_length]), tf.int64)
+        return self._pack(segments[0].to_tensor(0, shape=shape))
+
+
+@pytest.mark.parametrize("make", [_Letters, _PackingLetters])
+def test_published_preprocessors_give_one_length_too(tmp_path, make):
+    module = make()
+    if make is _PackingLetters:
+        ragged = tf.RaggedTensorSpec([None, None], tf.int32)
+        length = tf.TensorSpec([], tf.int32)
+        module.bert_pack_inputs.get_concrete_function([ragged], length)
+    tf.saved_model.save(module, str(tmp_path / "1"))
+    preprocess = SavedPreprocessor(tmp_path / "1", 6, fixed_length=True)
+    for texts in (["ab", "c"], ["abcdefgh", ""]):
+        dataset = tf.data.Dataset.from_tensors(tf.constant(texts)).map(preprocess)
+        assert dataset.element_spec["input_mask"].shape.as_list() == [None, 6]
+        ids = next(iter(dataset))["input_word_ids"].numpy()
+        expected = [[ord(x) for x in text[:6].ljust(6, "\0")] for text in texts]
+        np.testing.assert_array_equal(ids, expected)
+    if make is _Letters:
+        assert SavedPreprocessor(tmp_path / "1", 6)(["ab"])["input_mask"].shape[1] == 2
+
+
+def test_a_models_preprocessing_can_have_one_length(tmp_path):
+    folder = write_text_encoder(tmp_path / "1")
+    model = tlkit.text_classifier(folder, 2, length=24)
+    texts = tf.constant(["good film"])
+    for fixed, length in ((False, 16), (True, 24)):
+        inputs = preprocessing(model, fixed_length=fixed)(texts)
+        assert {tensor.shape[1] for tensor in inputs.values()} == {length}

@@ -1,6 +1,8 @@
 """A folder becomes a trainable Keras layer with blocks."""
 
 from .blocks import Block as Block
+from .compiling import lowered as lowered
+from .compiling import why_not_compiled as why_not_compiled
 from .encoder import Encoder as Encoder
 from .freezing import choose_blocks as choose_blocks
 from .freezing import find_encoder as find_encoder

@@ -59,33 +59,41 @@ class WordPiecePreprocessor:
         lower_case: Whether to lower the case and to strip accents.
         length: The most tokens of a text, `[CLS]` and `[SEP]` counted in.
         names: Names of the ids', the mask's and the types' inputs.
+        fixed_length: Whether all texts are padded to `length`.
     """
 
     vocabulary: tuple[str, ...]
     lower_case: bool
     length: int
     names: tuple[str, str, str] = ("input_word_ids", "input_mask", "input_type_ids")
+    fixed_length: bool = False
     per_example = False
 
     def __call__(self, raws: tf.Tensor) -> dict[str, tf.Tensor]:
         """Gives int32 `[batch, tokens]` of each input, of texts `[batch]`.
 
-        Texts are padded to the longest of the batch, rounded up to a multiple of 16.
+        Texts are padded to the longest of the batch, rounded up to a multiple of 16,
+        or all to `length` where that is fixed.
         """
         pieces = _word_piece_tokenizer(self.vocabulary, self.lower_case).tokenize(raws)
         ids = tf.cast(pieces.merge_dims(1, -1), tf.int32)[:, : self.length - 2]
         ids = tf.concat(
             [self._column(ids, "[CLS]"), ids, self._column(ids, "[SEP]")], 1
         )
-        longest = tf.cast(tf.reduce_max(ids.row_lengths()), tf.int32)
-        tokens = tf.minimum((longest + 15) // 16 * 16, self.length)
+        tokens = self.length if self.fixed_length else self._longest(ids)
         mask = tf.sequence_mask(ids.row_lengths(), tokens, tf.int32)
         shape = tf.cast(tf.stack([-1, tokens]), tf.int64)
         padded = ids.to_tensor(self._id("[PAD]"), shape=shape)
+        if self.fixed_length:
+            padded, mask = (tf.ensure_shape(x, (None, tokens)) for x in (padded, mask))
         return dict(zip(self.names, (padded, mask, tf.zeros_like(mask)), strict=True))
 
     def batch(self, raws: tf.Tensor) -> dict[str, tf.Tensor]:
         return self(raws)
+
+    def _longest(self, ids: tf.RaggedTensor) -> tf.Tensor:
+        longest = tf.cast(tf.reduce_max(ids.row_lengths()), tf.int32)
+        return tf.minimum((longest + 15) // 16 * 16, self.length)
 
     def _id(self, piece: str) -> int:
         if piece not in self.vocabulary:
@@ -120,15 +128,18 @@ class SavedPreprocessor:
     Args:
         source: Where it is, as `tlkit.load_encoder` takes it.
         length: The most tokens of a text.
+        fixed_length: Whether all texts come out with as many tokens: `length`, or what
+            the module itself always gives.
     """
 
     per_example = False
 
-    def __init__(self, source: str, length: int):
+    def __init__(self, source: str, length: int, fixed_length: bool = False):
         from ..encoders.reading import read_saved_model
         from ..sources import resolve
 
         self.source, self.length = source, length
+        self.fixed_length = fixed_length
         self.module = read_saved_model(resolve(source).path).module
         # Only modules with these two can pack to another length than their own.
         self.packs = all(
@@ -137,10 +148,20 @@ class SavedPreprocessor:
 
     def __call__(self, raws: tf.Tensor) -> dict[str, tf.Tensor]:
         """Gives int32 `[batch, length]` of each of the encoder's inputs."""
-        if not self.packs:
-            return self.module(raws)
-        tokens = self.module.tokenize(raws)
-        return self.module.bert_pack_inputs([tokens], tf.constant(self.length))
+        if self.packs:
+            tokens = self.module.tokenize(raws)
+            made = self.module.bert_pack_inputs([tokens], tf.constant(self.length))
+        else:
+            made = self.module(raws)
+        return tf.nest.map_structure(self._fixed, made) if self.fixed_length else made
+
+    def _fixed(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Cut or padded to the length, unless the module says how long it always is."""
+        if tokens.shape.rank == 2 and tokens.shape[1] is not None:
+            return tokens
+        cut = tokens[:, : self.length]
+        cut = tf.pad(cut, [[0, 0], [0, self.length - tf.shape(cut)[1]]])
+        return tf.ensure_shape(cut, (None, self.length))
 
     def batch(self, raws: tf.Tensor) -> dict[str, tf.Tensor]:
         return self(raws)
@@ -161,11 +182,16 @@ class Unchanged:
 Preprocessor = ImagePreprocessor | WordPiecePreprocessor | SavedPreprocessor | Unchanged
 
 
-def preprocessing(model: keras.Model) -> Preprocessor | None:
+def preprocessing(
+    model: keras.Model, *, fixed_length: bool = False
+) -> Preprocessor | None:
     """What turns raw examples into a model's inputs.
 
     Args:
         model: A model that `tlkit` built; it may have been saved and loaded since.
+        fixed_length: Whether all texts are padded to the most tokens that the model
+            takes, instead of to the longest of their batch. XLA, and so a TPU, compiles
+            anew for every length.
 
     Returns:
         A callable with an attribute `per_example`: `True` where it takes one raw
@@ -180,18 +206,21 @@ def preprocessing(model: keras.Model) -> Preprocessor | None:
         height, width = model.input_shape[1:3]
         return ImagePreprocessor(height, width)
     if details.get("kind") == "text":
-        return _text_preprocessor(model, details)
+        return _text_preprocessor(model, details, fixed_length)
     return Unchanged()
 
 
-def _text_preprocessor(model: keras.Model, details: dict[str, Any]) -> Preprocessor:
+def _text_preprocessor(
+    model: keras.Model, details: dict[str, Any], fixed_length: bool
+) -> Preprocessor:
     inputs = model.input
     if not isinstance(inputs, dict):
         return Unchanged()
     if details.get("vocabulary"):
-        return _word_pieces(tuple(details["vocabulary"]), details, inputs)
+        found = _word_pieces(tuple(details["vocabulary"]), details, inputs)
+        return dataclasses.replace(found, fixed_length=fixed_length)
     if details.get("preprocessor"):
-        return _saved(details["preprocessor"], details["length"])
+        return _saved(details["preprocessor"], details["length"], fixed_length)
     raise EncoderError(
         f"The encoder {details.get('name')!r} brings no vocabulary, and no "
         "preprocessor is known for it. Give one: tlkit.text_classifier(source, labels, "
@@ -211,5 +240,5 @@ def _word_pieces(vocabulary, details: dict[str, Any], inputs) -> WordPiecePrepro
 
 
 @functools.lru_cache(maxsize=4)
-def _saved(source: str, length: int) -> SavedPreprocessor:
-    return SavedPreprocessor(source, length)
+def _saved(source: str, length: int, fixed_length: bool) -> SavedPreprocessor:
+    return SavedPreprocessor(source, length, fixed_length)
