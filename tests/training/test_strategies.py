@@ -50,6 +50,10 @@ with mirrored.scope():
         find_place(inside, second)
     except TrainingError as error:
         found["in another scope"] = str(error)
+workers = tf.distribute.MultiWorkerMirroredStrategy()
+names[id(workers)] = "workers"
+with workers.scope():
+    found["at work"] = told(make(), "multi_worker")
 found["replicas"] = mirrored.num_replicas_in_sync
 print(json.dumps(found))
 """
@@ -74,6 +78,7 @@ def places():
         ("inside cpu", ["cpu", None, True]),
         ("inside mirrored", ["mirrored", None, False]),
         ("inside other", ["other", None, True]),
+        ("at work", ["workers", None, False]),
         ("there cpu", ["cpu", None, True]),
         ("there second", ["none", "CPU:1", False]),
     ],

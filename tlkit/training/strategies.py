@@ -124,15 +124,20 @@ def find_place(
 def _place(model: keras.Model, wanted: str | tf.distribute.Strategy | None) -> Place:
     homes = _homes(model)
     home = homes[0] if len(homes) == 1 else None
+    # Making another one of these would empty the TPU, or fail.
+    only = {
+        "tpu": tf.distribute.TPUStrategy,
+        "multi_worker": tf.distribute.MultiWorkerMirroredStrategy,
+    }
+    named = isinstance(wanted, str)
+    if home is not None and named:
+        if wanted == "auto" or isinstance(home, only.get(wanted, ())):
+            return Place(home)
     if wanted is None:
         found = home or tf.distribute.get_strategy()
     else:
         found = strategy(wanted)
-    if home is not None and (
-        wanted == "auto"
-        or found is home
-        or (isinstance(wanted, str) and _alike(found, home))
-    ):
+    if home is not None and (found is home or (named and _alike(found, home))):
         return Place(home)
     if homes in ([], [None]):
         if is_default(found):
