@@ -267,6 +267,9 @@ def test_what_cannot_be_compiled_is_said(opened, name, train, reason):
     with pytest.raises(tf.errors.OpError) as caught:
         step(inputs, LABELS)
     assert reason in why_not_compiled(caught.value)
+    with pytest.raises(ValueError) as caught:
+        lowered(step, inputs, LABELS)
+    assert reason in why_not_compiled(caught.value)
 
 
 def test_the_op_that_cannot_be_compiled_is_named():

@@ -34,6 +34,9 @@ def lowered(
 
     Returns:
         What stands in the HLO.
+
+    Raises:
+        ValueError: It cannot be compiled; `why_not_compiled` says why.
     """
     text = step.experimental_get_compiler_ir(*arguments)(stage="hlo")
     given = len(step.get_concrete_function(*arguments).inputs)  # captured ones, too
@@ -43,16 +46,17 @@ def lowered(
     return Lowered(given - len(parameters), tuple(sorted(set(dynamic))))
 
 
-def why_not_compiled(error: tf.errors.OpError) -> str | None:
+def why_not_compiled(error: Exception) -> str | None:
     """Says in words what XLA could not compile.
 
     Args:
-        error: What the first call of a `tf.function(jit_compile=True)` raised.
+        error: What the first call of a `tf.function(jit_compile=True)`, or `lowered`,
+            raised.
 
     Returns:
         The reason, which names the op; `None` if the error has nothing to do with XLA.
     """
-    text = error.message
+    text = str(error)
     if "DT_STRING" in text:
         return "it works on texts (dtype string), which no XLA device holds"
     missing = re.findall(r"(\w+) \(No registered '", text)
