@@ -34,6 +34,7 @@ def test_the_public_names_are_those_of_the_design():
         "build_model",
         "evaluate",
         "export",
+        "find_learning_rate",
         "fit",
         "freeze",
         "gradual",
@@ -71,8 +72,9 @@ def test_at_most_two_positional_nouns(room, name):
         return
     parameters = inspect.signature(value).parameters.values()
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    # `fit` and `evaluate` take x and y as Keras's own do.
-    assert len(positional) <= (3 if name in ("fit", "evaluate") else 2)
+    # These take x and y as Keras's own `fit` and `evaluate` do.
+    with_data = ("fit", "evaluate", "find_learning_rate")
+    assert len(positional) <= (3 if name in with_data else 2)
 
 
 def test_every_error_is_a_tlkit_error_and_a_builtin():

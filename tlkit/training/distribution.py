@@ -24,8 +24,8 @@ def hand_out(
         epoch: Its number, or `None` for the order of the data.
         strategy: Where they go. Each of several workers reads its own examples only.
         skip: How many batches to leave out at the beginning.
-        full: Whether every batch is filled up to the size of the first, so that its
-            shape is known, as XLA wants it.
+        full: Whether every batch is filled up to the batch size (of a dataset of the
+            user's: that of its first batch), so that its shape is known, as XLA wants.
 
     Returns:
         Elements `(inputs, labels, weights, present)`: `present` is 0 for examples that
@@ -39,7 +39,8 @@ def hand_out(
     if share is not None:
         dataset = feed.batches(epoch, skip=skip, share=share)
         if full:
-            dataset = _filled(dataset, _size_of(dataset))
+            size = (feed.batch_size or 0) // share.workers
+            dataset = _filled(dataset, size or _size_of(dataset))
         local = replicas // share.workers
         dataset = _one_by_one(dataset, local) if local > 1 else dataset
         options = tf.data.Options()
@@ -51,7 +52,8 @@ def hand_out(
     dataset = feed.batches(epoch, skip=skip)
     _refuse_strings(dataset, replicas, full)
     if full:
-        dataset = _filled(dataset, -(-_size_of(dataset) // replicas) * replicas)
+        size = feed.batch_size or _size_of(dataset)
+        dataset = _filled(dataset, -(-size // replicas) * replicas)
     elif replicas > 1:
         dataset = dataset.map(lambda *batch: fill(batch, replicas))
     else:

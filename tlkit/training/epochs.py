@@ -16,6 +16,7 @@ from .inputs import Feed
 from .running import Run
 from .showing import Display
 from .steps import CALL_LIMIT, TrainSteps, make_test_steps
+from .xla import naming_what_xla_lacks
 
 PROVED_AFTER = (
     3  # updates of a phase; a head of zeros lets no gradient through at first
@@ -88,7 +89,7 @@ class Trainer:
             position.epoch,
             run.setting.strategy,
             skip=skip,
-            full=run.setting.jit_compile,
+            full=run.setting.static_shapes,
         )
         batches = iter(dataset)
         for updates, micro in self._calls(feed):
@@ -125,7 +126,8 @@ class Trainer:
             run.callbacks.on_train_batch_begin(position.batches)
         run.rate.show(rates[-1])
         try:
-            found = self.steps(batches, rates, micro=micro, first=position.seen)
+            with naming_what_xla_lacks(run.setting.jit_compile):
+                found = self.steps(batches, rates, micro=micro, first=position.seen)
         except tf.errors.OutOfRangeError:
             return False
         losses, bad, wrong = (value.numpy() for value in found)
@@ -173,7 +175,7 @@ def make_measure(
 
     def measure() -> dict[str, float]:
         batches = iter(
-            hand_out(validation, None, setting.strategy, full=setting.jit_compile)
+            hand_out(validation, None, setting.strategy, full=setting.static_shapes)
         )
         setting.meters.reset()
         callbacks.on_test_begin()

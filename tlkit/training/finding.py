@@ -153,6 +153,7 @@ def _losses(model, phase, feed: Feed, tools, rates, seed, verbose) -> list[float
         accumulation=1,
         ema=0.0,
         jit_compile=False,
+        static_shapes=False,
         call_size=1,
         seed=seed,
         interrupts=Interrupts(False),

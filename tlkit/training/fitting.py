@@ -34,7 +34,7 @@ from .running import Run
 from .saving import Rules, Saver, check_rules
 from .schedules import Phase
 from .showing import say
-from .strategies import Place, check_batch_size, find_place
+from .strategies import Place, check_batch_size, find_place, is_tpu
 from .workers import is_chief, naming_lost_workers
 
 
@@ -140,10 +140,12 @@ def fit(
     began = time.monotonic()
     rules = Rules(directory, checkpoint_steps, checkpoint_minutes, checkpoint_keep)
     check_rules(rules, resume=resume)
-    options = options_for(
-        model, batch_size=batch_size, seed=seed, fixed_length=jit_compile
-    )
+    # First of all: what is missing is told before any data is read.
+    place = find_place(model, strategy)
+    static = jit_compile or is_tpu(place.strategy)
+    options = options_for(model, batch_size=batch_size, seed=seed, fixed_length=static)
     feeds = feeds_for(model, x, y, validation_data, class_weight, options)
+    check_batch_size(batch_size, place.strategy)
     build(model, feeds[0])
     tools = find_tools(model, optimizer, loss, metrics)
     phases = phases_for(model, schedule, epochs, tools.optimizer)
@@ -155,8 +157,6 @@ def fit(
         batches=updates_of(train, accumulation),
         cache=cache and train.repeats,
     )
-    place = find_place(model, strategy)
-    check_batch_size(batch_size, place.strategy)
     chief = is_chief(place.strategy)
     folder = make_folder(directory if chief else None, plan)
     with carried(model, place) as inner, Interrupts(directory is not None) as signals:
@@ -170,6 +170,7 @@ def fit(
             accumulation=accumulation,
             ema=ema,
             jit_compile=jit_compile,
+            static_shapes=static,
             call_size=steps_per_execution,
             seed=seed,
             interrupts=signals,

@@ -47,6 +47,7 @@ class Feed:
         repeats: Whether every epoch has the same examples, so that what is computed of
             them can be kept.
         from_table: Makes a feed of arrays that hold as many examples.
+        batch_size: Examples in a whole batch, if that is known.
         by_size: For texts: gives the positions of the examples from the longest to the
             shortest, and batches in this order, which need the least padding.
     """
@@ -56,6 +57,7 @@ class Feed:
     examples: int | None
     repeats: bool
     from_table: Callable[[Any], Feed]
+    batch_size: int | None = None
     by_size: Callable[[], tuple[np.ndarray, tf.data.Dataset]] | None = None
 
 
@@ -186,7 +188,12 @@ def table_feed(table: tuple[Any, Any, Any], options: Options) -> Feed:
 
     steps = math.ceil(count / options.batch_size)
     return Feed(
-        batches, steps, count, True, from_table=lambda rows: table_feed(rows, options)
+        batches,
+        steps,
+        count,
+        repeats=True,
+        from_table=lambda rows: table_feed(rows, options),
+        batch_size=options.batch_size,
     )
 
 
@@ -209,6 +216,7 @@ def _split_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
         steps,
         known,
         repeats=True,
+        batch_size=options.batch_size,
         by_size=by_size,
         from_table=lambda rows: table_feed(rows, options),
     )

@@ -24,6 +24,7 @@ from .schedules import learning_rates
 from .showing import Display
 from .steps import TrainSteps
 from .updating import make_update
+from .xla import check_compilable
 
 
 def run_phase(
@@ -149,6 +150,8 @@ def _updates(train: Feed, accumulation: int) -> int | float:
 def make_steps(run: Run, planned: PhasePlan, part, choice: Choice) -> TrainSteps:
     """Makes a phase's step functions, for what is trainable now."""
     phase = planned.phase
+    if run.setting.jit_compile:
+        check_compilable(run.model, choice)
     run.rate.begin_phase(phase.weight_decay)
     update = make_update(
         run.setting.optimizer,

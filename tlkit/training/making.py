@@ -77,6 +77,7 @@ def make_run(
     accumulation: int,
     ema: float,
     jit_compile: bool,
+    static_shapes: bool,
     call_size: int | None,
     seed: int,
     interrupts: Interrupts,
@@ -118,6 +119,7 @@ def make_run(
         seed=seed,
         accumulates=accumulation > 1,
         jit_compile=jit_compile,
+        static_shapes=static_shapes,
     )
     return Run(
         model=model,

@@ -41,8 +41,7 @@ def options_for(
     task = models.task_of(model)
     preprocess = None
     if task is not None:
-        fixed = {"fixed_length": True} if fixed_length else {}
-        preprocess = models.preprocessing(model, **fixed)
+        preprocess = models.preprocessing(model, fixed_length=fixed_length)
     return Options(
         batch_size=int(batch_size),
         seed=seed,

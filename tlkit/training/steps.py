@@ -40,6 +40,8 @@ class Setting:
         accumulates: Whether an update may have more than one micro-batch.
         jit_compile: Whether XLA compiles the forward and backward passes and the
             update.
+        static_shapes: Whether all batches have the same shape, filled up if need be, as
+            XLA and a TPU want it.
     """
 
     optimizer: keras.optimizers.Optimizer
@@ -49,6 +51,7 @@ class Setting:
     seed: int = 0
     accumulates: bool = False
     jit_compile: bool = False
+    static_shapes: bool = False
 
 
 class TrainSteps:

@@ -185,6 +185,11 @@ def _homes(model: keras.Model) -> list[tf.distribute.Strategy | None]:
     return homes
 
 
+def is_tpu(found: tf.distribute.Strategy) -> bool:
+    """Whether a strategy runs on a TPU, where shapes must be known."""
+    return isinstance(found, tf.distribute.TPUStrategy)
+
+
 def is_default(found: tf.distribute.Strategy) -> bool:
     """Whether it is what TensorFlow has outside every scope."""
     return _kind(found) == "_DefaultDistributionStrategy"
