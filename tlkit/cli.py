@@ -31,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"tlkit {options.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"tlkit {options.command}: stopped.", file=sys.stderr)
+        hint = " Type the same with --resume to go on." * (options.command == "fit")
+        print(f"tlkit {options.command}: stopped.{hint}", file=sys.stderr)
         return 130
     if options.json:
         print(json.dumps(figures))
@@ -58,7 +59,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--image-size", type=int, help="pixels; the encoder's own")
     command.add_argument("--pixels", help="unit, symmetric, byte, caffe or torch")
     command.add_argument("--length", type=int, default=128, help="tokens of a text")
-    command.add_argument("--strategy", help="cpu, gpu, mirrored, …")
+    command.add_argument("--strategy", help="cpu, gpu, mirrored, multi_worker, tpu")
+    command.add_argument(
+        "--resume", action="store_true", help="go on from the run's last checkpoint"
+    )
+    command.add_argument(
+        "--gradient-accumulation-steps", type=int, help="batches in one update"
+    )
+    command.add_argument("--jit-compile", action="store_true", help="compile by XLA")
 
     command = _command(commands, "evaluate", _evaluate, "judge a trained model")
     command.add_argument("directory", help="folder of the run")
@@ -165,6 +173,9 @@ def _fit(options) -> dict[str, Any]:
         strategy=options.strategy,
         directory=options.directory,
         batch_size=options.batch_size,
+        gradient_accumulation_steps=options.gradient_accumulation_steps,
+        jit_compile=options.jit_compile,
+        resume=options.resume,
         seed=options.seed,
     )
     _save(model, options.directory)

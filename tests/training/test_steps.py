@@ -139,18 +139,34 @@ def test_vectors_do_not_decay(numbers):
     np.testing.assert_allclose(factors[2], 0.95, rtol=1e-5)
 
 
-def test_a_loss_that_is_not_finite_names_step_and_phase(plain_model, numbers):
+def test_a_gradient_that_is_not_finite_stops_before_it_reaches_a_weight(numbers):
     x, y = numbers[0].copy(), numbers[1]
     x[9] = np.nan
     phases = [Phase(steps=2, name="fine"), Phase(steps=3, name="spoiled")]
-    with pytest.raises(TrainingError, match="nan at step 3 of phase 'spoiled'"):
-        fit(
-            plain_model,
-            batched((x, y)),
-            loss=CROSS_ENTROPY,
-            schedule=phases,
-            verbose=0,
-        )
+    options = {"loss": CROSS_ENTROPY, "verbose": 0}
+    spoiled, fine = make_plain_model(), make_plain_model()
+    with pytest.raises(TrainingError) as raised:
+        fit(spoiled, batched((x, y)), schedule=phases, **options)
+    assert "nan at step 3 of phase 'spoiled'" in str(raised.value)
+    first = fine.trainable_variables[0].path.split("/", 1)[1]
+    assert first.split("/")[-1] in str(raised.value)  # whose gradient it was
+    # All steps but the bad one: another two of the second phase, at its rates.
+    rates = learning_rates(phases[1], 3)
+    schedule = [
+        phases[0],
+        *(Phase(steps=1, learning_rate=float(r), decay="constant") for r in rates[:2]),
+    ]
+    part = tf.data.Dataset.from_tensor_slices((x[:8], y[:8])).batch(4)
+    one = lambda k: part.skip(k).take(1)
+    model = make_plain_model()
+    optimizer = keras.optimizers.AdamW(1e-3, weight_decay=0.01)
+    optimizer.exclude_from_weight_decay(
+        var_list=[v for v in model.weights if len(v.shape) < 2]
+    )
+    fit(model, part, schedule=schedule[0], optimizer=optimizer, **options)
+    for k, phase in enumerate(schedule[1:]):
+        fit(model, one(k), schedule=phase, optimizer=optimizer, **options)
+    close(spoiled, model)
 
 
 def test_steps_end_inside_an_epoch_and_data_without_end_needs_them(

@@ -56,4 +56,3 @@ def test_what_cannot_be_compiled_is_named(image_encoder):
     plain = keras.Sequential([keras.Input((3,)), Sorted(), keras.layers.Dense(1)])
     with pytest.raises(TrainingError, match="XLA cannot compile"):
         fit(plain, np.zeros((4, 3)), [0.0] * 4, loss="mse", jit_compile=True, verbose=0)
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -82,6 +83,8 @@ def demo(
     begin = time.perf_counter()
     keras.utils.set_random_seed(seed)
     directory, export_to = pathlib.Path(directory) / kind, pathlib.Path(export_to)
+    # A demo that was broken off begins anew.
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     model, data_splits, schedule, examples = _DEMOS[kind](seed, verbose)
     report = fit(
         model,

@@ -27,7 +27,7 @@ def check_compilable(model: keras.Model, choice: Choice) -> None:
     encoder = find_encoder(model)
     if encoder is not None and not encoder.opened and choice.blocks:
         raise TrainingError(
-            "XLA would compile the training of this encoder anew for every batch, since "
+            "XLA would compile the training of this encoder anew for every batch, as "
             f"it calls a restored function: {encoder.why_not_opened}. {_WITHOUT}"
         )
 
