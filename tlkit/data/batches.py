@@ -149,9 +149,12 @@ def _by_length(dataset: tf.data.Dataset, window: int) -> tf.data.Dataset:
         gather = lambda tensor: tf.gather(tensor, order)
         return tf.nest.map_structure(gather, (raws, *rest))
 
-    count = tf.data.experimental.assert_cardinality(dataset.cardinality())
+    count = dataset.cardinality()
+    dataset = dataset.batch(window).map(sort).unbatch()
+    if count < 0:
+        return dataset
     # `unbatch` forgets how many there are.
-    return dataset.batch(window).map(sort).unbatch().apply(count)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count))
 
 
 def _map_first(

@@ -73,7 +73,7 @@ def carry_tool(
     """
     try:
         with strategy.scope():
-            return remake(tool)
+            copy = remake(tool)
     except Exception as error:  # whatever a class of the user's may raise
         kind = "metric" if isinstance(tool, keras.metrics.Metric) else "optimizer"
         raise TrainingError(
@@ -83,6 +83,12 @@ def carry_tool(
             "    with strategy.scope():\n"
             f"        {kind} = {type(tool).__name__}(…)"
         ) from error
+    # Private, and not in the config: what `exclude_from_weight_decay` was told. Its
+    # names hold anywhere, its variables only in the scope that they were made in.
+    for name in ("_exclude_from_weight_decay_pattern", "_exclude_from_weight_decay"):
+        if hasattr(tool, name):
+            setattr(copy, name, getattr(tool, name))
+    return copy
 
 
 @contextlib.contextmanager

@@ -40,7 +40,8 @@ def hand_out(
         dataset = feed.batches(epoch, skip=skip, share=share)
         if full:
             size = (feed.batch_size or 0) // share.workers
-            dataset = _filled(dataset, size or _size_of(dataset))
+            size = size or _size_of(feed.batches(None, share=share))
+            dataset = _filled(dataset, size)
         local = replicas // share.workers
         dataset = _one_by_one(dataset, local) if local > 1 else dataset
         options = tf.data.Options()
@@ -52,7 +53,7 @@ def hand_out(
     dataset = feed.batches(epoch, skip=skip)
     _refuse_strings(dataset, replicas, full)
     if full:
-        size = feed.batch_size or _size_of(dataset)
+        size = feed.batch_size or _size_of(feed.batches(None))
         dataset = _filled(dataset, -(-size // replicas) * replicas)
     elif replicas > 1:
         dataset = dataset.map(lambda *batch: fill(batch, replicas))

@@ -16,6 +16,7 @@ from .inputs import Feed
 from .running import Run
 from .showing import Display
 from .steps import CALL_LIMIT, TrainSteps, make_test_steps
+from .workers import any_of
 from .xla import naming_what_xla_lacks
 
 PROVED_AFTER = (
@@ -56,7 +57,7 @@ class Trainer:
         rates: The schedule's learning rate for each update of the phase.
         title: Name of the phase.
         display: Shows the progress.
-        after_call: Is called between two calls; says whether to stop.
+        after_call: Is called between two calls.
     """
 
     def __init__(
@@ -67,11 +68,12 @@ class Trainer:
         *,
         title: str,
         display: Display,
-        after_call: Callable[[], bool],
+        after_call: Callable[[], None],
     ):
         self.run, self.steps, self.rates = run, steps, rates
         self.title, self.display, self.after_call = title, display, after_call
-        self.watched = watches_batches(run.callbacks)
+        strategy = run.setting.strategy
+        self.watched = any_of(strategy, watches_batches(run.callbacks))
         fixed = 1 if self.watched and run.call_size is None else run.call_size
         self.call_size = CallSize(fixed)
 
@@ -95,7 +97,9 @@ class Trainer:
         for updates, micro in self._calls(feed):
             if not self._call(batches, updates, micro):
                 break
-            if self.after_call() or run.model.stop_training:
+            self.after_call()
+            if any_of(run.setting.strategy, run.model.stop_training):
+                run.model.stop_training = True
                 break
         if not position.batches:
             raise DataError("The training data gave no batch.")
@@ -107,7 +111,7 @@ class Trainer:
             left = math.inf if feed.steps is None else feed.steps - position.batches
             if left <= 0:
                 return
-            whole = left // size
+            whole = left if left == math.inf else left // size
             if feed.steps is None or not whole:
                 yield 1, size if feed.steps is None else int(left)
                 continue
@@ -170,7 +174,7 @@ def make_measure(
         meters=setting.meters,
         strategy=setting.strategy,
     )
-    watched = watches_batches(callbacks, "test")
+    watched = any_of(setting.strategy, watches_batches(callbacks, "test"))
     call_size = CallSize(1 if watched else run.call_size)
 
     def measure() -> dict[str, float]:
@@ -196,7 +200,9 @@ def make_measure(
     return measure
 
 
-def watches_batches(callbacks: keras.callbacks.CallbackList, mode: str = "train"):
+def watches_batches(
+    callbacks: keras.callbacks.CallbackList, mode: str = "train"
+) -> bool:
     """Whether any callback wants to know of every batch."""
     plain = keras.callbacks.Callback
     names = [f"on_{mode}_batch_begin", f"on_{mode}_batch_end"]
@@ -205,5 +211,6 @@ def watches_batches(callbacks: keras.callbacks.CallbackList, mode: str = "train"
     return any(
         getattr(getattr(callback, name), "__func__", None) is not getattr(plain, name)
         for callback in callbacks.callbacks
+        if getattr(callback, "save_freq", None) != "epoch"  # `ModelCheckpoint`'s
         for name in names
     )

@@ -29,6 +29,7 @@ from .loop import make_steps, set_trainable
 from .making import find_tools, make_run
 from .planning import make_plan
 from .preparing import build, feeds_for, options_for
+from .rates import has_schedule
 from .remaking import all_layers
 from .schedules import Phase
 from .strategies import find_place
@@ -132,6 +133,11 @@ def find_learning_rate(
         name="learning-rate test",
     )
     tools = find_tools(model, optimizer, loss, ())
+    if tools.optimizer is not None and has_schedule(tools.optimizer):
+        raise PlanError(
+            "The optimizer has a schedule of its own for its learning rate; no other "
+            "rate can be tried. Give optimizer=… with a plain learning rate."
+        )
     place = find_place(model, None)
     rates = np.geomspace(lowest, highest, steps)
     with _left_as_found(model), place.strategy.scope():

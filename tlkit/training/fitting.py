@@ -97,10 +97,11 @@ def fit(
             one begins; `EarlyStopping` then waits anew.
         class_weight: Weights by index or name of the label; 1 for the others.
         optimizer: Default: that of the model's `compile`, or AdamW. Its state is kept
-            through all phases.
+            through all phases; its learning rate is the schedule's, unless it has a
+            `LearningRateSchedule` of its own, which then holds for all phases.
         loss: Default: that of the model's `compile`, or of its task.
         metrics: Default: likewise.
-        seed: Decides the order of the examples; every epoch has its own.
+        seed: Decides the order of the examples, for every epoch its own, and dropout.
         gradient_accumulation_steps: How many batches make one update of the weights,
             at least 1; the last update of an epoch may have fewer. Default: that of the
             optimizer, or 1.
@@ -110,7 +111,8 @@ def fit(
         jit_compile: Whether XLA compiles the steps. Batches are then filled up, and
             texts padded, to one size.
         steps_per_execution: Updates in one call of TensorFlow, 1 to 256. Default: as
-            many as take a quarter of a second; 1 if a callback looks at every batch.
+            many as take a quarter of a second; 1 if a callback looks at every batch,
+            with several workers, or if Keras has to apply the optimizer.
         cache: Whether features may be computed once; they are kept in memory.
         resume: Whether to go on from the last checkpoint in `directory`, if there is
             one; on another strategy too.
@@ -236,6 +238,10 @@ def _train(
                 say(f"{planned.phase.title}: {run.results[-1].proof}")
             run.position.next_phase()
             saver.save(between_phases=True)
+            saver.leave_if_asked()
         run.averages.exchange()
+        if run.setting.optimizer.use_ema:  # as Keras's `fit` does in the end
+            optimizer = run.setting.optimizer
+            optimizer.finalize_variable_values(optimizer._trainable_variables)
         run.callbacks.on_train_end({k: v[-1] for k, v in run.history.items()})
     return {} if validation is None else final_evaluation(run, features)

@@ -201,6 +201,8 @@ def _split_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
     count = int(dataset.cardinality())
     known = count if count >= 0 else None
     steps = None if known is None else math.ceil(known / options.batch_size)
+    if count == tf.data.INFINITE_CARDINALITY:
+        steps = math.inf
     if known == 0:
         raise DataError("The dataset has no examples.")
 
@@ -273,7 +275,12 @@ def _share_of(batch, share: Share):
 
 
 def _triple(inputs, labels, weights=None):
-    return inputs, labels, () if weights is None else tf.cast(weights, tf.float32)
+    if weights is None:
+        return inputs, labels, ()
+    weights = tf.cast(weights, tf.float32)
+    if weights.shape.rank == 2 and weights.shape[-1] == 1:  # a column
+        weights = weights[:, 0]
+    return inputs, labels, weights
 
 
 def count_steps(feed: Feed) -> Feed:

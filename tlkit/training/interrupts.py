@@ -33,7 +33,11 @@ class Interrupts:
 
     def __exit__(self, *error) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that was not set from Python
+                signal.signal(number, handler)
+        if self.received is not None and error[0] is None:
+            # It came too late to be heeded inside.
+            signal.raise_signal(self.received)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -24,6 +24,7 @@ from .schedules import learning_rates
 from .showing import Display
 from .steps import TrainSteps
 from .updating import make_update
+from .workers import agree, any_of
 from .xla import check_compilable
 
 
@@ -59,7 +60,8 @@ def run_phase(
     if not position.phase_epochs and not position.batches:
         run.before = remember(choice)
         _restart_patience(run.callbacks)
-    patience = Patience(phase.patience, [*choice.trained, *choice.free])
+    averaged = [run.averages.by_id[id(v)] for v in choice.trained if run.averages.by_id]
+    patience = Patience(phase.patience, [*choice.trained, *choice.free, *averaged])
     merge = make_merge(run.setting.strategy, choice.free)
     saver.begin_phase(choice, patience, merge)
     display = Display(
@@ -84,7 +86,9 @@ def run_phase(
     )
     measure = make_measure(run, part, validation)
     run.model.stop_training = False
+    # With batches of an epoch behind it, that epoch's end is still to come.
     over = position.updates >= updates or position.phase_epochs >= epochs
+    over = over and not position.batches
     try:
         while not over:
             started = time.monotonic()
@@ -170,8 +174,9 @@ def make_steps(run: Run, planned: PhasePlan, part, choice: Choice) -> TrainSteps
 
 def _begin_epoch(run: Run, rates) -> None:
     position, factor = run.position, run.rate.factor
-    with run.rate.heeding_callbacks(rates[position.updates]):
+    with run.rate.heeding_callbacks(rates[min(position.updates, len(rates) - 1)]):
         run.callbacks.on_epoch_begin(position.epoch)
+    _agree(run)
     if position.batches:  # resumed inside an epoch, whose beginning was heeded before
         run.rate.factor = factor
     else:
@@ -183,7 +188,15 @@ def _end_epoch(run: Run, measure, rate: float) -> dict[str, float]:
         logs = run.setting.meters.results() | measure()
         with run.rate.heeding_callbacks(rate):
             run.callbacks.on_epoch_end(run.position.epoch, logs)
+    _agree(run)
     return logs
+
+
+def _agree(run: Run) -> None:
+    """Has all workers do what the callbacks of any of them, or of the chief, want."""
+    strategy = run.setting.strategy
+    (run.rate.factor,) = agree(strategy, [float(run.rate.factor)])
+    run.model.stop_training = any_of(strategy, run.model.stop_training)
 
 
 def _restart_patience(callbacks: keras.callbacks.CallbackList) -> None:

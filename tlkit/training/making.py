@@ -23,7 +23,7 @@ from .meters import Meters
 from .objectives import Objective, compiled_metrics, resolve_metrics
 from .preparing import given_optimizer
 from .published import remember_published
-from .rates import Rate, build_optimizer, default_optimizer
+from .rates import Rate, build_optimizer, default_optimizer, has_schedule
 from .running import Run
 from .schedules import Phase
 from .steps import CALL_LIMIT, Setting
@@ -95,10 +95,10 @@ def make_run(
     optimizer = tools.optimizer
     if optimizer is None:
         optimizer = default_optimizer(variables)
-    elif not _at_home(optimizer, strategy):
+    elif optimizer.gradient_accumulation_steps or not _at_home(optimizer, strategy):
         optimizer = carry_tool(optimizer, strategy)
     # The loop sums gradients itself: Keras cannot under a strategy (keras-team/
-    # tf-keras#301).
+    # tf-keras#301). An optimizer of the user's that does is copied, and stays as it is.
     optimizer.gradient_accumulation_steps = None
     check_replicas(optimizer, strategy.num_replicas_in_sync)
     build_optimizer(optimizer, variables)
@@ -177,15 +177,20 @@ def job_facts(
 def optimizer_lent(model: keras.Model, optimizer) -> Iterator[None]:
     """Gives callbacks a `model.optimizer` where the model has none, for a while.
 
-    Phases change the weight decay; in the end the optimizer has its own again.
+    Phases change its learning rate and weight decay; in the end it has its own again.
     """
     decay, lent = optimizer.weight_decay, getattr(model, "optimizer", None) is None
+    shown = [optimizer] if lent else [optimizer, model.optimizer]
+    changing = [one for one in shown if not has_schedule(one)]
+    rates = [float(keras.ops.convert_to_numpy(one.learning_rate)) for one in changing]
     if lent:
         model.optimizer = optimizer
     try:
         yield
     finally:
         optimizer.weight_decay = decay
+        for one, rate in zip(changing, rates, strict=True):
+            one.learning_rate = rate
         if lent:
             del model.optimizer
 

@@ -26,8 +26,10 @@ class Meters:
     def update(self, loss, count, labels, outputs, present) -> None:
         """Takes in one batch of one replica."""
         self.loss.update_state(loss, sample_weight=count)
+        # As Keras: a metric of the user's may not take weights.
+        weights = {} if present is None else {"sample_weight": present}
         for metric in self.metrics:
-            metric.update_state(labels, outputs, sample_weight=present)
+            metric.update_state(labels, outputs, **weights)
 
     def reset(self) -> None:
         """Begins anew."""

@@ -26,8 +26,8 @@ class Phase:
             of `tlkit`, `"all"` is what the model itself leaves trainable.
         epochs: How often to go through the data, at least 1; 1 if `steps` is not given
             either.
-        steps: How many batches to train on instead, at least 1, however many epochs
-            that takes.
+        steps: How many updates to make instead, at least 1, however many epochs that
+            takes; an update is one batch, or several that are accumulated.
         learning_rate: The highest learning rate of the phase, above 0.
         warmup: The share of the phase's steps, in [0, 1), in which the learning rate
             rises to its highest in a straight line.
@@ -40,8 +40,8 @@ class Phase:
             parts of a block share its rate. ULMFiT has 1/2.6. Needs an encoder of
             `tlkit`.
         weight_decay: Share of a weight that a step takes away, times the learning rate;
-            vectors (biases, norms) are spared. `None` leaves it to the optimizer: 0.01
-            for that of `tlkit.fit`.
+            `None` leaves it to the optimizer: 0.01 for that of `tlkit.fit`, which
+            spares vectors (biases, norms).
         l2_sp: Strength of a pull back to the weights that the encoder had before `fit`:
             half of it times the squared distance is added to the loss (L2-SP,
             arXiv 1802.01483). Vectors are spared. 0.01 to 0.1 is usual; 0 is off.

@@ -106,7 +106,8 @@ def phases_for(model: keras.Model, schedule, epochs, optimizer) -> tuple[Phase, 
     optimizer = given_optimizer(model, optimizer)
     rate = 1e-3
     if optimizer is not None:
-        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        # A schedule of its own may begin at 0; then this is not used.
+        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate)) or rate
     return (Phase("all", epochs=epochs, learning_rate=rate, decay="constant"),)
 
 

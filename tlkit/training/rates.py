@@ -84,15 +84,16 @@ class Rate:
     @contextlib.contextmanager
     def heeding_callbacks(self, rate: float) -> Iterator[None]:
         """Shows callbacks a step's rate, and takes over what they make of it."""
-        shown = float(rate) * self.factor
-        if self.fixed or has_schedule(self.shown) or not shown:
+        base = float(rate)
+        shown = base * self.factor
+        if self.fixed or has_schedule(self.shown) or not base:
             yield
             return
         self.shown.learning_rate = shown
         yield
         found = float(keras.ops.convert_to_numpy(self.shown.learning_rate))
         if not math.isclose(found, shown, rel_tol=1e-5):
-            self.factor *= found / shown
+            self.factor = found / base
         self.current = None
 
 

@@ -100,6 +100,17 @@ class Saver:
         if interrupted:
             self.run.interrupts.leave()
 
+    def leave_if_asked(self) -> None:
+        """Leaves after a signal, with nothing to be saved.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed.
+            SystemExit: The process was asked to end.
+        """
+        received = self.run.interrupts.received is not None
+        if any_of_each(self.run.setting.strategy, [received])[0]:
+            self.run.interrupts.leave()
+
     def _is_due(self) -> bool:
         rules = self.rules
         updates = self.run.position.updates - self._updates

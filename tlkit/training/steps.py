@@ -65,7 +65,6 @@ class TrainSteps:
         setting: The run's.
         update: Moves the variables, in every replica.
         added_loss: Gives a scalar that is added to the loss, whatever the batch.
-        element_spec: The spec of a batch.
     """
 
     def __init__(
@@ -247,7 +246,7 @@ class TrainSteps:
         divisor = self.setting.objective.divisor(count)
         gradients = [g / tf.cast(divisor, g.dtype) for g in gradients]
         # One pass over each, where looking for what is not finite would take two.
-        norms = tf.stack([tf.cast(tf.nn.l2_loss(g), tf.float32) for g in gradients])
+        norms = tf.stack([tf.nn.l2_loss(tf.cast(g, tf.float32)) for g in gradients])
         wrong = tf.logical_not(tf.math.is_finite(norms))
         if isinstance(self.setting.optimizer, keras.optimizers.LossScaleOptimizer):
             wrong = tf.zeros_like(wrong)  # which skips such a step, and is right to

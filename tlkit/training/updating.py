@@ -42,13 +42,15 @@ def make_update(
         It does not count the optimizer's iterations if `counts_itself` says so.
     """
     if counts_itself(optimizer):
-        return _keras_update(optimizer, variables, factors)
+        return _keras_update(optimizer, variables, factors, averages)
 
     fixed = has_schedule(optimizer)
 
     def update(gradients, rate):
         rate = tf.convert_to_tensor(optimizer.learning_rate) if fixed else rate
         gradients, moved, own = _with_gradient(gradients, variables, factors)
+        if optimizer.loss_scale_factor:
+            gradients = [g / optimizer.loss_scale_factor for g in gradients]
         gradients = _clipped(optimizer, gradients)
         for gradient, variable, factor in zip(gradients, moved, own, strict=True):
             _move(optimizer, variable, gradient, rate * factor)
@@ -65,10 +67,11 @@ def counts_itself(optimizer: keras.optimizers.Optimizer) -> bool:
     """
     plain = keras.optimizers.Optimizer
     own = type(optimizer)
-    # Private, and what Nadam overrides (Keras 3.13 to 3.15).
+    # Private, and what Nadam and Muon override (Keras 3.13 to 3.15).
     # tests/training/test_updating.py notices when it changes.
-    same = own._backend_update_step is plain._backend_update_step
-    return not same or own.apply is not plain.apply or optimizer.use_ema
+    names = ("_backend_update_step", "_apply_weight_decay", "apply")
+    same = all(getattr(own, name) is getattr(plain, name) for name in names)
+    return not same or optimizer.use_ema
 
 
 def check_replicas(optimizer: keras.optimizers.Optimizer, replicas: int) -> None:
@@ -114,7 +117,7 @@ def _clipped(optimizer, gradients: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
     return gradients
 
 
-def _keras_update(optimizer, variables, factors) -> Update:
+def _keras_update(optimizer, variables, factors, averages: Averages) -> Update:
     if any(factor != 1.0 for factor in factors):
         raise TrainingError(
             f"{type(optimizer).__name__} has one learning rate for all variables, so "
@@ -125,5 +128,7 @@ def _keras_update(optimizer, variables, factors) -> Update:
         del rate  # set from outside, where a schedule of its own allows it
         gradients, moved, _ = _with_gradient(gradients, variables, factors)
         optimizer.apply(gradients, moved)
+        for variable in moved:
+            averages.follow(variable, optimizer.iterations - 1)
 
     return update
