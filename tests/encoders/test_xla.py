@@ -117,10 +117,13 @@ def test_a_step_is_compiled_once_and_does_what_it_does_uncompiled(
     assert found == pytest.approx(loss, rel=1e-5)
     scale = max(np.linalg.norm(g) for g in expected)
     pairs = zip(model.trainable_variables, gradients, expected, strict=True)
+    # The weights of some forms are drawn anew in each process, and the statistics of a
+    # small batch take some digits more.
+    tolerance = 1e-5 if batch_norm == "frozen" else 1e-4
     for variable, one, other in pairs:
         # Biases before a batch norm have a gradient of nothing but rounding.
         if np.linalg.norm(other) > 1e-5 * scale:
-            assert error(one, other) <= 1e-5, variable.path
+            assert error(one, other) <= tolerance, variable.path
     trainable = {id(v) for v in model.trainable_variables}
     for variable, *values in zip(model.variables, start, after, compiled, strict=True):
         before, without, with_xla = values

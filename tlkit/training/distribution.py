@@ -32,11 +32,13 @@ def hand_out(
         only fill up, and () where none do.
 
     Raises:
-        DataError: The inputs are strings, and would have to reach a device.
+        DataError: The inputs are strings, and would have to reach a device; or the
+            workers cannot share a batch.
     """
     replicas = strategy.num_replicas_in_sync
     share = _share(strategy)
     if share is not None:
+        _check_multiple(feed, share)
         dataset = feed.batches(epoch, skip=skip, share=share)
         if full:
             size = (feed.batch_size or 0) // share.workers
@@ -73,6 +75,16 @@ def _share(strategy: tf.distribute.Strategy) -> Share | None:
     chiefs = len(resolver.cluster_spec().as_dict().get("chief", ()))
     worker = resolver.task_id + (chiefs if resolver.task_type == "worker" else 0)
     return Share(workers, worker, strategy.num_replicas_in_sync)
+
+
+def _check_multiple(feed: Feed, share: Share) -> None:
+    if feed.batch_size is not None and feed.batch_size % share.replicas:
+        lower = feed.batch_size // share.replicas * share.replicas
+        raise DataError(
+            "With several workers, batch_size must be a multiple of their "
+            f"{share.replicas} replicas; got {feed.batch_size}. Type batch_size="
+            f"{lower or share.replicas}."
+        )
 
 
 def _one_by_one(dataset: tf.data.Dataset, replicas: int) -> tf.data.Dataset:

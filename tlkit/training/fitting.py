@@ -31,7 +31,7 @@ from .preparing import (
 )
 from .reporting import make_folder, make_report
 from .running import Run
-from .saving import Rules, Saver, check_rules
+from .saving import Rules, Saver, check_rules, check_same_everywhere
 from .schedules import Phase
 from .showing import say
 from .strategies import Place, check_batch_size, find_place, is_tpu
@@ -78,7 +78,8 @@ def fit(
         x: Data from `tlkit.data`; or what Keras's `fit` takes: arrays (float64 becomes
             float32), or a batched `tf.data.Dataset` of `(inputs, labels)` or
             `(inputs, labels, weights)`. For a model of `tlkit`, arrays and texts are
-            raw examples, and a dict of arrays holds inputs.
+            raw examples, and a dict of arrays holds inputs. Of a dataset of your own
+            all workers must get the same batches: seed its `shuffle`.
         y: The labels of arrays and texts, as indices or names.
         schedule: The phases. Default: `head_then_all()` for a model of `tlkit`, else
             one phase that trains what the model leaves trainable, at a constant rate.
@@ -159,6 +160,7 @@ def fit(
         batches=updates_of(train, accumulation),
         cache=cache and train.repeats,
     )
+    check_same_everywhere(place.strategy, directory)
     chief = is_chief(place.strategy)
     folder = make_folder(directory if chief else None, plan)
     with carried(model, place) as inner, Interrupts(directory is not None) as signals:

@@ -63,7 +63,13 @@ def find_tools(model: keras.Model, optimizer, loss, metrics) -> Tools:
         )
     if metrics is None:
         metrics = compiled_metrics(model) or (task.metrics() if task else [])
-    return Tools(given_optimizer(model, optimizer), loss, metrics)
+    found = given_optimizer(model, optimizer)
+    if type(found).__name__ == "MultiOptimizer":
+        raise TrainingError(
+            "A MultiOptimizer cannot train in phases: it takes all of its variables or "
+            "none. Use one optimizer, and Phase(layer_decay=…) for rates by depth."
+        )
+    return Tools(found, loss, metrics)
 
 
 def make_run(

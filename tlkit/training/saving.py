@@ -252,6 +252,22 @@ def check_rules(rules: Rules, *, resume: bool) -> None:
         )
 
 
+def check_same_everywhere(
+    strategy: tf.distribute.Strategy, directory: str | os.PathLike | None
+) -> None:
+    """Sees that all workers save, or none: they gather together what is saved.
+
+    Raises:
+        TrainingError: Some have a directory, and some have none.
+    """
+    flags = [directory is None, directory is not None]
+    if all(any_of_each(strategy, flags)):
+        raise TrainingError(
+            "Some workers were given a directory and some none. Give all of them the "
+            "same; only the chief writes to it."
+        )
+
+
 def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {
         k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)

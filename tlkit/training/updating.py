@@ -63,7 +63,7 @@ def counts_itself(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether an optimizer has to be applied by Keras, which counts its iterations.
 
     These do something of their own around the steps of single variables: loss scaling,
-    several optimizers in one, Nadam's product of momenta, Keras's moving average.
+    Nadam's product of momenta, Keras's moving average.
     """
     plain = keras.optimizers.Optimizer
     own = type(optimizer)
