@@ -19,18 +19,29 @@ from tlkit.training import Phase, fit
 
 JOB = pathlib.Path(__file__).parent / "killed_job.py"
 LABELS = ["a", "b", "c"]
+SCHEDULE = [
+    Phase("head", epochs=5, learning_rate=1e-2, patience=2),
+    Phase(1, epochs=3, learning_rate=1e-2),
+    Phase("all", epochs=2, batch_norm="train", l2_sp=0.1, layer_decay=0.5),
+]
 
 
 class StopAt(keras.callbacks.Callback):
-    """Breaks off after so many calls."""
+    """Breaks off after so many calls, or before so many validations."""
 
-    def __init__(self, calls):
+    def __init__(self, calls, *, in_validation=False):
         super().__init__()
-        self.left = calls
+        self.left, self.in_validation = calls, in_validation
 
     def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if not self.left:
+        self._count(not self.in_validation)
+
+    def on_test_begin(self, logs=None):
+        self._count(self.in_validation)
+
+    def _count(self, counts):
+        self.left -= counts
+        if counts and not self.left:
             raise RuntimeError("stopped")
 
     def get_state(self):  # not of the run: each has a number of its own
@@ -40,34 +51,27 @@ class StopAt(keras.callbacks.Callback):
         pass
 
 
-def run(encoder, directory=None, *, stop_at=0, resume=False, schedule=None, **options):
+def run(encoder, directory=None, *, stop_at=0, in_validation=False, **options):
     random = np.random.default_rng(0)
     x, y = random.uniform(0, 255, (37, 8, 8, 3)).astype("uint8"), np.arange(37) % 3
     model = tlkit.image_classifier(encoder, LABELS, image_size=8, dropout=0.2)
+    steps = {} if directory is None else {"checkpoint_steps": 3}
     report = fit(
         model,
         x,
         y,
         validation_data=(x[:9], y[:9]),
         batch_size=4,
-        schedule=schedule
-        or [
-            Phase("head", epochs=5, learning_rate=1e-2, patience=2),
-            Phase(1, epochs=3, learning_rate=1e-2),
-            Phase("all", epochs=2, batch_norm="train", l2_sp=0.1, layer_decay=0.5),
-        ],
         callbacks=[
-            StopAt(stop_at),
+            StopAt(stop_at, in_validation=in_validation),
             keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True),
             keras.callbacks.ReduceLROnPlateau(patience=1, factor=0.5),
         ],
         gradient_accumulation_steps=2,
         ema=0.9,
         directory=directory,
-        resume=resume,
-        checkpoint_steps=None if directory is None else 3,
         verbose=0,
-        **options,
+        **({"schedule": SCHEDULE} | steps | options),
     )
     return model.get_weights(), report
 
@@ -90,6 +94,20 @@ def test_the_weights_and_the_history_are_those_of_an_undisturbed_run(
         np.testing.assert_array_equal(one, other)
     assert report.history == whole.history
     assert [p.epochs for p in report.phases] == [p.epochs for p in whole.phases]
+
+
+@pytest.mark.parametrize("validation", [5, 8])  # the last of the first two phases
+def test_the_end_of_an_epoch_is_not_skipped(
+    image_encoder, undisturbed, tmp_path, validation
+):
+    options = {"checkpoint_steps": 1}
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(image_encoder, tmp_path, stop_at=validation, in_validation=True, **options)
+    weights, report = run(image_encoder, tmp_path, resume=True, **options)
+    expected, whole = undisturbed
+    for one, other in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert report.history == whole.history
 
 
 def test_a_finished_run_comes_back_and_may_be_replaced(image_encoder, tmp_path):

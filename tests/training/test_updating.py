@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tlkit.errors import TrainingError
+from tlkit.training import Phase, fit
 from tlkit.training.averaging import Averages
 from tlkit.training.updating import check_replicas, counts_itself, make_update
 
@@ -118,3 +119,56 @@ def test_averages_follow_and_change_places_with_the_weights():
     with averages.shown():
         np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6)
     np.testing.assert_array_equal(variable.numpy(), start + 3 + 1)
+
+
+def fitted_kernel(optimizer, by_keras=False, **options):
+    random = np.random.default_rng(1)
+    x, y = random.normal(size=(16, 4)).astype("float32"), np.arange(16) % 3
+    layer = keras.layers.Dense(3, kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((4,)), layer])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if by_keras:
+        model.compile(optimizer, loss)
+        model.fit(x, y, batch_size=16, epochs=4, verbose=0)
+    else:
+        phase = Phase(epochs=4, learning_rate=0.1, decay="constant")
+        options |= {"optimizer": optimizer, "schedule": phase, "loss": loss}
+        fit(model, x, y, batch_size=16, verbose=0, **options)
+    return layer.kernel.numpy()
+
+
+def test_averages_follow_when_keras_applies_too():
+    last = fitted_kernel(BY_KERAS["Nadam"]())
+    averaged = fitted_kernel(BY_KERAS["Nadam"](), ema=0.5)
+    assert np.abs(averaged).max() > 0.01  # not the zeros that it began with
+    assert not np.allclose(last, averaged)
+
+
+def test_the_averages_of_an_optimizer_come_out_as_in_keras():
+    make = lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+    expected = fitted_kernel(make(), by_keras=True)
+    np.testing.assert_allclose(fitted_kernel(make()), expected, rtol=1e-5)
+    plain = fitted_kernel(keras.optimizers.SGD(0.1))
+    assert not np.allclose(plain, expected)
+
+
+def test_an_optimizer_is_as_it_was_after_fit():
+    optimizer = keras.optimizers.SGD(0.5, gradient_accumulation_steps=2)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(optimizer, loss="mse")
+    fit(model, np.ones((8, 4)), np.ones(8), schedule=Phase(weight_decay=0.1), verbose=0)
+    assert optimizer.gradient_accumulation_steps == 2
+    assert float(optimizer.learning_rate) == pytest.approx(0.5)
+    assert optimizer.weight_decay is None
+
+
+def test_a_fixed_loss_scale_is_divided_out_again():
+    ours, theirs = make_variables(), make_variables()
+    one, other = (keras.optimizers.SGD(0.1, loss_scale_factor=8.0) for _ in range(2))
+    one.build(ours)
+    other.build(theirs)
+    update = make_update(one, ours, factors=(1.0,) * 3, averages=none_of(ours))
+    update([*map(tf.constant, GRADIENTS[0]), None], tf.constant(0.1))
+    other.apply([tf.constant(g) for g in GRADIENTS[0]], theirs[:2])
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6)

@@ -29,6 +29,7 @@ from .preparing import (
     phases_for,
     updates_of,
 )
+from .rates import finalize
 from .reporting import make_folder, make_report
 from .running import Run
 from .saving import Rules, Saver, check_rules, check_same_everywhere
@@ -242,8 +243,6 @@ def _train(
             saver.save(between_phases=True)
             saver.leave_if_asked()
         run.averages.exchange()
-        if run.setting.optimizer.use_ema:  # as Keras's `fit` does in the end
-            optimizer = run.setting.optimizer
-            optimizer.finalize_variable_values(optimizer._trainable_variables)
+        finalize(run.setting.optimizer)
         run.callbacks.on_train_end({k: v[-1] for k, v in run.history.items()})
     return {} if validation is None else final_evaluation(run, features)

@@ -45,6 +45,13 @@ def build_optimizer(
         )
 
 
+def finalize(optimizer: keras.optimizers.Optimizer) -> None:
+    """Puts the optimizer's own averages into the weights, as Keras's `fit` does."""
+    if optimizer.use_ema:
+        # Private: the averages stand in the order of what it was built for.
+        optimizer.finalize_variable_values(optimizer._trainable_variables)
+
+
 class Rate:
     """Sets the learning rate step by step, and heeds callbacks that change it.
 
