@@ -10,6 +10,7 @@ import keras
 from ..encoders import Block, Encoder, choose_blocks, find_encoder
 from ..errors import PlanError
 from .phases import Phase
+from .remaking import all_layers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,7 +99,7 @@ def _outside(model: keras.Model, encoder: Encoder) -> list[keras.Variable]:
         id(variable)
         for layer in _with_layers(model)
         if not layer.trainable
-        for inner in _all_layers(layer)
+        for inner in all_layers(layer)
         for variable in inner._trainable_variables
     }
     return [
@@ -142,13 +143,13 @@ def _free_alone(model: keras.Model) -> list[keras.Variable]:
     """Statistics of layers that are not frozen themselves."""
     frozen = {
         id(variable)
-        for layer in _all_layers(model)
+        for layer in all_layers(model)
         if not layer.trainable
         for variable in layer.weights
     }
     frozen |= {
         id(variable)
-        for layer in _all_layers(model)
+        for layer in all_layers(model)
         for variable in layer._trainable_variables
         if not variable.trainable
     }
@@ -162,8 +163,3 @@ def _with_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """The layers whose `trainable` `tlkit.freeze` looks at."""
     children = getattr(layer, "layers", ())
     return [layer, *(x for child in children for x in _with_layers(child))]
-
-
-def _all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    # Private, and the only list of the layers inside a layer (Keras 3.13 to 3.15).
-    return list(layer._flatten_layers())

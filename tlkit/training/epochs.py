@@ -19,9 +19,8 @@ from .steps import CALL_LIMIT, TrainSteps, make_test_steps
 from .workers import any_of
 from .xla import naming_what_xla_lacks
 
-PROVED_AFTER = (
-    3  # updates of a phase; a head of zeros lets no gradient through at first
-)
+# Updates of a phase; a head of zeros lets no gradient through at first.
+PROVED_AFTER = 3
 _CALL_SECONDS = 0.25
 
 
@@ -194,8 +193,10 @@ def make_measure(
             call_size.took(count, time.monotonic() - began)
             if watched:
                 callbacks.on_test_batch_end(done - 1, setting.meters.results())
-        callbacks.on_test_end(setting.meters.results())
-        return setting.meters.results("val_")
+        logs = setting.meters.results()
+        figures = {f"val_{name}": value for name, value in logs.items()}
+        callbacks.on_test_end(logs)
+        return figures
 
     return measure
 

@@ -36,13 +36,13 @@ class Meters:
         for metric in self.all:
             metric.reset_state()
 
-    def results(self, prefix: str = "") -> dict[str, float]:
+    def results(self) -> dict[str, float]:
         """The figures so far, by Keras's names."""
         found: dict[str, float] = {}
         for metric in self.all:
             result = metric.result()
             named = result if isinstance(result, dict) else {metric.name: result}
-            found |= {prefix + key: _plain(value) for key, value in named.items()}
+            found |= {key: _plain(value) for key, value in named.items()}
         return found
 
 

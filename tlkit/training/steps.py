@@ -78,9 +78,8 @@ class TrainSteps:
     ):
         self.model, self.variables = model, list(variables)
         self.setting, self.update, self.added_loss = setting, update, added_loss
-        # Known when it has been traced: paths of variables without a gradient.
-        self.missing: tuple[str, ...] = ()
-        self._without: list[bool] = []
+        # Known when it has been traced: which variables have no gradient.
+        self._without = [False] * len(self.variables)
         self._generators = seed_generators(model)
         self._passes = self._compiled(self._forward_and_backward)
         self._apply = self._compiled(self._apply_update)
@@ -115,6 +114,12 @@ class TrainSteps:
             tf.constant(padded, tf.float32),
             *(tf.constant(number, tf.int64) for number in numbers),
         )
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Paths of the variables without a gradient, once it has been traced."""
+        pairs = zip(self.variables, self._without, strict=True)
+        return tuple(variable.path for variable, without in pairs if without)
 
     @property
     def traces(self) -> int:
@@ -223,11 +228,6 @@ class TrainSteps:
             extra = added * objective.share(count, parts)
             scaled = self.setting.optimizer.scale_loss(total + extra)
         gradients = tape.gradient(scaled, values)
-        self.missing = tuple(
-            variable.path
-            for variable, gradient in zip(self.variables, gradients, strict=True)
-            if gradient is None
-        )
         self._without = [gradient is None for gradient in gradients]
         # Dense ones, since the norm of rows that occur twice is not that of their sum.
         dense = [
