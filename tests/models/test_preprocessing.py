@@ -7,12 +7,9 @@ import tensorflow as tf
 import tlkit
 from tests.tiny import write_text_encoder
 from tlkit.errors import EncoderError
-from tlkit.models.preprocessing import (
-    ImagePreprocessor,
-    SavedPreprocessor,
-    WordPiecePreprocessor,
-    preprocessing,
-)
+from tlkit.models.pictures import ImagePreprocessor
+from tlkit.models.preprocessing import preprocessing
+from tlkit.models.texts import SavedPreprocessor, WordPiecePreprocessor
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "##s", "cafe", ",", "!"]
 CLS, SEP, HELLO, WORLD, S, CAFE = 2, 3, 4, 5, 6, 7
