@@ -7,6 +7,7 @@ import tensorflow as tf
 import tlkit
 from tests.tiny import write_text_encoder
 from tlkit.errors import EncoderError
+from tlkit.models.packing import Packing
 from tlkit.models.pictures import ImagePreprocessor
 from tlkit.models.preprocessing import preprocessing
 from tlkit.models.texts import SavedPreprocessor, WordPiecePreprocessor
@@ -16,7 +17,7 @@ CLS, SEP, HELLO, WORLD, S, CAFE = 2, 3, 4, 5, 6, 7
 
 
 def word_pieces(length=16, **changes):
-    return WordPiecePreprocessor(tuple(PIECES), True, length, **changes)
+    return WordPiecePreprocessor(tuple(PIECES), True, Packing(length, **changes))
 
 
 def test_texts_become_ids_masks_and_types():
@@ -54,7 +55,9 @@ def test_texts_are_split_alike_in_a_dataset():
 
 def test_a_vocabulary_without_special_pieces_is_refused():
     with pytest.raises(EncoderError, match=r"no '\[CLS\]'"):
-        WordPiecePreprocessor(("[UNK]", "hello"), True, 16)(tf.constant(["hello"]))
+        WordPiecePreprocessor(("[UNK]", "hello"), True, Packing(16))(
+            tf.constant(["hello"])
+        )
 
 
 def picture(height=40, width=30):
@@ -142,15 +145,20 @@ def test_published_preprocessors_give_one_length_too(tmp_path, make):
         length = tf.TensorSpec([], tf.int32)
         module.bert_pack_inputs.get_concrete_function([ragged], length)
     tf.saved_model.save(module, str(tmp_path / "1"))
-    preprocess = SavedPreprocessor(tmp_path / "1", 6, fixed_length=True)
+    preprocess = SavedPreprocessor(tmp_path / "1", Packing(6, fixed_length=True))
     for texts in (["ab", "c"], ["abcdefgh", ""]):
         dataset = tf.data.Dataset.from_tensors(tf.constant(texts)).map(preprocess)
         assert dataset.element_spec["input_mask"].shape.as_list() == [None, 6]
         ids = next(iter(dataset))["input_word_ids"].numpy()
         expected = [[ord(x) for x in text[:6].ljust(6, "\0")] for text in texts]
         np.testing.assert_array_equal(ids, expected)
-    if make is _Letters:
-        assert SavedPreprocessor(tmp_path / "1", 6)(["ab"])["input_mask"].shape[1] == 2
+    rows = preprocess.tokenize(tf.constant(["ab", "", "abcdefgh"]))
+    expected = [[ord(x) for x in text] for text in ("ab", "", "abcdef")]
+    assert rows["input_word_ids"].to_list() == expected
+    longer = SavedPreprocessor(tmp_path / "1", Packing(40))
+    assert longer(tf.constant(["ab"]))["input_mask"].numpy().tolist() == [
+        [1, 1] + [0] * 14
+    ]
 
 
 def test_a_models_preprocessing_can_have_one_length(tmp_path):

@@ -12,7 +12,9 @@ import tensorflow as tf
 from ..encoders import Encoder, load_encoder
 from ..errors import EncoderError
 from .layers import POOLING, Head, Pixels, TokenPooling
+from .packing import Packing
 from .tasks import Classification, classification
+from .windows import WindowMean, Windows
 
 Source = str | os.PathLike | keras.Model | Encoder
 
@@ -83,6 +85,10 @@ def text_classifier(
     *,
     pooling: str = "mean",
     length: int = 128,
+    truncation: str = "head",
+    pairs: bool = False,
+    windows: int = 1,
+    overlap: int = 0,
     preprocessor: str | os.PathLike | None = None,
     dropout: float = 0.1,
     name: str = "text_classifier",
@@ -99,6 +105,16 @@ def text_classifier(
         pooling: `"mean"` over the tokens, `"pooled"` for the encoder's pooled output,
             or `"both"` side by side.
         length: The most tokens of a text; longer ones are cut.
+        truncation: What is kept of a longer text: `"head"` for its first tokens,
+            `"tail"` for its last, `"head+tail"` for a quarter of the first and three
+            quarters of the last.
+        pairs: Whether an example is a pair of texts, such as a premise and a
+            hypothesis. Both are packed into one row of tokens, and cut together.
+        windows: In how many windows of `length` tokens a longer text is read at most.
+            The head gets the mean of their features, so a text keeps one label and one
+            prediction; only what is longer than all windows is cut. Each window costs
+            as much as a text.
+        overlap: How many tokens a window shares with the one before.
         preprocessor: A SavedModel from strings to token ids. Default: the vocabulary
             that the encoder brings, else what the catalog knows.
         dropout: Share of the features that training leaves out, 0 to 1.
@@ -122,11 +138,12 @@ def text_classifier(
         raise EncoderError(
             f"pooling must be one of {', '.join(POOLING)}. Received: {pooling!r}."
         )
+    packing = Packing(length, truncation, pairs, windows, overlap)
     needed = {"pooled": "pooled_output", "mean": "sequence_output"}
     needed |= {"both": ("pooled_output", "sequence_output")}
     encoder = _encoder(source, "text", needed[pooling])
     task = classification(labels)
-    encoder.details["length"] = length
+    encoder.details |= packing.details()
     if preprocessor is not None:
         encoder.details |= {"preprocessor": os.fspath(preprocessor), "vocabulary": []}
 
@@ -136,10 +153,14 @@ def text_classifier(
 
     # === Functional Model ===
     inputs = _text_inputs(encoder)
-    outputs = encoder(inputs)
+    read = _windows(inputs, packing) if packing.windows > 1 else inputs
+    outputs = encoder(read)
     if isinstance(inputs, dict):
         outputs = _needed(outputs, needed[pooling])
-        outputs = pool(outputs, inputs["input_mask"])
+        outputs = pool(outputs, read["input_mask"])
+        if packing.windows > 1:
+            texts = inputs["input_mask"]
+            outputs = WindowMean(name="window_mean")(outputs, read["input_mask"], texts)
     elif not isinstance(outputs, keras.KerasTensor):
         raise EncoderError(_several_outputs(outputs))
     return keras.Model(inputs, head(outputs), name=name)
@@ -222,6 +243,17 @@ def _text_inputs(encoder: Encoder):
             for key, s in spec.items()
         }
     return keras.Input(spec.shape[1:], dtype=spec.dtype.name, name="text")
+
+
+def _windows(inputs, packing: Packing):
+    """The inputs with one row for each window of a text."""
+    if not isinstance(inputs, dict) or {x.shape[1] for x in inputs.values()} != {None}:
+        raise EncoderError(
+            "Windows need an encoder that takes any number of token ids. This one "
+            f"takes {inputs}. Leave windows out."
+        )
+    fold = Windows(packing.length, name="windows")
+    return {name: fold(tokens) for name, tokens in inputs.items()}
 
 
 def _needed(outputs, names):

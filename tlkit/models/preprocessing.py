@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ..encoders import find_encoder
 from ..errors import EncoderError
+from .packing import Packing
 from .pictures import ImagePreprocessor
 from .texts import SavedPreprocessor, WordPiecePreprocessor
 
@@ -64,11 +65,17 @@ def _text_preprocessor(
     inputs = model.input
     if not isinstance(inputs, dict):
         return Unchanged()
+    packing = Packing.of(details, fixed_length=fixed_length)
+    tokens = {x.shape[1] for x in inputs.values() if len(x.shape) == 2}
+    if len(tokens) == 1 and tokens != {None}:
+        # An encoder that was saved for one length takes no other.
+        packing = dataclasses.replace(packing, length=tokens.pop(), fixed_length=True)
     if details.get("vocabulary"):
-        found = _word_pieces(tuple(details["vocabulary"]), details, inputs)
-        return dataclasses.replace(found, fixed_length=fixed_length)
+        _check_inputs(inputs)
+        vocabulary = tuple(details["vocabulary"])
+        return WordPiecePreprocessor(vocabulary, details["lower_case"], packing)
     if details.get("preprocessor"):
-        return _saved(details["preprocessor"], details["length"], fixed_length)
+        return _saved(details["preprocessor"], packing)
     raise EncoderError(
         f"The encoder {details.get('name')!r} brings no vocabulary, and no "
         "preprocessor is known for it. Give one: tlkit.text_classifier(source, labels, "
@@ -76,17 +83,15 @@ def _text_preprocessor(
     )
 
 
-def _word_pieces(vocabulary, details: dict[str, Any], inputs) -> WordPiecePreprocessor:
+def _check_inputs(inputs) -> None:
     expected = ("input_word_ids", "input_mask", "input_type_ids")
     if set(inputs) != set(expected):
         raise EncoderError(
             f"A text encoder takes {', '.join(expected)}. This one takes "
             f"{', '.join(sorted(inputs))}, and nothing says which is which."
         )
-    length = details["length"]
-    return WordPiecePreprocessor(vocabulary, details["lower_case"], length)
 
 
 @functools.lru_cache(maxsize=4)
-def _saved(source: str, length: int, fixed_length: bool) -> SavedPreprocessor:
-    return SavedPreprocessor(source, length, fixed_length)
+def _saved(source: str, packing: Packing) -> SavedPreprocessor:
+    return SavedPreprocessor(source, packing)
