@@ -1,0 +1,178 @@
+"""Any example of a split by its place, so that some can be picked without the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from ..errors import DataError
+from .records import from_bytes, raw_spec, to_bytes
+
+_ATTRIBUTE = "_tlkit_access"
+_HELD_BYTES = 2**30  # of examples that are held in memory to be picked from
+_CHUNK = 1024
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Access:
+    """How the examples of a dataset are read by their places.
+
+    Attributes:
+        labels: int32 `[n]`, the class of each example, in the order of the dataset.
+        read: Gives a dataset of the examples at some places (int64 `[m]`), in their
+            order; a place may come more than once.
+        in_order: Whether to read them one after another is much faster than by place,
+            as from files with many examples each.
+        shuffled: Reads all examples of an epoch for `in_order` in an order that
+            changes with it, or a worker's share of them: see `ShardFiles.shuffled`.
+        check: Raises a `DataError` that names the file that is damaged, if one is.
+    """
+
+    labels: np.ndarray
+    read: Callable[[np.ndarray], tf.data.Dataset]
+    in_order: bool = False
+    shuffled: Callable[..., tf.data.Dataset] | None = None
+    check: Callable[[], None] | None = None
+
+
+def attach_access(dataset: tf.data.Dataset, access: Access) -> tf.data.Dataset:
+    """Remembers for a dataset how its examples are read by their places.
+
+    What is made of the dataset, with `map` or `take`, does not inherit it.
+
+    Args:
+        dataset: Elements `(raw, label)`, not batched.
+        access: As many examples, in the same order.
+
+    Returns:
+        The same dataset.
+    """
+    setattr(dataset, _ATTRIBUTE, access)
+    return dataset
+
+
+def access_of(dataset: tf.data.Dataset) -> Access | None:
+    """How the examples of a dataset are read by their places, if that is known."""
+    return getattr(dataset, _ATTRIBUTE, None)
+
+
+def labels_of(dataset: tf.data.Dataset) -> np.ndarray:
+    """int32 `[n]`, the class of each example; reads all of them if it must."""
+    access = access_of(dataset)
+    if access is not None:
+        return access.labels
+    only = dataset.map(lambda raw, label: label, num_parallel_calls=tf.data.AUTOTUNE)
+    parts = list(only.batch(_CHUNK).as_numpy_iterator())
+    return np.concatenate([np.zeros(0, np.int32), *parts])
+
+
+def pick(dataset: tf.data.Dataset, places: np.ndarray) -> tf.data.Dataset:
+    """Gives the examples at some places, in their order.
+
+    Where a dataset does not know how to read them by place, those that are wanted are
+    read once and held in memory, as they are: pictures encoded.
+
+    Args:
+        dataset: Elements `(raw, label)`, not batched.
+        places: int64 `[m]`; a place may come more than once.
+
+    Returns:
+        A dataset of `m` examples, which can be picked from in turn.
+
+    Raises:
+        DataError: What would have to be held takes more than 1 GiB.
+    """
+    access = access_of(dataset)
+    if access is None:
+        wanted, places = np.unique(places, return_inverse=True)
+        access = _hold(dataset, wanted)
+    return _picked(access, places)
+
+
+def _picked(access: Access, places: np.ndarray) -> tf.data.Dataset:
+    places = np.asarray(places, np.int64)
+    return attach_access(
+        access.read(places),
+        Access(
+            access.labels[places],
+            lambda inner: access.read(places[inner]),
+            in_order=access.in_order,
+            check=access.check,
+        ),
+    )
+
+
+def tensor_access(
+    raws: np.ndarray | list,
+    labels: np.ndarray,
+    finish: Callable[[tf.Tensor], tf.Tensor] | None = None,
+) -> Access:
+    """Access to what is in memory.
+
+    Args:
+        raws: `[n, …]` numbers, or `n` strings.
+        labels: int32 `[n]`.
+        finish: Turns one of the raw values into what the dataset has, such as a path
+            into the contents of the file.
+    """
+    # On a machine with a GPU the whole array would be copied to it otherwise.
+    with tf.device("CPU:0"):
+        raws, labels = tf.constant(raws), np.asarray(labels, np.int32)
+
+    def read(places: np.ndarray) -> tf.data.Dataset:
+        def one(place, label):
+            raw = raws[place]
+            return (raw if finish is None else finish(raw)), label
+
+        with tf.device("CPU:0"):
+            dataset = tf.data.Dataset.from_tensor_slices((places, labels[places]))
+        return deterministic(parallel_map(dataset, one))
+
+    return Access(labels, read)
+
+
+def parallel_map(dataset: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
+    """A map on all cores, whose results stay in order."""
+    return dataset.map(
+        function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+
+
+def deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The same dataset, which says that its order matters."""
+    options = tf.data.Options()
+    options.deterministic = True
+    return dataset.with_options(options)
+
+
+def _hold(dataset: tf.data.Dataset, wanted: np.ndarray) -> Access:
+    """Reads the examples at some sorted places into memory."""
+    spec = raw_spec(dataset)
+    chosen = np.zeros(int(wanted.max(initial=-1)) + 1, bool)
+    chosen[wanted] = True
+    flags = tf.data.Dataset.from_tensor_slices(chosen)
+    pairs = tf.data.Dataset.zip(dataset, flags)
+    pairs = pairs.filter(lambda example, flag: flag)
+    pairs = pairs.map(lambda example, flag: (to_bytes(example[0]), example[1]))
+    raws, labels, size = [], [], 0
+    for raw, label in pairs.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
+        raws.append(raw)
+        labels.append(label)
+        size += len(raw)
+        if size > _HELD_BYTES:
+            raise DataError(
+                "The examples would be held in memory, and take more than "
+                f"{_HELD_BYTES / 2**30:g} GiB: this dataset cannot be read by place. "
+                "Write it into shards first, which can. Type: splits = "
+                'tlkit.data.tfrecords(tlkit.data.write_shards(splits, "shards"))'
+            )
+    if len(raws) != len(wanted):
+        raise DataError(
+            f"The dataset has {len(raws):,} of the {len(wanted):,} examples that it "
+            "had when its labels were read: its order or its length changes."
+        )
+    contents = np.array(raws, object) if raws else np.zeros(0, "S1")
+    return tensor_access(contents, labels, lambda raw: from_bytes(raw, spec))
