@@ -14,6 +14,7 @@ from .records import from_bytes, raw_spec, to_bytes
 _ATTRIBUTE = "_tlkit_access"
 _HELD_BYTES = 2**30  # of examples that are held in memory to be picked from
 _CHUNK = 1024
+_TOGETHER = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -158,10 +159,10 @@ def _hold(dataset: tf.data.Dataset, wanted: np.ndarray) -> Access:
     pairs = pairs.filter(lambda example, flag: flag)
     pairs = pairs.map(lambda example, flag: (to_bytes(example[0]), example[1]))
     raws, labels, size = [], [], 0
-    for raw, label in pairs.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
-        raws.append(raw)
-        labels.append(label)
-        size += len(raw)
+    for some, their in pairs.batch(_TOGETHER).prefetch(1).as_numpy_iterator():
+        raws += some.tolist()
+        labels += their.tolist()
+        size += sum(map(len, raws[-len(some) :]))
         if size > _HELD_BYTES:
             raise DataError(
                 "The examples would be held in memory, and take more than "

@@ -245,11 +245,6 @@ def _read(package: ModuleType, builder: Any, split: str, raw: str, label: str):
             f"{split!r} cannot be read from {builder.info.full_name}, which has: "
             f"{_splits(builder)}. {error}"
         ) from error
-    if int(dataset.cardinality()) < 1:
-        raise DataError(
-            f"{split!r} of {builder.info.full_name} has no examples; it has: "
-            f"{_splits(builder)}."
-        )
 
     def pair(example):
         value = example[raw]
