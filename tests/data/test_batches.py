@@ -1,9 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import tlkit.data
-from tlkit.data.batches import _buffer_size
+from tlkit.data.batches import buffer_size
 from tlkit.errors import DataError
 
 from .pictures import write_classes
@@ -113,11 +115,11 @@ def test_negative_seeds(name):
 
 def test_the_buffer_is_bounded():
     strings = tf.data.Dataset.from_tensors(("", 0)).repeat(10**7)
-    assert _buffer_size(strings, per_example=True) == 2048
-    assert _buffer_size(strings, per_example=False) == 131_072
+    assert buffer_size(strings, SimpleNamespace(per_example=True)) == 2048
+    assert buffer_size(strings, None) == 131_072
     pictures = tf.data.Dataset.from_tensors((tf.zeros((512, 512, 4)), 0)).repeat(10**6)
-    assert _buffer_size(pictures, per_example=False) == 64
-    assert _buffer_size(pictures.take(7), per_example=False) == 7
+    assert buffer_size(pictures, None) == 64
+    assert buffer_size(pictures.take(7), None) == 7
 
 
 def test_texts_of_similar_lengths_come_together_and_none_is_lost():

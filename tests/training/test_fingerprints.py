@@ -14,8 +14,10 @@ from tests.training.conftest import LABELS, make_plain_model
 from tlkit import models
 from tlkit.errors import TrainingError
 from tlkit.training import Phase, checkpoints
+from tlkit.training.class_weights import weigh_classes
+from tlkit.training.feeds import Options
 from tlkit.training.fingerprints import check_same, differences, fingerprint
-from tlkit.training.inputs import Options, make_feed, weigh_classes
+from tlkit.training.inputs import make_feed
 from tlkit.training.model_facts import model_facts
 
 
@@ -251,18 +253,7 @@ def test_texts_that_are_padded_to_another_length_are_the_same(text_encoder):
 
     def of(**options):
         model = tlkit.text_classifier(text_encoder, LABELS)
-        preprocess = models.preprocessing(model)
-        if options:
-            cut = preprocess
-
-            def longer(raws):
-                pad = lambda ids: tf.ensure_shape(
-                    tf.pad(ids, [[0, 0], [0, 32 - tf.shape(ids)[1]]]), (None, 32)
-                )
-                return tf.nest.map_structure(pad, cut(raws))
-
-            longer.per_example = False
-            preprocess = longer
+        preprocess = models.preprocessing(model, **options)
         feed = make_feed(texts, [0, 1, 0, 1], None, Options(2, preprocess=preprocess))
         return fingerprint(
             model,
@@ -275,8 +266,8 @@ def test_texts_that_are_padded_to_another_length_are_the_same(text_encoder):
         )
 
     saved = of()
-    assert differences(saved, of(fixed=True)) == []
-    assert differences(of(fixed=True), saved) == []
+    assert differences(saved, of(fixed_length=True)) == []
+    assert differences(of(fixed_length=True), saved) == []
     texts[0] = "bad film"
     assert differences(saved, of()) == ["data: the inputs of some examples are others"]
 

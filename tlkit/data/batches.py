@@ -10,13 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import DataError
-from .splitting import check_seed
+from .ordering import WINDOW, mixed_seed
 
 _BUFFER_BYTES = 256 * 2**20
 # What one string is taken to weigh: an encoded picture, and a text.
 _PICTURE_BYTES = 128 * 2**10
 _TEXT_BYTES = 2 * 2**10
-_WINDOW = 32  # batches in which texts are sorted by length
 
 
 def batches(
@@ -93,14 +92,14 @@ def batches(
         # Before anything is decoded: a picture takes ten times as much memory as its
         # file, and tokens are made for one batch at a time.
         dataset = dataset.shuffle(
-            _buffer_size(dataset, per_example),
-            seed=_mixed_seed(seed, epoch),
+            buffer_size(dataset, preprocess),
+            seed=mixed_seed(seed, epoch),
             reshuffle_each_iteration=False,
         )
     for_tokens = preprocess is not None and not per_example
     grouped = shuffle and similar_lengths and for_tokens and _holds_strings(dataset)
     if grouped:
-        dataset = _by_length(dataset, batch_size * _WINDOW)
+        dataset = _by_length(dataset, batch_size * WINDOW)
     if fill is not None:
         dataset = _fill_up(dataset, first, fill)
     if workers > 1:
@@ -113,7 +112,7 @@ def batches(
     dataset = dataset.batch(own_size, drop_remainder=drop_remainder)
     if grouped:
         dataset = dataset.shuffle(
-            _WINDOW, seed=_mixed_seed(seed, epoch), reshuffle_each_iteration=False
+            WINDOW, seed=mixed_seed(seed, epoch), reshuffle_each_iteration=False
         ).skip(skip)
     if for_tokens:
         dataset = _map_first(dataset, preprocess)
@@ -168,14 +167,9 @@ def _map_first(
     )
 
 
-def _mixed_seed(seed: int, epoch: int) -> int:
-    """One seed of the two, so that neighbors in either have nothing in common."""
-    words = np.random.SeedSequence([check_seed(seed), check_seed(epoch)])
-    return int(words.generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _buffer_size(dataset: tf.data.Dataset, per_example: bool) -> int:
-    """How many raw examples fit in the buffer, or as many as there are."""
+def buffer_size(dataset: tf.data.Dataset, preprocess: Callable | None) -> int:
+    """How many raw examples `batches` shuffles at a time: those that fit in 256 MiB."""
+    per_example = bool(getattr(preprocess, "per_example", False))
     spec = dataset.element_spec
     raw = spec[0] if isinstance(spec, tuple) else spec
     each = _PICTURE_BYTES if per_example else _TEXT_BYTES

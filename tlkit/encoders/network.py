@@ -154,6 +154,17 @@ class Network:
                 return i
         return 0  # it comes from the input alone
 
+    def inputs_behind(self, segment: int) -> tuple[int, ...]:
+        """Positions of the inputs that are needed from a segment on, beside its cut."""
+        needed: set[int] = set()
+        for training, graph in self.graphs.items():
+            for i in range(segment, len(self.segments)):
+                inside = self._between(i, training)
+                needed |= {
+                    k for k, n in enumerate(graph.inputs) if node_of(n) in inside
+                }
+        return tuple(sorted(needed))
+
     def batch_norms(self, segment: int) -> int:
         """How many batch norms a segment holds."""
         graph, inside = self.graphs[False], self.segments[segment]

@@ -17,6 +17,7 @@ from tensorflow.python.eager import record
 
 from .blocks import Block
 from .encoder import Encoder
+from .halves import all_inputs
 from .naming import name_segments
 from .network import Network, Stretch
 from .specs import Variable, specs_from_json, specs_to_json
@@ -155,15 +156,18 @@ class OpenedEncoder(Encoder):
         """The graphs, which a `.keras` file brings only after the config."""
         return _NETWORKS[self._digest]
 
-    def call(self, inputs, training=False, taps=None):
-        specs, flat = tf.nest.flatten(self.inputs_spec), tf.nest.flatten(inputs)
-        flat = [tf.cast(x, spec.dtype) for x, spec in zip(flat, specs, strict=True)]
+    def call(self, inputs, training=False, taps=None, start=0):
+        cut = None
+        if start:
+            cut, flat = inputs["cut"], all_inputs(self, inputs["inputs"])
+        else:
+            specs, flat = tf.nest.flatten(self.inputs_spec), tf.nest.flatten(inputs)
+            flat = [tf.cast(x, spec.dtype) for x, spec in zip(flat, specs, strict=True)]
         tapped = {} if taps is None else self._tapped(taps)
-        stretches = self._stretches(bool(training), frozenset(tapped.values()))
+        stretches = self._stretches(bool(training), frozenset(tapped.values()), start)
         seed = self._seed() if any(stretch.training for stretch in stretches) else None
         outputs: dict[int, tf.Tensor] = {}
         tensors: dict[int, tf.Tensor] = {}
-        cut = None
         for stretch in stretches:
             found = self.network.run(stretch, cut, flat, self._value, seed)
             cut = found.cut
@@ -177,6 +181,17 @@ class OpenedEncoder(Encoder):
         ordered = [outputs[i] for i in range(len(outputs))]
         return tf.nest.pack_sequence_as(self.outputs_spec, ordered)
 
+    def run_to(self, inputs: Any, cuts: Sequence[int]) -> dict[int, tf.Tensor]:
+        """Tensors at the beginnings of some segments, as in inference."""
+        specs, flat = tf.nest.flatten(self.inputs_spec), tf.nest.flatten(inputs)
+        flat = [tf.cast(x, spec.dtype) for x, spec in zip(flat, specs, strict=True)]
+        found, cut = {}, None
+        for first, end in itertools.pairwise([0, *cuts]):
+            stretch = Stretch(first, end - 1, False, False, frozenset(), (), ())
+            cut = self.network.run(stretch, cut, flat, self._value).cut
+            found[end] = cut
+        return found
+
     def compute_output_spec(self, inputs, training=None, taps=None):
         if taps is None:
             return super().compute_output_spec(inputs, training)
@@ -187,6 +202,18 @@ class OpenedEncoder(Encoder):
             name: keras.KerasTensor(tuple(spec.shape), spec.dtype.name)
             for name, spec in outputs.items()
         }
+
+    @property
+    def segments(self) -> tuple[tuple[keras.Variable, ...], ...]:
+        """The variables of each segment: of each piece between two cuts."""
+        of = self._weights_of
+        return tuple(tuple(of[p] for p in segment) for segment in self._segments)
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Name of the part, or of the block without parts, that each segment is."""
+        names = [block.parts or (block,) for block in self._blocks]
+        return tuple(part.name for parts in names for part in parts)
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -224,14 +251,13 @@ class OpenedEncoder(Encoder):
         with record.stop_recording():
             return tf.convert_to_tensor(variable.value)
 
-    def _stretches(self, training: bool, tapped: frozenset[int]) -> list[Stretch]:
+    def _stretches(
+        self, training: bool, tapped: frozenset[int], start: int
+    ) -> list[Stretch]:
         """The network as far as needed, cut only where the way it runs changes."""
         count = max(tapped) + 1 if tapped else len(self._segments)
-        modes = [self._mode(i, training) for i in range(count)]
-        runs = [
-            [i for i, _ in run]
-            for _, run in itertools.groupby(enumerate(modes), lambda pair: pair[1])
-        ]
+        modes = {i: self._mode(i, training) for i in range(start, count)}
+        runs = [list(run) for _, run in itertools.groupby(modes, modes.get)]
         return [
             self._stretch(run, tapped, *modes[run[0]], keep_cut=run[-1] + 1 < count)
             for run in runs

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..data.progress import progress
-from .inputs import Feed
+from .feeds import Feed
 
 
 def collect(

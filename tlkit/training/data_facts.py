@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .inputs import Feed
+from .feeds import Feed
 
 _ROWS = 16  # examples of a batch whose numbers are kept
 _TOLERANCE = 1e-3  # pictures are resized a little differently on another processor

@@ -5,7 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from ..errors import DataError
-from .inputs import Feed, Share, fill
+from .feeds import Feed, Share
+from .inputs import fill
 from .workers import count as workers_of
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ..errors import DataError, TrainingError
 from .distribution import hand_out
-from .inputs import Feed
+from .feeds import Feed
 from .running import Run
 from .showing import Display
 from .steps import CALL_LIMIT, TrainSteps, make_test_steps

@@ -11,7 +11,8 @@ import tensorflow as tf
 from .. import models, reports
 from ..errors import DataError, TrainingError
 from .collecting import collect
-from .inputs import Feed, make_feed
+from .feeds import Feed
+from .inputs import make_feed
 from .objectives import Objective
 from .preparing import options_for
 

@@ -7,8 +7,9 @@ import keras
 from .. import models, reports
 from .collecting import collect
 from .evaluation import evaluate_feed
-from .inputs import Feed
+from .feeds import Feed
 from .proof import checksums
+from .rows import tensor_rows
 from .running import Run
 
 
@@ -32,7 +33,7 @@ class Features:
             self._checksums = checksums(trunk.weights)
             names = ("computing features", "computing features of the validation data")
             self._kept = [
-                feed and feed.from_table(self._collect(trunk, feed, what))
+                feed and self._with_features(trunk, feed, what)
                 for feed, what in zip(self.feeds, names, strict=True)
             ]
         return top, self._kept
@@ -47,8 +48,10 @@ class Features:
         """Whether there are features, and the encoder is as it was for them."""
         return bool(self._kept) and checksums(trunk.weights) == self._checksums
 
-    def _collect(self, trunk, feed: Feed, what: str):
-        return collect(trunk, feed, what=what, verbose=self.run.verbose)
+    def _with_features(self, trunk, feed: Feed, what: str) -> Feed:
+        found = collect(trunk, feed, what=what, verbose=self.run.verbose)
+        features, labels, weights = found
+        return feed.with_rows(tensor_rows(features), labels, weights)
 
 
 def final_evaluation(run: Run, features: Features) -> dict[str, reports.Evaluation]:

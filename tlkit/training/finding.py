@@ -23,7 +23,7 @@ from ..encoders import find_encoder
 from ..errors import PlanError, TrainingError
 from .carrying import carry_tool
 from .distribution import hand_out
-from .inputs import Feed
+from .feeds import Feed
 from .interrupts import Interrupts
 from .loop import make_steps, set_trainable
 from .making import find_tools, make_run

@@ -10,7 +10,7 @@ import keras
 
 from ..errors import TrainingError
 from .data_facts import data_differences, data_facts
-from .inputs import Feed
+from .feeds import Feed
 from .model_facts import loss_facts, model_facts, optimizer_facts
 from .schedules import Phase
 

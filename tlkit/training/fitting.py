@@ -15,7 +15,7 @@ from .. import reports
 from ..data import Splits
 from .carrying import carry_back, carry_in
 from .features import Features, final_evaluation
-from .inputs import Feed
+from .feeds import Feed
 from .interrupts import Interrupts
 from .loop import run_phase
 from .making import find_tools, job_facts, make_run, optimizer_lent

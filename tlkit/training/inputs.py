@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,70 +11,9 @@ import tensorflow as tf
 
 from .. import data
 from ..errors import DataError
-
-# Elements of every dataset here: inputs, labels, weights; weights are () where there
-# are none. A worker's share of a dataset has one more part, as `tlkit.data.batches`
-# says of `fill`.
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """Which examples of every batch one of several workers takes.
-
-    Attributes:
-        workers: How many there are.
-        worker: Which of them this is.
-        replicas: How many replicas all of them have; each gets as many examples.
-    """
-
-    workers: int
-    worker: int
-    replicas: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Feed:
-    """Batches of examples, epoch by epoch.
-
-    Attributes:
-        batches: Gives the batches of an epoch by its number, shuffled; those of `None`
-            stand in the order of the data. Also takes `skip=`, how many to leave out
-            at the beginning, and `share=`, a worker's.
-        steps: How many batches an epoch has; `None` if that is not known, infinity if
-            it never ends.
-        examples: How many examples, if that is known.
-        repeats: Whether every epoch has the same examples, so that what is computed of
-            them can be kept.
-        from_table: Makes a feed of arrays that hold as many examples.
-        batch_size: Examples in a whole batch, if that is known.
-        by_size: For texts: gives the positions of the examples from the longest to the
-            shortest, and batches in this order, which need the least padding.
-    """
-
-    batches: Callable[..., tf.data.Dataset]
-    steps: int | float | None
-    examples: int | None
-    repeats: bool
-    from_table: Callable[[Any], Feed]
-    batch_size: int | None = None
-    by_size: Callable[[], tuple[np.ndarray, tf.data.Dataset]] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How examples become batches.
-
-    Attributes:
-        batch_size: Examples in a batch.
-        seed: Decides the order.
-        preprocess: Turns raw examples into inputs, as for `data.batches`, or `None`.
-        label_index: Gives the index of a label's name, or `None`.
-    """
-
-    batch_size: int
-    seed: int = 0
-    preprocess: Callable | None = None
-    label_index: Callable[[str], int] | None = None
+from .feeds import Feed, Options, Share, rows_feed, shared_out
+from .rows import tensor_rows
+from .tokens import tokenized
 
 
 def make_feed(x: Any, y: Any, weights: Any, options: Options) -> Feed:
@@ -139,7 +77,7 @@ def dataset_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
         known.get(steps, steps),
         None,
         repeats=False,
-        from_table=lambda rows: table_feed(rows, options),
+        with_rows=lambda *table: rows_feed(*table, options),
     )
 
 
@@ -164,99 +102,43 @@ def arrays_feed(x: Any, y: Any, weights: Any, options: Options) -> Feed:
     if sizes == {0}:
         raise DataError("x has no examples.")
     if options.preprocess is None or nested:
-        return table_feed((x, y, weights), options)
+        return rows_feed(tensor_rows(x), y, weights, options)
     with tf.device("CPU"):
         return _split_feed(tf.data.Dataset.from_tensor_slices((x, y, weights)), options)
 
 
-def table_feed(table: tuple[Any, Any, Any], options: Options) -> Feed:
-    """A feed of inputs, labels and weights that are in memory as arrays."""
-    with tf.device("CPU"):
-        tensors = tf.nest.map_structure(tf.convert_to_tensor, table)
-    count = len(tf.nest.flatten(tensors)[0])
-
-    def gather(rows, *present):
-        gathered = tf.nest.map_structure(lambda t: tf.gather(t, rows), tensors)
-        return (*gathered, *present)
-
-    def batches(epoch: int | None, **which) -> tf.data.Dataset:
-        # Shuffles numbers and gathers whole batches: much faster than one by one.
-        numbers = _in_batches(
-            tf.data.Dataset.range(count), None, options, epoch, **which
-        )
-        return numbers.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
-
-    steps = math.ceil(count / options.batch_size)
-    return Feed(
-        batches,
-        steps,
-        count,
-        repeats=True,
-        from_table=lambda rows: table_feed(rows, options),
-        batch_size=options.batch_size,
-    )
-
-
 def _split_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
     count = int(dataset.cardinality())
+    if count == 0:
+        raise DataError("The dataset has no examples.")
+    rows = tokenized(dataset, options) if count > 0 else None
+    if rows is not None:
+        return rows
     known = count if count >= 0 else None
     steps = None if known is None else math.ceil(known / options.batch_size)
     if count == tf.data.INFINITE_CARDINALITY:
         steps = math.inf
-    if known == 0:
-        raise DataError("The dataset has no examples.")
 
-    def batches(epoch: int | None, **which) -> tf.data.Dataset:
-        return _in_batches(dataset, options.preprocess, options, epoch, **which)
+    def batches(epoch: int | None, *, skip: int = 0, share: Share | None = None):
+        return data.batches(
+            dataset,
+            options.preprocess,
+            batch_size=options.batch_size,
+            shuffle=epoch is not None,
+            seed=options.seed,
+            epoch=epoch or 0,
+            skip=skip,
+            **shared_out(share),
+        )
 
-    texts = _is_strings(dataset.element_spec[0]) and not getattr(
-        options.preprocess, "per_example", True
-    )
-    by_size = (lambda: _by_size(dataset, options)) if texts else None
+    buffer = data.buffer_size(dataset, options.preprocess)
     return Feed(
         batches,
         steps,
         known,
         repeats=True,
         batch_size=options.batch_size,
-        by_size=by_size,
-        from_table=lambda rows: table_feed(rows, options),
-    )
-
-
-def _by_size(dataset, options: Options) -> tuple[np.ndarray, tf.data.Dataset]:
-    parts = list(dataset.batch(1024).as_numpy_iterator())
-    merged = tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
-    lengths = np.array([len(raw) for raw in merged[0]])
-    order = np.argsort(-lengths, kind="stable")
-    with tf.device("CPU"):
-        rows = tf.nest.map_structure(lambda array: tf.constant(array[order]), merged)
-        dataset = tf.data.Dataset.from_tensor_slices(rows)
-    return order, _in_batches(dataset, options.preprocess, options, None)
-
-
-def _in_batches(
-    dataset,
-    preprocess,
-    options: Options,
-    epoch: int | None,
-    *,
-    skip: int = 0,
-    share: Share | None = None,
-):
-    shared = {}
-    if share is not None:
-        shared = {"workers": share.workers, "worker": share.worker}
-        shared["fill"] = share.replicas
-    return data.batches(
-        dataset,
-        preprocess,
-        batch_size=options.batch_size,
-        shuffle=epoch is not None,
-        seed=options.seed,
-        epoch=epoch or 0,
-        skip=skip,
-        **shared,
+        with_rows=lambda *table: rows_feed(*table, options, buffer=buffer),
     )
 
 
@@ -291,68 +173,6 @@ def count_steps(feed: Feed) -> Feed:
     if int(counted) == 0:
         raise DataError("The dataset has no batches.")
     return dataclasses.replace(feed, steps=int(counted))
-
-
-# === Class weights ===
-
-
-def weigh_classes(
-    feed: Feed, class_weight: Mapping[int | str, float] | None, options: Options
-) -> Feed:
-    """The same feed, with each example's weight multiplied by that of its class.
-
-    Args:
-        feed: The feed.
-        class_weight: Weights by the index or the name of the label; 1 for classes that
-            are not there.
-        options: Those that the feed was made with.
-
-    Raises:
-        DataError: A label is unknown, or a weight is not a number of 0 or more.
-    """
-    if not class_weight:
-        return feed
-    weights = {_class_index(key, options): w for key, w in class_weight.items()}
-    wrong = [w for w in weights.values() if not (np.isscalar(w) and 0 <= w < math.inf)]
-    if wrong:
-        raise DataError(f"class_weight must be numbers of 0 or more; got {wrong[0]!r}.")
-    keys = tf.constant(list(weights), tf.int64)
-    values = tf.constant(list(weights.values()), tf.float32)
-
-    def weigh(inputs, labels, old, *present):
-        hits = tf.cast(_classes(labels)[:, tf.newaxis] == keys, tf.float32)
-        new = tf.reduce_sum(hits * (values - 1.0), axis=1) + 1.0
-        new = new if isinstance(old, tuple) else old * new
-        return (inputs, labels, new, *present)
-
-    def by_size():
-        order, batches = feed.by_size()
-        return order, batches.map(weigh)
-
-    return dataclasses.replace(
-        feed,
-        batches=lambda epoch, **which: feed.batches(epoch, **which).map(weigh),
-        by_size=by_size if feed.by_size else None,
-    )
-
-
-def _class_index(key, options: Options) -> int:
-    if isinstance(key, str):
-        if options.label_index is None:
-            raise DataError(
-                f"class_weight names the label {key!r}, but this model has no names of "
-                "labels. Give their indices."
-            )
-        return options.label_index(key)
-    if isinstance(key, (int, np.integer)) and key >= 0:
-        return int(key)
-    raise DataError(f"class_weight is by index or name of a label; got {key!r}.")
-
-
-def _classes(labels: tf.Tensor) -> tf.Tensor:
-    if labels.shape.rank == 2 and labels.shape[-1] != 1:
-        return tf.argmax(labels, axis=-1)
-    return tf.cast(tf.reshape(labels, [-1]), tf.int64)
 
 
 # === Arrays ===

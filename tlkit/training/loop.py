@@ -11,7 +11,7 @@ from ..encoders import find_encoder, freeze
 from ..errors import PlanError, TrainingError
 from .choosing import Choice, choose
 from .epochs import PROVED_AFTER, Trainer, make_measure
-from .inputs import Feed
+from .feeds import Feed
 from .layer_rates import rate_factors
 from .merging import make_merge
 from .patience import Patience
@@ -169,6 +169,7 @@ def make_steps(run: Run, planned: PhasePlan, part, choice: Choice) -> TrainSteps
         setting=run.setting,
         update=update,
         added_loss=l2_sp_loss(run.published, choice.trained, phase.l2_sp),
+        whole=run.model,
     )
 
 

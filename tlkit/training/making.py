@@ -16,8 +16,8 @@ from . import workers
 from .averaging import Averages
 from .carrying import carry_tool
 from .choosing import choose
+from .feeds import Feed
 from .fingerprints import fingerprint
-from .inputs import Feed
 from .interrupts import Interrupts
 from .meters import Meters
 from .objectives import Objective, compiled_metrics, resolve_metrics

@@ -13,7 +13,9 @@ from .. import models
 from ..data import Splits
 from ..encoders import find_encoder
 from ..errors import DataError, PlanError
-from .inputs import Feed, Options, count_steps, make_feed, weigh_classes
+from .class_weights import weigh_classes
+from .feeds import Feed, Options
+from .inputs import count_steps, make_feed
 from .schedules import Phase, check_schedule, head_then_all
 
 

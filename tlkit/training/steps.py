@@ -65,6 +65,7 @@ class TrainSteps:
         setting: The run's.
         update: Moves the variables, in every replica.
         added_loss: Gives a scalar that is added to the loss, whatever the batch.
+        whole: The model that `model` is a part of, whose random layers draw alike then.
     """
 
     def __init__(
@@ -75,12 +76,13 @@ class TrainSteps:
         setting: Setting,
         update: Update,
         added_loss: Callable[[], tf.Tensor] | None = None,
+        whole: keras.Model | None = None,
     ):
         self.model, self.variables = model, list(variables)
         self.setting, self.update, self.added_loss = setting, update, added_loss
         # Known when it has been traced: which variables have no gradient.
         self._without = [False] * len(self.variables)
-        self._generators = seed_generators(model)
+        self._generators = seed_generators(whole or model)
         self._passes = self._compiled(self._forward_and_backward)
         self._apply = self._compiled(self._apply_update)
         with setting.strategy.scope():

@@ -1,0 +1,93 @@
+"""Examples with random access: numbers, tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+
+class Rows(Protocol):
+    """As many examples as there are, each with the same nest of values."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    def gather(self, places: tf.Tensor) -> Any:
+        """The nest of dense tensors `[batch, …]` of some examples, in a graph too.
+
+        Args:
+            places: int64 `[batch]`.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """How long the rows are that have no common length, texts above all.
+
+    Attributes:
+        each: int64 `[count]`.
+        padded_length: Gives the length to which a batch is padded, of its longest row;
+            one of a few, since what is compiled is compiled for each.
+        missing: What rows are padded with, for each column.
+    """
+
+    each: np.ndarray
+    padded_length: Callable[[Any], Any]
+    missing: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TensorRows:
+    """Rows that are held as tensors, on the CPU.
+
+    Attributes:
+        columns: A nest of tensors `[count, …]`; with lengths of `tf.RaggedTensor`
+            `[count, (length), …]`.
+        lengths: How long the rows are, where they have no common length.
+    """
+
+    columns: Any
+    lengths: Lengths | None = None
+
+    @property
+    def count(self) -> int:
+        if self.lengths is not None:
+            return len(self.lengths.each)
+        return len(tf.nest.flatten(self.columns)[0])
+
+    def gather(self, places: tf.Tensor) -> Any:
+        found = [tf.gather(column, places) for column in _flat(self.columns)]
+        if self.lengths is not None:
+            longest = tf.cast(tf.reduce_max(found[0].row_lengths()), tf.int32)
+            tokens = self.lengths.padded_length(longest)
+            pairs = zip(found, self.lengths.missing, strict=True)
+            found = [_dense(column, tokens, missing) for column, missing in pairs]
+        return tf.nest.pack_sequence_as(self.columns, found, expand_composites=False)
+
+
+def tensor_rows(columns: Any, lengths: Lengths | None = None) -> TensorRows:
+    """Rows of arrays, or of ragged tensors, in memory."""
+    with tf.device("CPU"):
+        tensors = [
+            tf.convert_to_tensor(c) if isinstance(c, np.ndarray) else c
+            for c in _flat(columns)
+        ]
+    return TensorRows(tf.nest.pack_sequence_as(columns, tensors), lengths)
+
+
+def _flat(columns: Any) -> Sequence:
+    return tf.nest.flatten(columns, expand_composites=False)
+
+
+def _dense(ragged: tf.RaggedTensor, tokens: tf.Tensor | int, missing) -> tf.Tensor:
+    inner = ragged.flat_values.shape[1:]
+    sizes = [-1, tokens, *inner]
+    shape = tf.stack([tf.cast(size, tf.int64) for size in sizes])
+    dense = ragged.to_tensor(tf.cast(missing, ragged.dtype), shape=shape)
+    known = tokens if isinstance(tokens, int) else None
+    return tf.ensure_shape(dense, [None, known, *inner])
