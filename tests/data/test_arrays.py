@@ -151,8 +151,39 @@ def _with_nan():
             "validation_data must hold numbers",
         ),
         (["a", "b"], [0, 1], {"test_data": (_X, _Y)}, "test_data must hold texts"),
+        ([("a", "b"), "c"], [0, 1], {}, "Example 1 of x must be a pair of texts"),
+        ([("a", "b"), ("c",)], [0, 1], {}, "Example 1 of x must be a pair of texts"),
+        ([("a", "b"), ("c", 1)], [0, 1], {}, "text of example 1 of x must be .* int"),
+        (
+            [("a", "b"), ("c", "d")],
+            [0, 1],
+            {"test_data": (["a"], [0])},
+            "test_data must hold pairs of texts",
+        ),
     ],
 )
 def test_what_does_not_fit(x, y, options, message):
     with pytest.raises(DataError, match=message):
         tlkit.data.arrays(x, y, **options)
+
+
+@pytest.mark.parametrize("form", [list, np.array, lambda x: np.array(x, object)])
+def test_pairs_of_texts(form):
+    pairs = [("a man", "a person"), ("a dog", ""), ("☃", "snow")]
+    splits = tlkit.data.arrays(form(pairs), [1, 0, 1], validation=0, test=0)
+    assert splits.kind == "text"
+    found = [
+        (*(text.decode() for text in raw), int(label))
+        for raw, label in splits.train.as_numpy_iterator()
+    ]
+    expected = [(*pair, y) for pair, y in zip(pairs, [1, 0, 1], strict=True)]
+    assert sorted(found) == sorted(expected)
+    assert splits.train.element_spec[0].shape == [2]
+
+
+def test_pairs_without_any_text_are_left_out():
+    with pytest.warns(tlkit.data.SkippedWarning, match="x, row 1: the text is empty"):
+        splits = tlkit.data.arrays(
+            [("a", "b"), (" ", ""), ("c", "")], [1, 1, 0], validation=0, test=0
+        )
+    assert splits.sizes == {"train": 2}

@@ -301,3 +301,49 @@ def test_text_folder_in_another_encoding(tmp_path):
         tmp_path, encoding="latin-1", validation=0, test=0, verbose=0
     )
     assert _found(splits) == [("a", "a"), ("café", "b")]
+
+
+# === Pairs ===
+
+_HEADER = "premise,hypothesis,label"
+_TRIPLES = ["a man,a person,yes", "a dog,a cat,no", "rain,,no", "sun,light,yes"]
+
+
+def test_pairs_of_texts(tmp_path):
+    path = _write(tmp_path / "a.csv", _TRIPLES, _HEADER)
+    options = {"text": ("hypothesis", "premise"), "label": "label"}
+    splits = tlkit.data.text_csv(path, validation=0, test=0, **options)
+    assert splits.kind == "text"
+    assert splits.labels == ("no", "yes")
+    assert splits.train.element_spec[0] == tf.TensorSpec([2], tf.string)
+    found = {(*raw.tolist(), label) for raw, label in splits.train.as_numpy_iterator()}
+    assert found == {
+        (b"a person", b"a man", 1),
+        (b"a cat", b"a dog", 0),
+        (b"", b"rain", 0),
+        (b"light", b"sun", 1),
+    }
+
+
+def test_a_pair_is_empty_if_both_texts_are(tmp_path):
+    path = _write(tmp_path / "a.csv", [*_TRIPLES, " ,,no"], _HEADER)
+    options = {"text": ("premise", "hypothesis"), "label": "label"}
+    with pytest.warns(tlkit.data.SkippedWarning, match="row 6: the text is empty"):
+        splits = tlkit.data.text_csv(path, validation=0, test=0, **options)
+    assert splits.sizes == {"train": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (("premise", "premise"), "columns of their own"),
+        (("premise", "label"), "columns of their own"),
+        ((), "one column, or two for pairs of texts; got none"),
+        (("premise", "hypothesis", "label"), "one column, or two"),
+        (("premise", "hypotesis"), "Did you mean 'hypothesis'"),
+    ],
+)
+def test_columns_that_make_no_pairs(tmp_path, text, message):
+    path = _write(tmp_path / "a.csv", _TRIPLES, _HEADER)
+    with pytest.raises(DataError, match=message):
+        tlkit.data.text_csv(path, text=text, label="label")

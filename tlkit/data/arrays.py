@@ -10,13 +10,13 @@ import numpy as np
 from ..errors import DataError
 from .assembling import Examples, assemble, read_split_sizes
 from .splits import Skipped, Splits, warn_skipped
-from .texts import check_on_empty, drop_empty
+from .texts import Text, check_on_empty, drop_empty
 
 _Pair = tuple[Any, Any]
 
 
 def arrays(
-    x: np.ndarray | Sequence[str],
+    x: np.ndarray | Sequence[str] | Sequence[tuple[str, str]],
     y: np.ndarray | Sequence[int] | Sequence[str],
     *,
     labels: Sequence[str] | None = None,
@@ -35,7 +35,7 @@ def arrays(
     Args:
         x: Either numbers with the examples along the first axis, such as pictures
             `[n, height, width]` or `[n, height, width, channels]`, of any integer or
-            float dtype (float64 becomes float32); or `n` texts.
+            float dtype (float64 becomes float32); or `n` texts; or `n` pairs of texts.
         y: `[n]` or `[n, 1]`, the class of each example: indices into `labels`, or names
             of labels.
         labels: The names of the classes by their index. Without, they are the sorted
@@ -47,8 +47,8 @@ def arrays(
         seed: Not negative. Decides the splits and the order of the training examples.
         validation_data: A pair `(x, y)` with the validation split.
         test_data: A pair `(x, y)` with the test split.
-        on_empty: What to do with a text that is empty or blank: `"skip"` leaves it out
-            with a warning, `"raise"` stops.
+        on_empty: What to do with a text, or both texts of a pair, that is empty or
+            blank: `"skip"` leaves it out with a warning, `"raise"` stops.
 
     Returns:
         Splits of the kind `"array"` or `"text"`.
@@ -96,7 +96,7 @@ def arrays(
 _NAMES = {"train": "x", "validation": "validation_data", "test": "test_data"}
 
 
-def _check_pair(pair: _Pair, where: str) -> tuple[list[str] | np.ndarray, np.ndarray]:
+def _check_pair(pair: _Pair, where: str) -> tuple[list[Text] | np.ndarray, np.ndarray]:
     """Texts as a list or numbers as an array, and as many classes."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise DataError(f"{where} must be a pair (x, y); got {_describe(pair)}.")
@@ -118,9 +118,9 @@ def _check_pair(pair: _Pair, where: str) -> tuple[list[str] | np.ndarray, np.nda
     return raws, _check_classes(classes, where)
 
 
-def _check_raws(x: Any, where: str) -> list[str] | np.ndarray:
+def _check_raws(x: Any, where: str) -> list[Text] | np.ndarray:
     # Not through NumPy: it would make all texts as long as the longest.
-    if isinstance(x, list | tuple) and x and isinstance(x[0], str):
+    if isinstance(x, list | tuple) and x and _holds_texts(x[0]):
         return _check_texts(list(x), where)
     try:
         array = np.asarray(x)
@@ -140,21 +140,40 @@ def _check_raws(x: Any, where: str) -> list[str] | np.ndarray:
     return array
 
 
-def _check_texts(texts: list[Any], where: str) -> list[str]:
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            hint = " Type: text.decode()" if isinstance(text, bytes) else ""
+def _holds_texts(example: Any) -> bool:
+    if isinstance(example, list | tuple):
+        return bool(example) and all(isinstance(part, str) for part in example)
+    return isinstance(example, str)
+
+
+def _check_texts(texts: list[Any], where: str) -> list[Text]:
+    """Texts, or pairs of them as tuples."""
+    paired = bool(texts) and isinstance(texts[0], list | tuple)
+    if not paired:
+        for index, text in enumerate(texts):
+            _check_text(text, f"Example {index:,} of {where}")
+        return texts
+    for index, pair in enumerate(texts):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise DataError(
-                f"Example {index:,} of {where} must be a text, as str; got "
-                f"{type(text).__name__}.{hint}"
+                f"Example {index:,} of {where} must be a pair of texts, as those "
+                f"before it; got {pair!r:.80}."
             )
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"Example {index:,} of {where} is not valid Unicode: {error.reason}."
-            ) from error
-    return texts
+        for text in pair:
+            _check_text(text, f"A text of example {index:,} of {where}")
+    return [tuple(pair) for pair in texts]
+
+
+def _check_text(text: Any, what: str) -> None:
+    if not isinstance(text, str):
+        hint = " Type: text.decode()" if isinstance(text, bytes) else ""
+        raise DataError(
+            f"{what} must be a text, as str; got {type(text).__name__}.{hint}"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{what} is not valid Unicode: {error.reason}.") from error
 
 
 def _check_finite(array: np.ndarray, where: str) -> None:
@@ -231,14 +250,14 @@ def _label_names(
 
 
 def _check_alike(
-    raws: list[str] | np.ndarray, train: list[str] | np.ndarray, where: str
+    raws: list[Text] | np.ndarray, train: list[Text] | np.ndarray, where: str
 ) -> None:
     """Raises a `DataError` if a split has other examples than the training split."""
-    if isinstance(train, list) and isinstance(raws, list):
-        return
-    if isinstance(train, list) or isinstance(raws, list):
-        wanted = "texts" if isinstance(train, list) else "numbers"
+    wanted = _what(train)
+    if _what(raws) != wanted:
         raise DataError(f"{where} must hold {wanted}, as x does.")
+    if wanted != "numbers":
+        return
     if raws.shape[1:] != train.shape[1:] or raws.dtype != train.dtype:
         raise DataError(
             f"{where} must hold examples like those of x, {_describe(train)}; got "
@@ -246,13 +265,19 @@ def _check_alike(
         )
 
 
+def _what(raws: list[Text] | np.ndarray) -> str:
+    if isinstance(raws, np.ndarray):
+        return "numbers"
+    return "texts" if isinstance(raws[0], str) else "pairs of texts"
+
+
 def _without_empty(
-    texts: list[str],
+    texts: list[Text],
     names: list[str],
     where: str,
     on_empty: str,
     skipped: list[Skipped],
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[Text], list[str]]:
     rows = zip(range(len(texts)), texts, names, strict=True)
     kept = drop_empty(rows, where, on_empty, skipped)
     return [text for text, _ in kept], [name for _, name in kept]

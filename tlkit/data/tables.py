@@ -1,4 +1,4 @@
-"""Reading two columns of a CSV file, and saying exactly what is wrong with it."""
+"""Reading columns of a CSV file, and saying exactly what is wrong with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import csv
 import difflib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,9 +42,9 @@ class TableFormat:
 
 
 def read_columns(
-    path: str | os.PathLike[str], columns: tuple[str, str], table: TableFormat
-) -> list[tuple[int, str, str]]:
-    """Reads two columns of a table with a header.
+    path: str | os.PathLike[str], columns: Sequence[str], table: TableFormat
+) -> list[tuple[int, list[str]]]:
+    """Reads some columns of a table with a header.
 
     Args:
         path: The file.
@@ -53,7 +53,7 @@ def read_columns(
 
     Returns:
         For each row its number, as a spreadsheet counts (the header is row 1), and its
-        two fields. Blank rows are left out.
+        fields in the order of `columns`. Blank rows are left out.
 
     Raises:
         DataError: The file is missing, has other columns, rows of different lengths,
@@ -64,7 +64,7 @@ def read_columns(
         header = next(rows, None)
         if header is None:
             raise DataError(f"{file} is empty; its first row must name the columns.")
-        first, second = (_find_column(name, header, file, rows) for name in columns)
+        places = [_find_column(name, header, file, rows) for name in columns]
         found = []
         for number, row in enumerate(rows, start=2):
             if not row:
@@ -76,7 +76,7 @@ def read_columns(
                     "contains the delimiter must stand in quotes. If quotes have no "
                     "meaning in this file, type: quote=None"
                 )
-            found.append((number, row[first], row[second]))
+            found.append((number, [row[place] for place in places]))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +19,14 @@ from .tables import (
     read_columns,
 )
 
+# A text, or a pair of them.
+Text = str | tuple[str, str]
+
 
 def text_csv(
     path: str | os.PathLike[str],
     *,
-    text: str,
+    text: str | Sequence[str],
     label: str,
     validation: float | int = 0.1,
     test: float | int = 0.1,
@@ -44,7 +47,8 @@ def text_csv(
 
     Args:
         path: The file. The other two are written in the same way.
-        text: The name of the column of texts.
+        text: The name of the column of texts, or the names of two columns for pairs of
+            texts, such as `("premise", "hypothesis")`.
         label: The name of the column of labels.
         validation: The size of the validation split, unless there is a
             `validation_path`: a share as a float in [0, 1), or a number of texts as an
@@ -59,10 +63,12 @@ def text_csv(
             other, as they are in many `.tsv` files.
         encoding: The encoding of the files. A byte order mark is passed over.
         on_empty: What to do with a row whose text or label is empty or blank: `"skip"`
-            leaves it out with a warning that names it, `"raise"` stops.
+            leaves it out with a warning that names it, `"raise"` stops. A pair is empty
+            if both of its texts are.
 
     Returns:
-        Splits of the kind `"text"`, with the sorted labels.
+        Splits of the kind `"text"`, with the sorted labels. The raw value of a pair is
+        a string tensor `[2]`.
 
     Raises:
         DataError: A file or a column is missing, a row has too few or too many fields,
@@ -75,18 +81,23 @@ def text_csv(
     splits = tlkit.data.text_csv("reviews.csv", text="review", label="stars")
     model = tlkit.text_classifier("small_bert_L-4_H-512", splits.labels)
     tlkit.fit(model, splits)
+
+    splits = tlkit.data.text_csv("snli.csv", text=("premise", "hypothesis"), label="y")
+    model = tlkit.text_classifier("small_bert_L-4_H-512", splits.labels, pairs=True)
     ```
     """
     check_on_empty(on_empty)
     sizes = read_split_sizes(validation, test, seed)
     table = TableFormat(delimiter, quote, encoding)
-    if text == label:
-        raise DataError(f"text and label must be two columns; both are {text!r}.")
+    columns = _check_columns(text, label)
     paths = {"train": path, "validation": validation_path, "test": test_path}
     found, skipped = {}, []
     for name, file in paths.items():
         if file is not None:
-            rows = read_columns(file, (text, label), table)
+            rows = [
+                (number, tuple(fields) if fields[1:] else fields[0], name)
+                for number, (*fields, name) in read_columns(file, columns, table)
+            ]
             where = os.path.abspath(os.path.expanduser(os.fspath(file)))
             rows = drop_empty(rows, where, on_empty, skipped)
             found[name] = text_examples(rows, where)
@@ -153,6 +164,24 @@ def text_folder(
     return assemble(examples, sizes, kind="text", what="texts", skipped=skipped)
 
 
+def _check_columns(text: str | Sequence[str], label: str) -> tuple[str, ...]:
+    """The names of the columns of texts, and of that of labels."""
+    texts = (text,) if isinstance(text, str) else tuple(text)
+    if len(texts) not in (1, 2):
+        raise DataError(
+            "text must name one column, or two for pairs of texts; got "
+            f"{', '.join(map(repr, texts)) or 'none'}."
+        )
+    if isinstance(text, str) and text == label:
+        raise DataError(f"text and label must be two columns; both are {text!r}.")
+    columns = (*texts, label)
+    if len(set(columns)) < len(columns):
+        raise DataError(
+            f"text and label must be columns of their own; got {columns!r}."
+        )
+    return columns
+
+
 def check_on_empty(on_empty: str) -> None:
     """Raises a `DataError` unless it is one of the two things to do."""
     if on_empty not in ("skip", "raise"):
@@ -160,15 +189,15 @@ def check_on_empty(on_empty: str) -> None:
 
 
 def drop_empty(
-    rows: Iterable[tuple[int, str, str]],
+    rows: Iterable[tuple[int, Text, str]],
     where: str,
     on_empty: str,
     skipped: list[Skipped],
-) -> list[tuple[str, str]]:
+) -> list[tuple[Text, str]]:
     """Leaves out rows with an empty text or label, and adds them to `skipped`.
 
     Args:
-        rows: For each row its number, its text and its label.
+        rows: For each row its number, its text or pair of texts, and its label.
         where: The file, or "" for data in memory.
         on_empty: `"skip"` or `"raise"`.
         skipped: A list to add to.
@@ -178,7 +207,8 @@ def drop_empty(
     """
     kept = []
     for number, text, name in rows:
-        fields = {"text": text, "label": name}
+        fields = {"text": text if isinstance(text, str) else "".join(text)}
+        fields["label"] = name
         empty = [field for field, value in fields.items() if not value.strip()]
         if not empty:
             kept.append((text, name.strip()))
@@ -193,7 +223,7 @@ def drop_empty(
     return kept
 
 
-def text_examples(rows: list[tuple[str, str]], where: str) -> Examples:
+def text_examples(rows: list[tuple[Text, str]], where: str) -> Examples:
     """Pairs of a text and its label as examples, with sorted labels."""
     names = [name for _, name in rows]
     labels = tuple(sorted(set(names)))

@@ -119,6 +119,8 @@ class WordPiecePreprocessor(TextPreprocessor):
         return {piece: self.vocabulary.index(piece) for piece in pieces}
 
 
+# Cached functions are left alone by AutoGraph, which cannot convert an import.
+@functools.lru_cache
 def _tensorflow_text():
     return import_extra("tensorflow_text", "text", "a text encoder")
 

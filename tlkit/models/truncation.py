@@ -14,9 +14,10 @@ import tensorflow as tf
 # Bytes that are read of each end of a text for each token wanted. An English token has
 # some five; of a text that has less tokens there, all is read.
 _BYTES = 16
-# Where a text can be parted without a change to its tokens: no word piece reaches over
-# blanks, and a mark of punctuation is a token by itself.
-_BLANKS = r" \t\r\n。，"
+# Characters at which a text can be parted without a change to its tokens: no word piece
+# reaches over blanks, and marks of punctuation and Han characters are tokens by
+# themselves.
+_PARTING = r" \t\r\n。，\x{4e00}-\x{9fff}"
 
 
 def fit(
@@ -118,7 +119,7 @@ def read(
 
 
 def _read_ends(raws, size: int, long, count: int, truncation: str):
-    """The ends of long texts, each up to a blank, and how many tokens they must have.
+    """The ends of long texts, parted from the rest, and how many tokens they must have.
 
     Of other texts the first of the ends is all.
     """
@@ -127,13 +128,13 @@ def _read_ends(raws, size: int, long, count: int, truncation: str):
     if truncation != "tail":
         end = tf.strings.substr(raws, 0, size)
         # The last bytes may be a part of a character, which only \C matches.
-        blank = rf"[{_BLANKS}][^{_BLANKS}]*\C{{0,3}}\z"
-        texts.append((tf.strings.regex_replace(end, blank, "", False), first))
+        parting = rf"[{_PARTING}][^{_PARTING}]*\C{{0,3}}\z"
+        texts.append((tf.strings.regex_replace(end, parting, "", False), first))
     if truncation != "head":
         start = tf.maximum(tf.strings.length(raws) - size, 0)
         end = tf.strings.substr(raws, start, tf.fill(tf.shape(start), size))
-        blank = rf"\A\C{{0,3}}[^{_BLANKS}]*[{_BLANKS}]"
-        texts.append((tf.strings.regex_replace(end, blank, "", False), last))
+        parting = rf"\A\C{{0,3}}[^{_PARTING}]*[{_PARTING}]"
+        texts.append((tf.strings.regex_replace(end, parting, "", False), last))
     others = [raws, ""]
     return [
         (tf.where(long, text, other), wanted)
