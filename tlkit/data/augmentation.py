@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -137,28 +138,10 @@ class Augmentation:
         Returns:
             Float32 of the same shape, in 0…255.
         """
-        part = functools.partial(part_seed, seed)
-        if self.crop is not None and crop:
-            height, width = tf.unstack(tf.shape(pixels)[:2])
-            window = self.window(seed, height=height, width=width)
-            pixels = geometry.crop(pixels, window)
-        if self.flip is not None:
-            pixels = geometry.random_flip(pixels, part(_FLIP), direction=self.flip)
-        if self.rand_augment is not None:
-            operations, magnitude = self.rand_augment
-            pixels = rand_augment(
-                pixels,
-                part(_RAND_AUGMENT),
-                operations=operations,
-                magnitude=magnitude,
-            )
-        if self.color is not None:
-            pixels = random_color(pixels, part(_COLOR), color=self.color)
-        if self.erasing:
-            pixels = geometry.random_erasing(
-                pixels, part(_ERASING), probability=self.erasing
-            )
-        return pixels
+        if not self.changes_examples:
+            return pixels
+        found = _traced(self, crop)(pixels, seed)
+        return tf.ensure_shape(found, pixels.shape)
 
     def batch(
         self,
@@ -233,6 +216,34 @@ class Augmentation:
     def to_config(self) -> dict[str, Any]:
         """A dict of plain values that makes the same one: `Augmentation(**config)`."""
         return dataclasses.asdict(self)
+
+
+@functools.lru_cache(maxsize=32)
+def _traced(augmentation: Augmentation, crop: bool) -> Callable:
+    # Every epoch makes a dataset, and needs no graph of its own.
+    change = functools.partial(_changed, augmentation, crop=crop)
+    return tf.function(change, autograph=False, reduce_retracing=True)
+
+
+def _changed(augmentation: Augmentation, pixels, seed, *, crop: bool) -> tf.Tensor:
+    part = functools.partial(part_seed, seed)
+    if augmentation.crop is not None and crop:
+        height, width = tf.unstack(tf.shape(pixels)[:2])
+        window = augmentation.window(seed, height=height, width=width)
+        pixels = geometry.crop(pixels, window)
+    if augmentation.flip is not None:
+        pixels = geometry.random_flip(pixels, part(_FLIP), direction=augmentation.flip)
+    if augmentation.rand_augment is not None:
+        operations, magnitude = augmentation.rand_augment
+        own = part(_RAND_AUGMENT)
+        pixels = rand_augment(pixels, own, operations=operations, magnitude=magnitude)
+    if augmentation.color is not None:
+        pixels = random_color(pixels, part(_COLOR), color=augmentation.color)
+    if augmentation.erasing:
+        pixels = geometry.random_erasing(
+            pixels, part(_ERASING), probability=augmentation.erasing
+        )
+    return pixels
 
 
 def _blend(pixels, labels, way, alpha, *, weights, seed) -> blending.Blended:

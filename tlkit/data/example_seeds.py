@@ -80,19 +80,19 @@ def part_seed(seed: tf.Tensor, part: int) -> tf.Tensor:
 
     So switching one of them on or off leaves the others as they were.
     """
-    return tf.random.experimental.stateless_fold_in(seed, part, alg="philox")
+    return tf.random.experimental.stateless_fold_in(seed, part)
 
 
 def uniform(
     seed: tf.Tensor, shape=(), *, low: float = 0.0, high: float = 1.0
 ) -> tf.Tensor:
-    """Float32 from `low` up to `high`, the same on every device."""
-    return tf.random.stateless_uniform(shape, seed, low, high, alg="philox")
+    """Float32 from `low` up to `high`."""
+    return tf.random.stateless_uniform(shape, seed, low, high)
 
 
 def integers(seed: tf.Tensor, shape=(), *, below: int | tf.Tensor) -> tf.Tensor:
     """Int32 from 0 up to `below`."""
-    return tf.random.stateless_uniform(shape, seed, 0, below, tf.int32, alg="philox")
+    return tf.random.stateless_uniform(shape, seed, 0, below, tf.int32)
 
 
 def _hashed(kind: int, *numbers) -> tf.Tensor:
@@ -108,4 +108,4 @@ def _joined(words: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
 
 
 def _any_integers(seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    return tf.random.stateless_uniform((2,), seed, None, None, dtype, alg="philox")
+    return tf.random.stateless_uniform((2,), seed, None, None, dtype)
