@@ -107,21 +107,21 @@ def _picked(access: Access, places: np.ndarray) -> tf.data.Dataset:
 
 
 def tensor_access(
-    raws: np.ndarray | list,
-    labels: np.ndarray,
+    raws: tf.Tensor | np.ndarray | list,
+    labels: np.ndarray | list,
     finish: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> Access:
     """Access to what is in memory.
 
     Args:
         raws: `[n, …]` numbers, or `n` strings.
-        labels: int32 `[n]`.
+        labels: `[n]` integers.
         finish: Turns one of the raw values into what the dataset has, such as a path
             into the contents of the file.
     """
     # On a machine with a GPU the whole array would be copied to it otherwise.
     with tf.device("CPU:0"):
-        raws, labels = tf.constant(raws), np.asarray(labels, np.int32)
+        raws, labels = tf.convert_to_tensor(raws), np.asarray(labels, np.int32)
 
     def read(places: np.ndarray) -> tf.data.Dataset:
         def one(place, label):
