@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import DataError
+from .ordering import Order
 from .records import from_bytes, raw_spec, to_bytes
 
 _ATTRIBUTE = "_tlkit_access"
@@ -60,6 +61,39 @@ def access_of(dataset: tf.data.Dataset) -> Access | None:
     return getattr(dataset, _ATTRIBUTE, None)
 
 
+def map_with_access(
+    dataset: tf.data.Dataset, function: Callable, index: np.ndarray | None = None
+) -> tf.data.Dataset:
+    """Applies a function to every example, and keeps the access to them.
+
+    Args:
+        dataset: Elements `(raw, label)`, not batched.
+        function: Takes the parts of an element.
+        index: The new label of each old one, if the function gives others.
+    """
+    access = access_of(dataset)
+    dataset = deterministic(parallel_map(dataset, function))
+    if access is None:
+        return dataset
+
+    def mapped(read: Callable[..., tf.data.Dataset] | None):
+        if read is None:
+            return None
+        return lambda *args, **options: deterministic(
+            parallel_map(read(*args, **options), function)
+        )
+
+    return attach_access(
+        dataset,
+        dataclasses.replace(
+            access,
+            labels=access.labels if index is None else index[access.labels],
+            read=mapped(access.read),
+            shuffled=mapped(access.shuffled),
+        ),
+    )
+
+
 def labels_of(dataset: tf.data.Dataset) -> np.ndarray:
     """int32 `[n]`, the class of each example; reads all of them if it must."""
     access = access_of(dataset)
@@ -104,6 +138,24 @@ def _picked(access: Access, places: np.ndarray) -> tf.data.Dataset:
             check=access.check,
         ),
     )
+
+
+def read_order(access: Access, chosen: Order, *, marked: bool) -> tf.data.Dataset:
+    """The examples of an order one by one, and nothing of the others is read.
+
+    Args:
+        access: How they are read.
+        chosen: The order, such as an epoch's, or a worker's share of it.
+        marked: Whether elements have one more part, float32: 0 for an example that only
+            fills up, and 1 for the others.
+    """
+    places = chosen.rows.ravel()
+    there = places >= 0
+    dataset = access.read(places[there])
+    if not marked:
+        return dataset
+    present = tf.data.Dataset.from_tensor_slices(chosen.present.ravel()[there])
+    return tf.data.Dataset.zip(dataset, present).map(lambda parts, one: (*parts, one))
 
 
 def tensor_access(

@@ -14,7 +14,7 @@ from .access import (
     access_of,
     attach_access,
     deterministic,
-    parallel_map,
+    map_with_access,
     pick,
 )
 from .records import raw_spec
@@ -105,14 +105,7 @@ def _relabeled(dataset: tf.data.Dataset, index: np.ndarray) -> tf.data.Dataset:
     if (index == np.arange(len(index))).all():
         return dataset
     new = lambda raw, label: (raw, tf.gather(index, label))
-    access = access_of(dataset)
-    dataset = deterministic(parallel_map(dataset, new))
-    if access is None:
-        return dataset
-    read = lambda places: deterministic(parallel_map(access.read(places), new))
-    return attach_access(
-        dataset, Access(index[access.labels], read, access.in_order, check=access.check)
-    )
+    return map_with_access(dataset, new, index)
 
 
 def _interleaved(parts: list[tf.data.Dataset], which: np.ndarray) -> tf.data.Dataset:
