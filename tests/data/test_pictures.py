@@ -6,8 +6,18 @@ import tensorflow as tf
 
 import tlkit.data
 from tlkit.errors import DataError
+from tlkit.models.pictures import ImagePreprocessor
 
-from .pictures import encoded, flipped, write_classes
+from .pictures import (
+    encoded,
+    enormous_png,
+    exif,
+    flipped,
+    saved,
+    scene,
+    with_exif,
+    write_classes,
+)
 
 
 def _all(splits):
@@ -124,12 +134,17 @@ def _write_broken(directory):
         "flipped.png": flipped(png, len(png) // 2),
         "text.jpg": b"<html>404 not found</html>",
         "picture.tiff": encoded("TIFF"),
+        "enormous.png": enormous_png(30_000, 30_000),
+        "cut.webp": encoded("WEBP", size=(64, 64))[:300],
+        "cut.bmp": encoded("BMP", size=(64, 64))[:3000],
+        "three.jpg": jpeg[:3],
     }
     for name, contents in broken.items():
         (directory / name).write_bytes(contents)
     # A wrong name is no harm: the contents decide.
     (directory / "really_png.jpg").write_bytes(png)
     (directory / "really_gif.bmp").write_bytes(encoded("GIF"))
+    (directory / "really_webp.png").write_bytes(encoded("WEBP"))
     (directory / "good.BMP").write_bytes(encoded("BMP"))
     return {str(directory / name) for name in broken}
 
@@ -142,7 +157,7 @@ def test_broken_pictures_are_skipped_with_a_warning_that_names_them(tmp_path):
     assert len(warnings) == 1
     assert warnings[0].filename == __file__
     message = str(warnings[0].message)
-    assert message.startswith("Skipped 6 pictures")
+    assert message.startswith("Skipped 10 pictures")
     assert all(path in message for path in broken)
     assert {entry.path for entry in splits.skipped} == broken
     reasons = {os.path.basename(entry.path): entry.reason for entry in splits.skipped}
@@ -150,8 +165,15 @@ def test_broken_pictures_are_skipped_with_a_warning_that_names_them(tmp_path):
     assert reasons["cut.jpg"].startswith("jpeg::Uncompress failed.")
     assert reasons["flipped.png"].startswith("Invalid PNG data")
     assert reasons["text.jpg"].startswith("Unknown image file format.")
-    assert sum(splits.sizes.values()) == 12 + 3
-    assert "skipped 6" in repr(splits)
+    assert reasons["enormous.png"] == (
+        "The picture is too large: 30000 by 30000 pixels. At most 268,435,456 pixels "
+        "are decoded, of a JPEG after it is made smaller. Make it smaller."
+    )
+    assert reasons["cut.webp"] == "Failed to decode WebP image."
+    assert reasons["cut.bmp"].startswith("Input size should match")
+    assert reasons["three.jpg"].startswith("Invalid JPEG data")
+    assert sum(splits.sizes.values()) == 12 + 4
+    assert "skipped 10" in repr(splits)
 
 
 def test_a_long_list_of_broken_pictures_is_counted(tmp_path):
@@ -306,3 +328,40 @@ def test_what_is_printed(tmp_path):
     splits = tlkit.data.image_folder(tmp_path, verbose=0)
     expected = "Splits(image: train 16, validation 2, test 2; 2 labels: 'a', 'b')"
     assert str(splits) == repr(splits) == expected
+
+
+def test_what_passes_the_check_is_decoded_for_training(tmp_path):
+    kinds = {
+        "a.jpg": saved(scene(64, 48).convert("CMYK"), "JPEG"),
+        "b.jpg": with_exif(saved(scene(64, 48), "JPEG"), exif(6)),
+        "c.png": saved(scene(64, 48).convert("P"), "PNG", transparency=0),
+        "d.gif": saved(scene(64, 48), "GIF"),
+        "e.webp": saved(scene(64, 48).convert("RGBA"), "WEBP"),
+        "f.bmp": saved(scene(64, 48).quantize(16), "BMP"),
+    }
+    for label in ("one", "two"):
+        (tmp_path / label).mkdir()
+        for name, contents in kinds.items():
+            (tmp_path / label / name).write_bytes(contents)
+    splits = tlkit.data.image_folder(tmp_path, validation=0, test=0, verbose=0)
+    assert splits.skipped == ()
+    assert splits.sizes == {"train": 12}
+    batches = tlkit.data.batches(
+        splits.train, ImagePreprocessor(16, 12), batch_size=5, shuffle=True
+    )
+    first, again = (
+        np.concatenate([images for images, _ in batches.as_numpy_iterator()])
+        for _ in range(2)
+    )
+    assert first.shape == (12, 16, 12, 3)
+    np.testing.assert_array_equal(first, again)
+
+
+def test_a_thousand_classes_with_one_picture_each(tmp_path):
+    write_classes(tmp_path, {f"class{number:04}": 1 for number in range(1000)})
+    with pytest.raises(DataError, match="must keep one .* type validation=0, test=0"):
+        tlkit.data.image_folder(tmp_path, verify=False, verbose=0)
+    splits = tlkit.data.image_folder(tmp_path, validation=0, test=0, verbose=0)
+    assert len(splits.labels) == 1000
+    assert splits.sizes == {"train": 1000}
+    assert sorted(int(label) for _, label in splits.train) == list(range(1000))

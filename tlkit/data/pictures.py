@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -12,15 +13,16 @@ import tensorflow as tf
 
 from ..errors import DataError
 from .assembling import Examples, assemble, read_split_sizes
+from .decoding import check
 from .folders import ClassFiles, find_class_files
 from .progress import progress
 from .splits import Skipped, Splits, warn_skipped
 
-# The second row is not for every version of TensorFlow, or for none. They are listed
-# all the same, so that a folder full of them is reported and not passed over.
+# The second row is for no version of TensorFlow. They are listed all the same, so that
+# a folder full of them is reported and not passed over.
 _SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".gif", ".bmp"),
-    *(".webp", ".jxl", ".tif", ".tiff", ".heic", ".avif"),
+    *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".jxl"),
+    *(".tif", ".tiff", ".heic", ".avif"),
 )
 _CHUNK = 1024  # files that wait for a thread at a time, however many there are
 
@@ -43,10 +45,12 @@ def image_folder(
     is taken as it is, except that a missing validation split is taken from `train`.
     Without a folder `test` there is then no test split.
 
-    Pictures are JPEG, PNG, GIF (its first frame) or BMP, and what else this TensorFlow
-    decodes. The contents decide, not the ends of the names. Every picture is decoded
-    once, up front, so that a broken one does not stop the training hours later.
-    Pictures are read again when they are needed: no more than a few are in memory.
+    Pictures are JPEG, PNG, GIF or WebP (their first frames) or BMP. The contents
+    decide, not the ends of the names. Every picture is decoded once, up front, as it
+    will be for training, so that a broken one does not stop it hours later; a JPEG at
+    an eighth of its size, which finds what is broken as well. Pictures are read again
+    when they are needed: no more than a few are in memory. One of more than 2²⁸ pixels
+    counts as broken unless it is a JPEG, which is decoded no larger than it has to be.
 
     Args:
         directory: The folder.
@@ -137,9 +141,23 @@ def _in_chunks(pool: ThreadPoolExecutor, paths: list[str]) -> Iterator[str | Non
 def _reason_broken(path: str) -> str | None:
     """Decodes one picture; says what is wrong with it, if anything is."""
     try:
-        contents = tf.io.read_file(path)
-        # With the very arguments that training decodes it with.
-        tf.io.decode_image(contents, channels=3, expand_animations=False)
+        _checker()(path)
+    except tf.errors.OpError:
+        return _reason_in_words(path)
+    return None
+
+
+@functools.cache
+def _checker() -> Callable[[str], tf.Tensor]:
+    # As a graph: dozens of small ops for each picture would hold Python's lock.
+    signature = [tf.TensorSpec([], tf.string)]
+    return tf.function(lambda path: check(tf.io.read_file(path)), signature)
+
+
+def _reason_in_words(path: str) -> str | None:
+    # Once more, since an error of a graph tells where in the code the graph was made.
+    try:
+        check(tf.io.read_file(path))
     except tf.errors.OpError as error:
         return _plain_reason(error.message)
     return None
@@ -149,4 +167,5 @@ def _plain_reason(message: str) -> str:
     """Strips what TensorFlow says about its own inside."""
     message = re.sub(r"^\{\{.*?\}\}|\[Op:.*$", "", message, flags=re.DOTALL)
     message = " ".join(message.split())
+    message = re.sub(r"^assertion failed: \[(.*)\]$", r"\1", message)
     return message if message.endswith(".") else f"{message}."

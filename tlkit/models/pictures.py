@@ -6,6 +6,9 @@ import dataclasses
 
 import tensorflow as tf
 
+from ..data.cropping import crop, resize
+from ..data.decoding import decode
+
 
 @dataclasses.dataclass(frozen=True)
 class ImagePreprocessor:
@@ -24,21 +27,35 @@ class ImagePreprocessor:
         """Gives float32 `[height, width, 3]` in 0…255.
 
         Args:
-            raw: A string with an encoded JPEG, PNG, GIF (first frame) or BMP, or
-                numbers in 0…255, `[h, w]`, `[h, w, 1]` or `[h, w, 3]`.
+            raw: A string with an encoded JPEG, PNG, GIF or WebP (their first frames) or
+                BMP, or numbers in 0…255, `[h, w]`, `[h, w, 1]` or `[h, w, 3]`.
         """
-        if raw.dtype == tf.string:
-            image = tf.io.decode_image(raw, channels=3, expand_animations=False)
-        else:
-            image = raw[..., tf.newaxis] if raw.shape.rank == 2 else raw
-            if image.shape[-1] == 1:
-                image = tf.image.grayscale_to_rgb(image)
-        # Antialiased, or a large picture becomes noise where it is made small.
-        size = (self.height, self.width)
-        image = tf.image.resize(tf.cast(image, tf.float32), size, antialias=True)
-        return tf.ensure_shape(image, (self.height, self.width, 3))
+        return self._prepared(raw, None)
+
+    def cropped(self, raw: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+        """Gives a part of the picture as `__call__` gives the whole.
+
+        Of a JPEG, only the part is decoded.
+
+        Args:
+            raw: As in `__call__`.
+            window: float32 `[4]`: `(y, x, height, width)` of the part in shares of the
+                picture as it is seen, in 0…1. `(0, 0, 1, 1)` is all of it.
+        """
+        return self._prepared(raw, tf.convert_to_tensor(window, tf.float32))
 
     def batch(self, raws: tf.Tensor) -> tf.Tensor:
         """Gives float32 `[batch, height, width, 3]` of a batch of raw examples."""
         spec = tf.TensorSpec((self.height, self.width, 3), tf.float32)
         return tf.map_fn(self, raws, fn_output_signature=spec)
+
+    def _prepared(self, raw: tf.Tensor, window: tf.Tensor | None) -> tf.Tensor:
+        size = (self.height, self.width)
+        raw = tf.convert_to_tensor(raw)
+        if raw.dtype == tf.string:
+            return decode(raw, size, window)
+        image = raw[..., tf.newaxis] if raw.shape.rank == 2 else raw
+        if image.shape[-1] == 1:
+            image = tf.image.grayscale_to_rgb(image)
+        image = resize(crop(tf.cast(image, tf.float32), window), size)
+        return tf.ensure_shape(image, (*size, 3))

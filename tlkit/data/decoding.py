@@ -1,0 +1,127 @@
+"""From an encoded picture to pixels of a size.
+
+Only TensorFlow's ops: the same code runs in tf.data and inside an exported SavedModel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from .bitmaps import decode_bitmap
+from .cropping import crop, resize
+from .headers import begins, checked, first_bytes, refuse_enormous
+from .jpegs import decode_jpeg, reduced
+from .orientation import exchanges, read_orientation, stored_window, upright
+
+
+def decode(
+    raw: tf.Tensor, size: tuple[int, int], window: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Decodes an encoded picture at a size.
+
+    The contents decide what it is: a JPEG (gray, RGB, CMYK; turned as its EXIF
+    orientation says), PNG (of 8 or 16 bits, gray, with a palette), GIF or WebP (the
+    first frame), or BMP. Transparency is dropped and the color beneath it shows, as in
+    Pillow's `convert("RGB")`. Resized with antialiasing.
+
+    A JPEG that is much larger than `size` is decoded at a half, a quarter or an eighth
+    of its size, but never below `size`, and then resized.
+
+    Args:
+        raw: A scalar string.
+        size: Height and width to resize to, in pixels.
+        window: float32 `[4]`: `(y, x, height, width)` of the part to take, in shares of
+            the upright picture, in 0…1. Of a JPEG, little more than it is decoded.
+
+    Returns:
+        float32 `[height, width, 3]` in 0…255.
+
+    Raises:
+        tf.errors.InvalidArgumentError: It is broken, of another kind, or too large.
+    """
+    image = tf.cond(
+        tf.io.is_jpeg(raw),
+        lambda: _jpeg(raw, size, window),
+        lambda: _other(raw, lambda image: resize(crop(image, window), size)),
+    )
+    return tf.ensure_shape(image, (*size, 3))
+
+
+def check(raw: tf.Tensor) -> tf.Tensor:
+    """Decodes an encoded picture as cheaply as shows whether `decode` can.
+
+    Args:
+        raw: A scalar string.
+
+    Returns:
+        int32 `[3]`: the shape of what has been decoded.
+
+    Raises:
+        tf.errors.InvalidArgumentError: It cannot be decoded.
+    """
+    # A JPEG's data is read to the end whatever the ratio.
+    return tf.cond(
+        tf.io.is_jpeg(raw),
+        lambda: tf.shape(reduced(raw, tf.constant([0, 0]))[0]),
+        lambda: _other(raw, tf.shape),
+    )
+
+
+def _jpeg(raw: tf.Tensor, size: tuple[int, int], window: tf.Tensor | None) -> tf.Tensor:
+    orientation = read_orientation(raw)
+    stored = tf.where(exchanges(orientation), size[::-1], size)
+    if window is not None:
+        window = stored_window(window, orientation)
+    # Turned when it is small.
+    return upright(decode_jpeg(raw, stored, window), orientation)
+
+
+def _other(raw: tf.Tensor, finish: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """Decodes what is not a JPEG to `[h, w, 3]`, and finishes it."""
+    header = first_bytes(raw)
+    raw = refuse_enormous(raw, header)
+    png, gif, bmp = (begins(header, magic) for magic in (b"\x89PNG", b"GIF8", b"BM"))
+    deep = png & tf.equal(header[24], 16)
+    decoders = [_any, _png_or_gif, _deep_png, decode_bitmap]
+    # Every condition that holds later wins.
+    index = tf.reduce_max(tf.where([True, png | gif, deep, bmp], tf.range(4), 0))
+    return tf.switch_case(
+        index, [lambda d=decoder: finish(d(raw)) for decoder in decoders]
+    )
+
+
+def _png_or_gif(raw: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_image(raw, channels=3, expand_animations=False)
+
+
+def _deep_png(raw: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_png(raw, channels=3, dtype=tf.uint16)
+
+
+def _any(raw: tf.Tensor) -> tf.Tensor:
+    """WebP and JPEG XL, and the error for what is nothing."""
+    # By number: TensorFlow drops no transparency of these, but refuses it.
+    image = tf.io.decode_image(_safe(raw), channels=0, expand_animations=False)
+    return tf.cond(
+        tf.shape(image)[-1] < 3,
+        lambda: tf.repeat(image[..., :1], 3, axis=-1),
+        lambda: image[..., :3],
+    )
+
+
+def _safe(raw: tf.Tensor) -> tf.Tensor:
+    """Refuses an animated WebP that has no transparency."""
+    # TensorFlow (2.20, 2.21) writes four channels of it where it has room for three,
+    # which corrupts the memory and ends the process, a server's, too.
+    header = first_bytes(raw)
+    extended = begins(header, b"RIFF") & begins(header, b"VP8X", at=12)
+    moves, is_transparent = (
+        tf.not_equal(tf.bitwise.bitwise_and(header[20], flag), 0) for flag in (2, 16)
+    )
+    message = (
+        "An animated WebP without transparency cannot be decoded. Save it as a GIF, or "
+        "its first frame alone."
+    )
+    return checked(raw, ~(extended & moves) | is_transparent, message)

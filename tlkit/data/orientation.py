@@ -1,0 +1,106 @@
+"""How a camera was held: the EXIF orientation of a JPEG, read and applied.
+
+Only TensorFlow's ops: the same code runs in tf.data and inside an exported SavedModel.
+Of PNG and WebP, where hardly any program writes or heeds it, it is not read.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from .headers import number
+
+_LOOKED_AT = 2**16  # bytes; cameras write EXIF first
+_ORIENTATION, _SHORT = 0x0112, 3
+
+# By orientation, 0 being none: an upright picture is the stored one with its rows
+# reversed, then its columns reversed, then rows and columns exchanged.
+_ROWS_REVERSED = (0, 0, 0, 1, 1, 0, 1, 1, 0)
+_COLUMNS_REVERSED = (0, 0, 1, 1, 0, 0, 0, 1, 1)
+_FIRST_EXCHANGED = 5
+
+
+def read_orientation(raw: tf.Tensor) -> tf.Tensor:
+    """Reads the EXIF orientation of a JPEG.
+
+    Args:
+        raw: A string with an encoded JPEG. Its first 64 KiB are looked at.
+
+    Returns:
+        int32 scalar in 1…8. It is 1, upright, where there is no EXIF, and where it is
+        damaged.
+    """
+    start = tf.strings.substr(raw, 0, _LOOKED_AT)
+    parts = tf.raw_ops.StringSplitV2(input=[start], sep=b"Exif\0\0", maxsplit=1).values
+    return tf.cond(
+        tf.size(parts) > 1, lambda: _from_tiff(parts[1]), lambda: tf.constant(1)
+    )
+
+
+def exchanges(orientation: tf.Tensor) -> tf.Tensor:
+    """Whether the rows of the stored picture are the columns of the upright one."""
+    return orientation >= _FIRST_EXCHANGED
+
+
+def stored_window(window: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Where a window of the upright picture is in the stored one.
+
+    Args:
+        window: float32 `[4]`: `(y, x, height, width)` in shares of the upright picture.
+        orientation: int32 scalar in 1…8.
+
+    Returns:
+        float32 `[4]`, likewise, in shares of the stored picture.
+    """
+    exchanged = tf.gather(window, [1, 0, 3, 2])
+    y, x, height, width = tf.unstack(
+        tf.where(exchanges(orientation), exchanged, window)
+    )
+    y = tf.where(_says(_ROWS_REVERSED, orientation), 1 - y - height, y)
+    x = tf.where(_says(_COLUMNS_REVERSED, orientation), 1 - x - width, x)
+    return tf.stack([y, x, height, width])
+
+
+def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Turns a stored picture `[h, w, 3]` as it was seen.
+
+    Args:
+        image: The picture, of any dtype.
+        orientation: int32 scalar in 1…8.
+
+    Returns:
+        The picture, `[w, h, 3]` where the orientation is 5 or more.
+    """
+
+    def turned() -> tf.Tensor:
+        tables = (_ROWS_REVERSED, _COLUMNS_REVERSED)
+        reversed_axes = tf.stack([_says(table, orientation) for table in tables])
+        axes = tf.boolean_mask([0, 1], reversed_axes)
+        order = tf.where(exchanges(orientation), [1, 0, 2], [0, 1, 2])
+        return tf.transpose(tf.reverse(image, axes), order)
+
+    return tf.cond(tf.equal(orientation, 1), lambda: image, turned)
+
+
+def _says(table: tuple[int, ...], orientation: tf.Tensor) -> tf.Tensor:
+    return tf.equal(tf.gather(table, orientation), 1)
+
+
+def _from_tiff(tiff: tf.Tensor) -> tf.Tensor:
+    """The orientation that the first directory of a TIFF, EXIF's form, gives."""
+    order = tf.strings.substr(tiff, 0, 4)
+    little = tf.equal(order, b"II*\0")
+    known = little | tf.equal(order, b"MM\0*")
+    # Where a damaged file points outside, zeros are found.
+    data = tf.concat([tf.io.decode_raw(tiff, tf.uint8), [0]], axis=0)
+    directory = number(data, 4, 4, little=little)
+    count = number(data, directory, 2, little=little)
+    count = tf.minimum(count, tf.size(data, out_type=tf.int64) // 12)
+    entries = directory + 2 + 12 * tf.range(count)
+    tags = number(data, entries, 2, little=little)
+    kinds = number(data, entries + 2, 2, little=little)
+    values = number(data, entries + 8, 2, little=little)
+    given = (tags == _ORIENTATION) & (kinds == _SHORT) & (values >= 1) & (values <= 8)
+    found = tf.reduce_max(tf.where(given & known, values, 1))
+    # Of an empty directory the maximum is the least number there is.
+    return tf.cast(tf.maximum(found, 1), tf.int32)
