@@ -11,6 +11,7 @@ from tlkit.data.color import Color
 from tlkit.data.example_seeds import batch_seed, example_seed, view_number
 from tlkit.data.rand_augment import OPERATIONS, operation
 from tlkit.errors import DataError
+from tlkit.models.pictures import ImagePreprocessor
 
 NOTHING = Augmentation(crop=None, flip=None)
 ALL = Augmentation(
@@ -240,13 +241,27 @@ def test_the_crop_resamples_as_resizing_does():
     np.testing.assert_allclose(found[inner], resized[inner], atol=1e-3)
 
 
+def test_a_window_can_be_cut_out_while_decoding():
+    smooth = tf.image.resize(picture(0, 4, 5), (90, 120), method="bicubic")
+    raw = tf.io.encode_png(tf.saturate_cast(smooth, tf.uint8))
+    prepare = ImagePreprocessor(32, 32)
+    augmentation = Augmentation(crop=(0.3, 0.5), color=0.2)
+    for epoch in range(5):
+        seed = example_seed(0, epoch, 0)
+        window = augmentation.window(seed, height=32, width=32)
+        cut = augmentation.example(prepare.cropped(raw, window), seed, crop=False)
+        late = augmentation.example(prepare(raw), seed)
+        assert np.abs(cut - late).mean() < 4
+        assert np.abs(cut - prepare(raw)).mean() > 10
+
+
 def test_color_stays_in_range_and_near():
     pixels = picture() / 2 + 64  # far from being cut off
     for found in views(only(color={"brightness": 0.2}), pixels, 50):
         factor = found.mean() / pixels.mean()
         assert 0.8 <= factor <= 1.2
         np.testing.assert_allclose(found, pixels * factor, rtol=1e-4)
-    weights = [0.2989, 0.587, 0.114]
+    weights = [0.299, 0.587, 0.114]
     for found in views(only(color={"contrast": 0.2}), pixels, 50):
         means = [(found @ weights).mean(), (pixels @ weights).mean()]
         assert means[0] == pytest.approx(means[1], abs=0.01)

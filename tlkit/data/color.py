@@ -15,6 +15,8 @@ import tensorflow as tf
 from ..errors import DataError
 from .example_seeds import part_seed, uniform
 
+_GRAY = (0.299, 0.587, 0.114)  # how bright red, green and blue are
+
 
 @dataclasses.dataclass(frozen=True)
 class Color:
@@ -108,14 +110,17 @@ def brighten(pixels: tf.Tensor, factor) -> tf.Tensor:
 
 def contrast(pixels: tf.Tensor, factor) -> tf.Tensor:
     """Takes pixels away from the picture's mean gray; 0 is all gray."""
-    mean = tf.reduce_mean(tf.image.rgb_to_grayscale(pixels))
-    return clip(mean + (pixels - mean) * factor)
+    mean = tf.tensordot(tf.reduce_mean(pixels, axis=(0, 1)), _GRAY, axes=1)
+    return clip(pixels * factor + mean * (1 - factor))
 
 
 def saturate(pixels: tf.Tensor, factor) -> tf.Tensor:
     """Takes pixels away from their own gray; 0 is a gray picture."""
-    gray = tf.image.rgb_to_grayscale(pixels)
-    return clip(gray + (pixels - gray) * factor)
+    # As one product of matrices, several times as fast as `rgb_to_grayscale`.
+    gray = tf.tile(tf.constant(_GRAY)[:, tf.newaxis], (1, 3))
+    matrix = factor * tf.eye(3) + (1 - factor) * gray
+    changed = tf.reshape(pixels, (-1, 3)) @ matrix
+    return clip(tf.reshape(changed, tf.shape(pixels)))
 
 
 def sharpen(pixels: tf.Tensor, factor) -> tf.Tensor:

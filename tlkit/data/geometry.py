@@ -6,6 +6,7 @@ import math
 
 import tensorflow as tf
 
+from .cropping import resize
 from .example_seeds import part_seed, uniform
 
 GRAY = 128.0  # what comes in from outside of a picture
@@ -61,21 +62,11 @@ def crop(pixels: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
         window: Float32 `[4]`: top, left, height and width, as shares of the picture's.
 
     Returns:
-        Float32 of the same shape. This is the resampling of `tf.image.resize` with
-        antialiasing, except that a window need not begin at a whole pixel.
+        Float32 of the same shape. A window need not begin at a whole pixel.
     """
     size = tf.shape(pixels)[:2]
-    scale = 1 / window[2:]
-    start = -window[:2] * tf.cast(size, tf.float32) * scale
-    cropped = tf.raw_ops.ScaleAndTranslate(
-        images=pixels[tf.newaxis],
-        size=size,
-        scale=scale,
-        translation=start,
-        kernel_type="triangle",
-        antialias=True,
-    )[0]
-    return tf.ensure_shape(cropped, pixels.shape)
+    begin, extent = (part * tf.cast(size, tf.float32) for part in tf.split(window, 2))
+    return tf.ensure_shape(resize(pixels, size, begin, extent), pixels.shape)
 
 
 def random_flip(pixels: tf.Tensor, seed: tf.Tensor, *, direction: str) -> tf.Tensor:
