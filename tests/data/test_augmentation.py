@@ -635,6 +635,19 @@ def test_wrong_arguments(options, message):
         Augmentation(**options)
 
 
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((4, 4, 3), np.uint8),
+        np.zeros((4, 4, 1), "f4"),
+        np.zeros((2, 4, 4, 3), "f4"),
+    ],
+)
+def test_wrong_pictures(pixels):
+    with pytest.raises(DataError, match=r"float32 \[height, width, 3\] in 0…255"):
+        Augmentation().example(pixels, example_seed(0, 0, 0))
+
+
 def test_public_names():
     assert tlkit.data.Augmentation is Augmentation
     assert tlkit.data.Color is Color

@@ -11,9 +11,15 @@ import tensorflow as tf
 
 from ..errors import DataError
 from . import blending, geometry
+from .augmentation_checks import (
+    check_alpha,
+    check_crop,
+    check_pixels,
+    check_rand_augment,
+)
 from .color import Color, as_color, check_share, random_color
 from .example_seeds import example_seed, part_seed
-from .rand_augment import MOST, rand_augment
+from .rand_augment import rand_augment
 
 _FLIPS = ("horizontal", "vertical", "both")
 # Of a window that is cropped: least and largest width over height.
@@ -72,15 +78,15 @@ class Augmentation:
             allowed = ", ".join(f'"{flip}"' for flip in _FLIPS)
             raise DataError(f"flip must be {allowed} or None; got {self.flip!r}.")
         changed = {
-            "crop": _check_crop(self.crop),
-            "rand_augment": _check_rand_augment(self.rand_augment),
+            "crop": check_crop(self.crop),
+            "rand_augment": check_rand_augment(self.rand_augment),
             "color": as_color(self.color),
         }
         for name, value in changed.items():
             object.__setattr__(self, name, value)
         check_share("erasing", self.erasing)
         for name in ("mix_up", "cut_mix"):
-            _check_alpha(name, getattr(self, name))
+            check_alpha(name, getattr(self, name))
 
     @property
     def changes_examples(self) -> bool:
@@ -137,7 +143,11 @@ class Augmentation:
 
         Returns:
             Float32 of the same shape, in 0…255.
+
+        Raises:
+            DataError: The picture has another dtype or shape.
         """
+        pixels = check_pixels(pixels)
         if not self.changes_examples:
             return pixels
         found = _traced(self, crop)(pixels, seed)
@@ -248,51 +258,3 @@ def _changed(augmentation: Augmentation, pixels, seed, *, crop: bool) -> tf.Tens
 
 def _blend(pixels, labels, way, alpha, *, weights, seed) -> blending.Blended:
     return way(pixels, labels, weights=weights, seed=seed, alpha=alpha)
-
-
-def _check_crop(crop) -> tuple[float, float] | None:
-    if crop is None:
-        return None
-    pair = _pair(crop)
-    if pair is None or not 0 < pair[0] <= pair[1] <= 1:
-        raise DataError(
-            "crop must be the least and the largest share of a picture's area, above 0 "
-            f"and up to 1, or None; got {crop!r}. Type: crop=(0.6, 1.0)"
-        )
-    return float(pair[0]), float(pair[1])
-
-
-def _check_rand_augment(given) -> tuple[int, float] | None:
-    if given is None:
-        return None
-    pair = _pair(given)
-    if (
-        pair is None
-        or not isinstance(pair[0], int)
-        or pair[0] < 1
-        or not 0 <= pair[1] <= MOST
-    ):
-        raise DataError(
-            "rand_augment must be how many operations are applied, 1 or more, and how "
-            f"strongly, from 0 to {MOST}, or None; got {given!r}. "
-            "Type: rand_augment=(2, 9)"
-        )
-    return pair[0], float(pair[1])
-
-
-def _pair(given) -> tuple | None:
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        return None
-    return tuple(given) if all(_is_number(value) for value in given) else None
-
-
-def _check_alpha(name: str, alpha) -> None:
-    if not _is_number(alpha) or not 0 <= alpha < float("inf"):
-        raise DataError(
-            f"{name} must be 0 (off) or a positive number, the alpha of the beta "
-            f"distribution; got {alpha!r}. Type: {name}=0.2"
-        )
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -52,7 +52,7 @@ def rand_augment(
     )[1]
 
 
-# A draw is a place in here, so what is added goes to the end.
+# Those that move pixels come last.
 OPERATIONS = (
     *("none", "autocontrast", "equalize", "posterize", "solarize"),
     *("brighten", "contrast", "saturate", "sharpen"),
