@@ -1,4 +1,7 @@
-"""With data sets that TensorFlow Datasets prepares here, without a network."""
+"""With data sets that TensorFlow Datasets prepares here."""
+
+import shutil
+import socket
 
 import numpy as np
 import pytest
@@ -110,6 +113,15 @@ def test_pictures_come_encoded_with_the_names_of_their_classes(data_dir):
     assert examples(splits.train) == found[:27]
 
 
+def test_what_is_prepared_needs_no_network(data_dir, monkeypatch):
+    def connect(*args):
+        raise AssertionError(f"connects to {args}")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", connect)
+    assert len(examples(_read("flags", data_dir).test)) == 6
+
+
 def test_slices(data_dir):
     splits = _read(
         "flags", data_dir, train="train[:50%]+test[:2]", validation="train[80%:]"
@@ -198,8 +210,6 @@ def test_a_validation_split_that_cannot_be_cut_off(data_dir):
 
 
 def test_a_missing_file_is_said(data_dir, tmp_path):
-    import shutil
-
     shutil.copytree(data_dir / "flags", tmp_path / "flags")
     (shard,) = tmp_path.glob("flags/*/flags-train.tfrecord*")
     shard.unlink()

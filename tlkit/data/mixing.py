@@ -125,7 +125,13 @@ def _interleaved(parts: list[tf.data.Dataset], which: np.ndarray) -> tf.data.Dat
         drawn = [own.read(inner[chosen == n]) for n, own in enumerate(access)]
         return _chosen(drawn, chosen)
 
-    return attach_access(dataset, Access(labels, read, any(a.in_order for a in access)))
+    def check() -> None:
+        for own in access:
+            if own.check is not None:
+                own.check()
+
+    in_order = any(own.in_order for own in access)
+    return attach_access(dataset, Access(labels, read, in_order, check=check))
 
 
 def _chosen(parts: list[tf.data.Dataset], which: np.ndarray) -> tf.data.Dataset:

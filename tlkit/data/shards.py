@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import hashlib
 import io
@@ -94,6 +95,7 @@ def write_shards(
             writer = _ShardWriter(folder, name, int(shard_size))
             _write_split(writer, dataset, name, len(splits.labels), verbose)
             index["splits"][name] = writer.finish()
+        index["sha256"] = index_digest(index)
         write_synced(folder / INDEX, json.dumps(index, indent=1).encode())
     return final
 
@@ -104,13 +106,19 @@ def digest(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def index_digest(index: dict[str, Any]) -> str:
+    """The SHA-256 of what an index says."""
+    said = {key: value for key, value in index.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
 class _ShardWriter:
     """Writes the records of one split, a file after the other."""
 
     def __init__(self, folder: pathlib.Path, split: str, shard_size: int):
         self._folder, self._split, self._limit = folder, split, shard_size
         self._file: tf.io.TFRecordWriter | None = None
-        self._rows: list[tuple[int, int]] = []
+        self._rows = array.array("q")  # a length and a label for each record
         self._shards: list[dict[str, Any]] = []
 
     def write(self, record: bytes, label: int) -> None:
@@ -120,7 +128,7 @@ class _ShardWriter:
             self._shards.append({"examples": 0, "bytes": 0})
             self._file = tf.io.TFRecordWriter(str(self._part(len(self._shards) - 1)))
         self._file.write(record)
-        self._rows.append((size, label))
+        self._rows.extend((size, label))
         self._shards[-1]["examples"] += 1
         self._shards[-1]["bytes"] += size
 

@@ -17,7 +17,7 @@ from ..errors import DataError
 from .progress import progress
 from .records import parse
 from .shard_files import ShardFiles
-from .shards import FORMAT, INDEX, VERSION, digest
+from .shards import FORMAT, INDEX, VERSION, digest, index_digest
 from .splits import SPLIT_NAMES, Splits
 
 _NAMED = 10  # how many files a message names before it only counts
@@ -55,23 +55,17 @@ def tfrecords(
     """
     folder = pathlib.Path(directory).expanduser().absolute()
     index = _read_index(folder)
-    try:
-        splits = {name: index["splits"].get(name) for name in SPLIT_NAMES}
-        files = [shard for split in splits.values() if split for shard in _files(split)]
-        _check_files(folder, files)
-        if verify:
-            _check_digests(folder, files, verbose)
-        spec = tf.TensorSpec(index["raw"]["shape"], tf.as_dtype(index["raw"]["dtype"]))
-        datasets = {
-            name: None if split is None else _shard_files(folder, split, spec).dataset()
-            for name, split in splits.items()
-        }
-        return Splits(**datasets, labels=tuple(index["labels"]), kind=index["kind"])
-    except (AttributeError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{folder / INDEX} is not as tlkit.data.write_shards writes it: {error!r}. "
-            "Write or copy the shards again."
-        ) from error
+    splits = {name: index["splits"].get(name) for name in SPLIT_NAMES}
+    files = [shard for split in splits.values() if split for shard in _files(split)]
+    _check_files(folder, files)
+    if verify:
+        _check_digests(folder, files, verbose)
+    spec = tf.TensorSpec(index["raw"]["shape"], tf.as_dtype(index["raw"]["dtype"]))
+    datasets = {
+        name: None if split is None else _shard_files(folder, split, spec).dataset()
+        for name, split in splits.items()
+    }
+    return Splits(**datasets, labels=tuple(index["labels"]), kind=index["kind"])
 
 
 def _read_index(folder: pathlib.Path) -> dict[str, Any]:
@@ -90,6 +84,11 @@ def _read_index(folder: pathlib.Path) -> dict[str, Any]:
         raise DataError(
             f"The shards in {folder} have version {index.get('version')!r} of their "
             f"form; this version of tlkit reads {VERSION}. Write them again."
+        )
+    if index.get("sha256") != index_digest(index):
+        raise DataError(
+            f"{path} has other contents than were written. Write or copy the shards "
+            "again."
         )
     return index
 
