@@ -1,5 +1,6 @@
 """Batches move weights: schedules, plans, the loop, evaluation and prediction."""
 
+from .caching import ActivationCache as ActivationCache
 from .evaluation import evaluate as evaluate
 from .finding import RateSearch as RateSearch
 from .finding import find_learning_rate as find_learning_rate

@@ -50,6 +50,7 @@ def weigh_classes(
         feed,
         batches=lambda epoch, **which: feed.batches(epoch, **which).map(weigh),
         by_size=by_size if feed.by_size else None,
+        marks=lambda: weigh(None, *feed.marks())[1:],
     )
 
 

@@ -52,6 +52,8 @@ class Feed:
         by_size: For texts: gives the positions of the examples from the longest to the
             shortest, and batches in this order, which need the least padding.
         lengths: How long texts are, where they were cut into tokens.
+        marks: Gives all labels and weights, in the order of the data.
+        digest: Gives a digest of all inputs and of how they are made.
     """
 
     batches: Callable[..., tf.data.Dataset]
@@ -62,6 +64,8 @@ class Feed:
     batch_size: int | None = None
     by_size: Callable[[], tuple[np.ndarray, tf.data.Dataset]] | None = None
     lengths: Lengths | None = None
+    marks: Callable[[], tuple[Any, Any]] | None = None
+    digest: Callable[[], str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,4 +164,6 @@ def rows_feed(
         ),
         by_size=by_size if lengths is not None else None,
         lengths=lengths,
+        marks=lambda: tf.nest.map_structure(np.asarray, marks.columns),
+        digest=rows.digest,
     )

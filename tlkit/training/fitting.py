@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from .. import reports
 from ..data import Splits
+from .activations import Activations, final_evaluation
+from .caching import ActivationCache, cache_options
 from .carrying import carry_back, carry_in
-from .features import Features, final_evaluation
-from .feeds import Feed
 from .interrupts import Interrupts
 from .loop import run_phase
 from .making import find_tools, job_facts, make_run, optimizer_lent
@@ -60,7 +60,7 @@ def fit(
     ema: float = 0.0,
     jit_compile: bool = False,
     steps_per_execution: int | None = None,
-    cache: bool = True,
+    cache: bool | str | ActivationCache = "auto",
     resume: bool = False,
     checkpoint_steps: int | None = None,
     checkpoint_minutes: float | None = 10.0,
@@ -69,10 +69,10 @@ def fit(
 ) -> reports.Report:
     """Trains a model phase by phase.
 
-    Phases that train nothing of the encoder compute its features once and train the
-    head on these, if the data is the same in each epoch (`Splits` and arrays are; a
-    dataset of your own may not be). After each phase it is checked on the numbers
-    that nothing frozen has moved.
+    What frozen blocks give, from the beginning of the encoder to the first one that is
+    trained, is computed once and kept, if the data is the same in each epoch (`Splits`
+    and arrays are; a dataset of your own may not be). After each phase it is checked on
+    the numbers that nothing frozen has moved.
 
     Args:
         model: A model of `tlkit`, or any Keras model with one loss.
@@ -115,7 +115,9 @@ def fit(
         steps_per_execution: Updates in one call of TensorFlow, 1 to 256. Default: as
             many as take a quarter of a second; 1 if a callback looks at every batch,
             with several workers, or if Keras has to apply the optimizer.
-        cache: Whether features may be computed once; they are kept in memory.
+        cache: Where to keep what frozen blocks give, so that it is computed once and
+            not in each epoch: `"memory"`, `"disk"`, `"auto"` for what pays, `False`, or
+            a `tlkit.ActivationCache` with more to say.
         resume: Whether to go on from the last checkpoint in `directory`, if there is
             one; on another strategy too.
         checkpoint_steps: Updates between two checkpoints. There is one after each
@@ -155,11 +157,14 @@ def fit(
     phases = phases_for(model, schedule, epochs, tools.optimizer)
     accumulation = accumulation_of(tools.optimizer, gradient_accumulation_steps)
     train, validation = count_steps_for(feeds, phases, accumulation)
+    kept = cache_options(cache)
     plan = make_plan(
         model,
         phases,
         batches=updates_of(train, accumulation),
-        cache=cache and train.repeats,
+        cache=kept if train.repeats and train.examples else None,
+        examples=train.examples,
+        tokens=None if train.lengths is None else float(train.lengths.each.mean()),
     )
     check_same_everywhere(place.strategy, directory)
     chief = is_chief(place.strategy)
@@ -189,7 +194,8 @@ def fit(
             facts = job_facts(run, phases, train, class_weight, batch_size)
         saver = Saver(run, rules, facts, len(phases))
         with naming_lost_workers(place.strategy):
-            evaluations = _train(run, plan, train, validation, saver, resume)
+            activations = Activations(run, plan, (train, validation), kept)
+            evaluations = _train(run, plan, activations, saver, resume)
     report = make_report(
         run,
         plan,
@@ -218,14 +224,8 @@ def carried(model: keras.Model, place: Place) -> Iterator[keras.Model]:
 
 
 def _train(
-    run: Run,
-    plan: Plan,
-    train: Feed,
-    validation: Feed | None,
-    saver: Saver,
-    resume: bool,
+    run: Run, plan: Plan, activations: Activations, saver: Saver, resume: bool
 ) -> dict[str, reports.Evaluation]:
-    features = Features(run, [train, validation])
     with optimizer_lent(run.model, run.setting.optimizer):
         if resume:
             saver.find()
@@ -233,9 +233,7 @@ def _train(
         saver.resume()
         while run.position.phase < len(plan.phases):
             planned = plan.phases[run.position.phase]
-            part, feeds = run.model, features.feeds
-            if planned.cached:
-                part, feeds = features.top_and_feeds()
+            part, feeds = activations.part_and_feeds(run.position.phase)
             run.results.append(run_phase(run, planned, part, *feeds, saver))
             if run.verbose:
                 say(f"{planned.phase.title}: {run.results[-1].proof}")
@@ -245,4 +243,4 @@ def _train(
         run.averages.exchange()
         finalize(run.setting.optimizer)
         run.callbacks.on_train_end({k: v[-1] for k, v in run.history.items()})
-    return {} if validation is None else final_evaluation(run, features)
+    return final_evaluation(run, activations)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from typing import Any
 
@@ -10,10 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from .. import data
+from ..data.progress import progress
 from ..errors import DataError
 from .feeds import Feed, Options, Share, rows_feed, shared_out
 from .rows import tensor_rows
 from .tokens import tokenized
+
+_CHUNK = 1024  # examples that are read together
 
 
 def make_feed(x: Any, y: Any, weights: Any, options: Options) -> Feed:
@@ -139,7 +143,29 @@ def _split_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
         repeats=True,
         batch_size=options.batch_size,
         with_rows=lambda *table: rows_feed(*table, options, buffer=buffer),
+        marks=lambda: _marks(dataset),
+        digest=lambda: _digest(dataset, options),
     )
+
+
+def _marks(dataset: tf.data.Dataset) -> tuple[Any, Any]:
+    parts = list(dataset.map(lambda _, *marks: marks).batch(_CHUNK).as_numpy_iterator())
+    return tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def _digest(dataset: tf.data.Dataset, options: Options) -> str:
+    found = hashlib.sha256(repr(options.preprocess).encode())
+    for raw, *_ in progress(
+        dataset.prefetch(_CHUNK),
+        total=int(dataset.cardinality()),
+        what="reading the data",
+        verbose=options.verbose,
+    ):
+        for part in tf.nest.flatten(raw):
+            value = part.numpy()
+            data = value if isinstance(value, bytes) else value.tobytes()
+            found.update(len(data).to_bytes(8, "little") + data)
+    return found.hexdigest()
 
 
 def fill(batch, multiple: int | tf.Tensor):

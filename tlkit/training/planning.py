@@ -10,6 +10,7 @@ import keras
 
 from ..encoders import Block, find_encoder
 from ..errors import PlanError
+from .caching import ActivationCache, Amount, Kept, cache_options, what_to_keep
 from .choosing import Choice, choose, learnable_weights
 from .layer_rates import block_factors, rate_factors
 from .phases import Phase
@@ -28,7 +29,7 @@ class PhasePlan:
         variables: How many variables are trained.
         parameters: How many numbers they hold.
         frozen: How many learnable variables are not trained.
-        cached: Whether the encoder's features are computed once for the whole phase.
+        kept: What of the frozen blocks is computed once and kept, or `None`.
         steps: How many batches it trains on, with `patience` at most; `None` if the
             data is not known.
     """
@@ -39,8 +40,13 @@ class PhasePlan:
     variables: int
     parameters: int
     frozen: int
-    cached: bool
+    kept: Kept | None
     steps: int | None
+
+    @property
+    def cached(self) -> bool:
+        """Whether anything of the frozen blocks is computed once."""
+        return self.kept is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +76,7 @@ def plan(
     *,
     examples: int | None = None,
     batch_size: int = 32,
-    cache: bool = True,
+    cache: bool | str | ActivationCache = "auto",
 ) -> Plan:
     """Says what a schedule means for a model; changes nothing in the model.
 
@@ -79,8 +85,7 @@ def plan(
         schedule: A phase, or phases in their order.
         examples: How many training examples there are, if it is known.
         batch_size: Examples in a batch, at least 1.
-        cache: Whether phases that train nothing of the encoder compute its features
-            once.
+        cache: As for `fit`.
 
     Returns:
         The plan; `print` it.
@@ -100,20 +105,43 @@ def plan(
     if batch_size < 1:
         raise PlanError(f"batch_size must be 1 or more; got {batch_size!r}.")
     batches = None if examples is None else math.ceil(examples / batch_size)
-    return make_plan(model, check_schedule(schedule), batches=batches, cache=cache)
+    return make_plan(
+        model,
+        check_schedule(schedule),
+        batches=batches,
+        cache=cache_options(cache),
+        examples=examples,
+    )
 
 
 def make_plan(
-    model: keras.Model, phases: Sequence[Phase], *, batches: int | None, cache: bool
+    model: keras.Model,
+    phases: Sequence[Phase],
+    *,
+    batches: int | None,
+    cache: ActivationCache | None,
+    examples: int | None = None,
+    tokens: float | None = None,
 ) -> Plan:
-    """The plan for data of which the number of batches is known, or `None`."""
+    """The plan for data of which the numbers are known, or `None`.
+
+    Args:
+        model: The model.
+        phases: The phases.
+        batches: Updates in an epoch.
+        cache: How activations are kept; `None` for not at all.
+        examples: How many examples there are.
+        tokens: Their mean length, for texts.
+    """
     encoder = find_encoder(model)
     blocks = encoder.blocks if encoder is not None else ()
     learnable = learnable_weights(model)
     return Plan(
         blocks=(*(block.name for block in blocks), "head") if blocks else ("model",),
         phases=tuple(
-            _plan_phase(model, phase, blocks, len(learnable), batches, cache)
+            _plan_phase(
+                model, phase, blocks, len(learnable), batches, cache, (examples, tokens)
+            )
             for phase in phases
         ),
         learnable=len(learnable),
@@ -121,7 +149,9 @@ def make_plan(
     )
 
 
-def _plan_phase(model, phase, blocks, learnable: int, batches, cache) -> PhasePlan:
+def _plan_phase(
+    model, phase, blocks, learnable: int, batches, cache, data
+) -> PhasePlan:
     choice = choose(model, phase)
     rate_factors(model, choice, phase.layer_decay)  # refuses what makes no sense
     factors = (*block_factors(len(blocks), phase.layer_decay), 1.0)
@@ -136,15 +166,20 @@ def _plan_phase(model, phase, blocks, learnable: int, batches, cache) -> PhasePl
         variables=len(choice.trained),
         parameters=_parameters(choice.trained),
         frozen=learnable - len(choice.trained),
-        cached=cache and bool(blocks) and not choice.blocks and _can_split(model),
+        kept=_kept(model, phase, choice, batches, cache, data),
         steps=steps,
     )
 
 
-def _can_split(model: keras.Model) -> bool:
-    from .. import models
-
-    return models.split(model) is not None
+def _kept(model, phase, choice, batches, cache, data) -> Kept | None:
+    if cache is None:
+        return None
+    epochs = phase.epochs
+    if epochs is None:
+        epochs = 1.0 if batches is None else phase.steps / batches
+    examples, tokens = data
+    amount = Amount(examples, epochs, tokens)
+    return what_to_keep(model, phase, choice, amount, cache)
 
 
 def _share(block: Block, choice: Choice) -> float:
@@ -175,7 +210,7 @@ def _table(plan: Plan) -> str:
     rows.append(["length", *map(_length, plan.phases)])
     if any(phase.patience is not None for phase in phases):
         rows.append(["patience", *map(_patience, phases)])
-    rows.append(["features", *("once" if p.cached else "–" for p in plan.phases)])
+    rows.append(["kept", *(_kept_words(p.kept) for p in plan.phases)])
     total = f"Of {plan.learnable:,} variables with {plan.parameters:,} parameters."
     return "\n".join([*_aligned(rows), total])
 
@@ -218,6 +253,24 @@ def _length(planned: PhasePlan) -> str:
     words = [] if phase.epochs is None else [_epochs(phase.epochs)]
     words += [] if planned.steps is None else [f"{planned.steps:,} steps"]
     return ("" if phase.patience is None else "at most ") + ", ".join(words)
+
+
+def _kept_words(kept: Kept | None) -> str:
+    if kept is None:
+        return "–"
+    words = [kept.name]
+    if kept.size is not None:
+        words.append(
+            f"{_bytes(kept.size)} in {kept.where}".replace("in disk", "on disk")
+        )
+    return ", ".join([*words, f"saves {kept.saves:.0%}"])
+
+
+def _bytes(size: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size / 1e3:.0f} kB"
 
 
 def _epochs(count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -23,6 +24,9 @@ class Rows(Protocol):
         Args:
             places: int64 `[batch]`.
         """
+
+    def digest(self) -> str:
+        """A digest of all values, in hexadecimal."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +72,16 @@ class TensorRows:
             pairs = zip(found, self.lengths.missing, strict=True)
             found = [_dense(column, tokens, missing) for column, missing in pairs]
         return tf.nest.pack_sequence_as(self.columns, found, expand_composites=False)
+
+    def digest(self) -> str:
+        found = hashlib.sha256()
+        for tensor in tf.nest.flatten(self.columns, expand_composites=True):
+            found.update(f"{tensor.dtype.name} {tensor.shape}".encode())
+            if tensor.dtype == tf.string:
+                found.update(repr(tensor.numpy().tolist()).encode())
+            else:
+                found.update(np.ascontiguousarray(tensor.numpy()).tobytes())
+        return found.hexdigest()
 
 
 def tensor_rows(columns: Any, lengths: Lengths | None = None) -> TensorRows:

@@ -1,0 +1,148 @@
+"""A model in two halves: frozen blocks from its beginning on, and the rest.
+
+Where nothing in the lower half is trained, it is a pure function of the inputs, and
+what it gives can be computed once and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..encoders import Encoder
+from ..encoders.frozen_forward import FrozenForward
+from ..encoders.halves import all_inputs, can_halve, cut_state, needed_inputs
+from ..errors import EncoderError
+from .anatomy import head_of, split
+
+# The cut behind everything but the head.
+FEATURES = -1
+
+
+def encoder_to_cut(model: keras.Model) -> Encoder | None:
+    """The encoder of a model that `tlkit` built, if there are cuts in it."""
+    if head_of(model) is None:
+        return None
+    found = [layer for layer in model.layers if isinstance(layer, Encoder)]
+    return found[0] if len(found) == 1 and can_halve(found[0]) else None
+
+
+def can_cut(model: keras.Model, cut: int) -> bool:
+    """Whether a model can be divided at a cut.
+
+    Args:
+        model: Any model.
+        cut: `FEATURES`, or the index of the encoder's segment that begins there, from
+            1 on.
+    """
+    if cut == FEATURES:
+        return head_of(model) is not None
+    encoder = encoder_to_cut(model)
+    try:
+        return encoder is not None and _needed(encoder, cut) is not None
+    except EncoderError:
+        return False
+
+
+def lower_half(
+    model: keras.Model, cuts: Sequence[int]
+) -> Callable[[Any], tuple[Any, ...]]:
+    """A function from a model's inputs to what comes at each cut, as in inference.
+
+    It runs at its best speed, for which it holds the weights as they are now.
+
+    Args:
+        model: A model for which `can_cut` says yes.
+        cuts: `FEATURES` or indices of segments.
+    """
+    encoder = encoder_to_cut(model)
+    if encoder is None:
+        trunk, _ = split(model)
+        return lambda inputs: tuple(trunk(inputs, training=False) for _ in cuts)
+    inside = sorted(set(cuts) - {FEATURES})
+    forward = FrozenForward(encoder, inside, outputs=FEATURES in cuts)
+    before = keras.Model(model.input, tf.nest.flatten(encoder.input))
+    pool = _behind(model, encoder, head_of(model).input)
+
+    def lower(inputs):
+        flat = tf.nest.flatten(before(inputs, training=False))
+        found = forward(tf.nest.pack_sequence_as(encoder.inputs_spec, flat))
+        states = {
+            cut: cut_state(found.cuts[cut], flat, _needed(encoder, cut))
+            for cut in inside
+        }
+        if FEATURES in cuts:
+            outputs = tf.nest.flatten(found.outputs)
+            states[FEATURES] = pool([*outputs, *_taken(encoder, flat)], training=False)
+        return tuple(states[cut] for cut in cuts)
+
+    return lower
+
+
+def lower_weights(model: keras.Model, cut: int) -> list[keras.Variable]:
+    """The weights of all that lies below a cut."""
+    if cut == FEATURES:
+        return split(model)[0].weights
+    return [v for segment in encoder_to_cut(model).segments[:cut] for v in segment]
+
+
+def upper_half(model: keras.Model, cut: int) -> keras.Model:
+    """The model from a cut on, with the layers of the whole one."""
+    if cut == FEATURES:
+        return split(model)[1]
+    return Upper(model, encoder_to_cut(model), cut)
+
+
+class Upper(keras.Model):
+    """A model from a cut inside its encoder on.
+
+    Args:
+        model: The whole model.
+        encoder: Its encoder.
+        segment: The segment of the encoder that begins at the cut.
+    """
+
+    def __init__(self, model: keras.Model, encoder: Encoder, segment: int):
+        super().__init__(name="upper")
+        self.encoder, self.segment = encoder, segment
+        self.behind = _behind(model, encoder, model.output)
+        self.pool = _behind(model, encoder, head_of(model).input)
+
+    def call(self, state, training=False):
+        return self.behind(self._outputs(state, training), training=training)
+
+    def features(self, state) -> tf.Tensor:
+        """What the head gets, as in inference."""
+        return self.pool(self._outputs(state, False), training=False)
+
+    def _outputs(self, state, training) -> list[tf.Tensor]:
+        outputs = self.encoder(state, training=training, start=self.segment)
+        flat = all_inputs(self.encoder, state["inputs"])
+        return [*tf.nest.flatten(outputs), *_taken(self.encoder, flat)]
+
+
+def _behind(model: keras.Model, encoder: Encoder, end: Any) -> Callable:
+    """What comes behind an encoder, up to an end, of the encoder's flat outputs."""
+    outputs = tf.nest.flatten(encoder.output)
+    for i, output in enumerate(outputs):
+        if output is end:  # Keras has no model of no layer
+            return lambda flat, training, i=i: flat[i]
+    # Pooling takes the mask from the model's inputs, which are the encoder's.
+    return keras.Model(
+        [*outputs, *_taken(encoder, tf.nest.flatten(encoder.input))], end
+    )
+
+
+def _taken(encoder: Encoder, inputs: Sequence) -> list:
+    """The encoder's inputs that layers behind it may take, too: tokens, no pictures."""
+    return list(inputs) if isinstance(encoder.inputs_spec, dict) else []
+
+
+def _needed(encoder: Encoder, segment: int) -> tuple[int, ...]:
+    """Positions of the inputs that are to be kept beside the tensor at a cut."""
+    needed = needed_inputs(encoder, segment)
+    specs = tf.nest.flatten(encoder.inputs_spec)
+    return tuple(range(len(specs))) if _taken(encoder, specs) else needed
