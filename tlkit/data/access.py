@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ..errors import DataError
 from .ordering import Order
+from .progress import progress
 from .records import from_bytes, raw_spec, to_bytes
 
 _ATTRIBUTE = "_tlkit_access"
@@ -94,17 +96,19 @@ def map_with_access(
     )
 
 
-def labels_of(dataset: tf.data.Dataset) -> np.ndarray:
+def labels_of(dataset: tf.data.Dataset, *, verbose: int = 1) -> np.ndarray:
     """int32 `[n]`, the class of each example; reads all of them if it must."""
     access = access_of(dataset)
     if access is not None:
         return access.labels
     only = dataset.map(lambda raw, label: label, num_parallel_calls=tf.data.AUTOTUNE)
-    parts = list(only.batch(_CHUNK).as_numpy_iterator())
+    parts = _shown(only.batch(_CHUNK), "reading labels", verbose)
     return np.concatenate([np.zeros(0, np.int32), *parts])
 
 
-def pick(dataset: tf.data.Dataset, places: np.ndarray) -> tf.data.Dataset:
+def pick(
+    dataset: tf.data.Dataset, places: np.ndarray, *, verbose: int = 1
+) -> tf.data.Dataset:
     """Gives the examples at some places, in their order.
 
     Where a dataset does not know how to read them by place, those that are wanted are
@@ -113,6 +117,7 @@ def pick(dataset: tf.data.Dataset, places: np.ndarray) -> tf.data.Dataset:
     Args:
         dataset: Elements `(raw, label)`, not batched.
         places: int64 `[m]`; a place may come more than once.
+        verbose: 1 shows the progress of reading them, 0 is silent.
 
     Returns:
         A dataset of `m` examples, which can be picked from in turn.
@@ -123,7 +128,7 @@ def pick(dataset: tf.data.Dataset, places: np.ndarray) -> tf.data.Dataset:
     access = access_of(dataset)
     if access is None:
         wanted, places = np.unique(places, return_inverse=True)
-        access = _hold(dataset, wanted)
+        access = _hold(dataset, wanted, verbose)
     return _picked(access, places)
 
 
@@ -201,7 +206,7 @@ def deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
-def _hold(dataset: tf.data.Dataset, wanted: np.ndarray) -> Access:
+def _hold(dataset: tf.data.Dataset, wanted: np.ndarray, verbose: int) -> Access:
     """Reads the examples at some sorted places into memory."""
     spec = raw_spec(dataset)
     chosen = np.zeros(int(wanted.max(initial=-1)) + 1, bool)
@@ -210,8 +215,10 @@ def _hold(dataset: tf.data.Dataset, wanted: np.ndarray) -> Access:
     pairs = tf.data.Dataset.zip(dataset, flags)
     pairs = pairs.filter(lambda example, flag: flag)
     pairs = pairs.map(lambda example, flag: (to_bytes(example[0]), example[1]))
+    total = -(-len(wanted) // _TOGETHER)
     raws, labels, size = [], [], 0
-    for some, their in pairs.batch(_TOGETHER).prefetch(1).as_numpy_iterator():
+    chunks = pairs.batch(_TOGETHER).prefetch(1)
+    for some, their in _shown(chunks, "reading examples", verbose, total):
         raws += some.tolist()
         labels += their.tolist()
         size += sum(map(len, raws[-len(some) :]))
@@ -229,3 +236,13 @@ def _hold(dataset: tf.data.Dataset, wanted: np.ndarray) -> Access:
         )
     contents = np.array(raws, object) if raws else np.zeros(0, "S1")
     return tensor_access(contents, labels, lambda raw: from_bytes(raw, spec))
+
+
+def _shown(
+    dataset: tf.data.Dataset, what: str, verbose: int, total: int | None = None
+) -> Iterator[Any]:
+    """Goes through a dataset, and shows how far it is."""
+    if total is None:
+        total = max(1, int(dataset.cardinality()))
+    items = dataset.as_numpy_iterator()
+    return progress(items, total=total, what=what, verbose=verbose)

@@ -13,13 +13,16 @@ from .splits import SPLIT_NAMES, Splits
 from .splitting import check_seed, random_order
 
 
-def class_counts(splits: Splits, *, split: str = "train") -> dict[str, int]:
+def class_counts(
+    splits: Splits, *, split: str = "train", verbose: int = 1
+) -> dict[str, int]:
     """Counts the examples of each class.
 
     Args:
         splits: The data set. Of one that cannot tell the classes alone, such as TFDS's,
             all examples are read.
         split: `"train"`, `"validation"` or `"test"`.
+        verbose: 1 shows the progress of that, 0 is silent.
 
     Returns:
         How many there are, by the names of the labels in their order; 0 where there is
@@ -34,11 +37,13 @@ def class_counts(splits: Splits, *, split: str = "train") -> dict[str, int]:
     tlkit.data.class_counts(splits)   # {"daisy": 633, "rose": 641}
     ```
     """
-    counts = _counts(splits, split)
+    counts = _counts(splits, split, verbose)
     return dict(zip(splits.labels, counts.tolist(), strict=True))
 
 
-def class_weights(splits: Splits, *, beta: float | None = None) -> dict[int, float]:
+def class_weights(
+    splits: Splits, *, beta: float | None = None, verbose: int = 1
+) -> dict[int, float]:
     """Weights under which every class counts alike, for `class_weight` of `fit`.
 
     By default a class weighs `examples / (classes * examples of the class)`, which is
@@ -52,6 +57,7 @@ def class_weights(splits: Splits, *, beta: float | None = None) -> dict[int, flo
         splits: The data set; its training split is counted, as by `class_counts`.
         beta: `None`, or from 0 (all classes weigh 1) up to but not 1 (the inverse of
             their counts). The paper takes 0.9, 0.99, 0.999 or 0.9999.
+        verbose: As for `class_counts`.
 
     Returns:
         The weights by the index of the label, without classes that have no examples.
@@ -68,7 +74,7 @@ def class_weights(splits: Splits, *, beta: float | None = None) -> dict[int, flo
     """
     if beta is not None and not (_is_number(beta) and 0 <= beta < 1):
         raise DataError(f"beta must be a number from 0 up to, not 1; got {beta!r}.")
-    counts = _counts(splits, "train")
+    counts = _counts(splits, "train", verbose)
     present = np.flatnonzero(counts)
     counts = counts[present].astype(np.float64)
     if beta is None:
@@ -79,7 +85,9 @@ def class_weights(splits: Splits, *, beta: float | None = None) -> dict[int, flo
     return dict(zip(present.tolist(), weights.tolist(), strict=True))
 
 
-def take_per_class(splits: Splits, examples: int, *, seed: int = 0) -> Splits:
+def take_per_class(
+    splits: Splits, examples: int, *, seed: int = 0, verbose: int = 1
+) -> Splits:
     """Keeps a few examples of each class to train on.
 
     Args:
@@ -88,6 +96,7 @@ def take_per_class(splits: Splits, examples: int, *, seed: int = 0) -> Splits:
         examples: How many of each class to keep, at least 1. A class that has less
             keeps all it has.
         seed: Not negative. Decides which, and their order.
+        verbose: 1 shows the progress of reading them, 0 is silent.
 
     Returns:
         The same data set with a smaller training split, in a random order. The other
@@ -104,16 +113,22 @@ def take_per_class(splits: Splits, examples: int, *, seed: int = 0) -> Splits:
     ```
     """
     _check_positive(examples, "examples")
-    labels = _checked_labels(splits, "train")
+    labels = _checked_labels(splits, "train", verbose)
     keys = _order_keys(len(labels), seed)
     members = _members(labels, keys, len(splits.labels))
     kept = np.concatenate([own[:examples] for own in members])
     places = kept[np.argsort(keys[kept], kind="stable")]
-    return dataclasses.replace(splits, train=pick(splits.train, places))
+    return dataclasses.replace(
+        splits, train=pick(splits.train, places, verbose=verbose)
+    )
 
 
 def balanced(
-    splits: Splits, *, examples_per_class: int | None = None, seed: int = 0
+    splits: Splits,
+    *,
+    examples_per_class: int | None = None,
+    seed: int = 0,
+    verbose: int = 1,
 ) -> Splits:
     """Trains on every class equally often, by repeating examples of small classes.
 
@@ -128,6 +143,7 @@ def balanced(
         examples_per_class: How many each class gives to an epoch. Default: as many as
             the largest class has, so that nothing is left out.
         seed: Not negative.
+        verbose: 1 shows the progress of reading them, 0 is silent.
 
     Returns:
         The same data set with another training split, in a random order, of
@@ -144,7 +160,7 @@ def balanced(
     splits.sizes["train"]   # classes times the size of the largest
     ```
     """
-    labels = _checked_labels(splits, "train")
+    labels = _checked_labels(splits, "train", verbose)
     members = _members(labels, _order_keys(len(labels), seed), len(splits.labels))
     members = [own for own in members if len(own)]
     if examples_per_class is None:
@@ -152,7 +168,9 @@ def balanced(
     _check_positive(examples_per_class, "examples_per_class")
     places = np.concatenate([np.resize(own, examples_per_class) for own in members])
     places = places[random_order(len(places), seed=seed)]
-    return dataclasses.replace(splits, train=pick(splits.train, places))
+    return dataclasses.replace(
+        splits, train=pick(splits.train, places, verbose=verbose)
+    )
 
 
 def _effective_numbers(counts: np.ndarray, beta: float) -> np.ndarray:
@@ -162,16 +180,17 @@ def _effective_numbers(counts: np.ndarray, beta: float) -> np.ndarray:
     return np.expm1(counts * math.log(beta)) / (beta - 1)
 
 
-def _counts(splits: Splits, split: str) -> np.ndarray:
-    return np.bincount(_checked_labels(splits, split), minlength=len(splits.labels))
+def _counts(splits: Splits, split: str, verbose: int) -> np.ndarray:
+    labels = _checked_labels(splits, split, verbose)
+    return np.bincount(labels, minlength=len(splits.labels))
 
 
-def _checked_labels(splits: Splits, split: str) -> np.ndarray:
+def _checked_labels(splits: Splits, split: str, verbose: int) -> np.ndarray:
     """int32 `[n]`, the labels of a split, all of which have a name."""
     if split not in SPLIT_NAMES or getattr(splits, split) is None:
         there = ", ".join(map(repr, splits.sizes))
         raise DataError(f"There is no split {split!r}. There is: {there}.")
-    labels = labels_of(getattr(splits, split))
+    labels = labels_of(getattr(splits, split), verbose=verbose)
     wrong = (labels < 0) | (labels >= len(splits.labels))
     if wrong.any():
         place = int(np.argmax(wrong))

@@ -33,6 +33,7 @@ def tfds(
     examples_per_class: int | None = None,
     seed: int = 0,
     download: bool = False,
+    verbose: int = 1,
 ) -> Splits:
     """Reads a data set of TensorFlow Datasets: pictures, texts or numbers with a class.
 
@@ -58,6 +59,7 @@ def tfds(
             `tlkit.data.take_per_class`.
         seed: Not negative. Decides which these are.
         download: Whether to download and prepare what is not there.
+        verbose: 1 shows the progress of reading a few of each class, 0 is silent.
 
     Returns:
         Splits, in the order of the data set, with its names of classes.
@@ -101,7 +103,7 @@ def tfds(
     )
     if examples_per_class is None:
         return splits
-    return take_per_class(splits, examples_per_class, seed=seed)
+    return take_per_class(splits, examples_per_class, seed=seed, verbose=verbose)
 
 
 # === Finding the data set ===
