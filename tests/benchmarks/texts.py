@@ -99,17 +99,17 @@ def _time_tlkit(count: int, length: int, clock: Clock) -> None:
 
 
 def _time_hub(count: int, length: int, clock: Clock) -> None:
-    import tensorflow_hub as hub
     import tf_keras
 
     import tlkit
+    from tlkit.sources.hub import import_tensorflow_hub
 
     made = np.load(_ids_file(count, length))
     ids, mask = made["ids"], made["mask"]
     x = {"input_word_ids": ids, "input_mask": mask, "input_type_ids": ids * 0}
     given = {k: tf_keras.Input((length,), dtype="int32", name=k) for k in x}
     source = tlkit.samples.encoder("minilm", verbose=0)
-    outputs = hub.KerasLayer(str(source), trainable=True)(given)
+    outputs = import_tensorflow_hub().KerasLayer(str(source), trainable=True)(given)
     features = outputs["sequence_output"][:, 0]
     model = tf_keras.Model(given, tf_keras.layers.Dense(LABELS)(features))
     loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
