@@ -252,6 +252,25 @@ def test_what_comes_of_variables_alone_is_computed_once():
     assert folded(function, 4) == ["MatMul", "MatMul", "Transpose"]
 
 
+@pytest.mark.parametrize("epsilon", [1e-12, 1e-3])
+def test_layer_norms_keep_their_epsilon(epsilon):
+    # tests/encoders notice by this when TensorFlow itself does.
+    scale, offset = normal(8), normal(8)
+
+    def function(x):
+        gamma, beta = tf.constant(scale.numpy()), tf.constant(offset.numpy())
+        mean = tf.reduce_mean(x, [2], keepdims=True)
+        squares = tf.math.squared_difference(x, mean)
+        variance = tf.reduce_mean(squares, [2], keepdims=True)
+        return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
+
+    spec = tf.TensorSpec((None, 5, 8), tf.float32)
+    graph = flatten(tf.function(function).get_concrete_function(spec), {}, [])
+    x = 0.01 * normal(3, 5, 8)
+    found = frozen_function(graph, graph.outputs, value_of=lambda position: None)([x])
+    assert_close(found, [function(x)], 1e-5)
+
+
 def test_a_network_too_large_for_one_graph_is_captured(opened, monkeypatch):
     encoder, inputs = opened("keras2"), FORMS["keras2"].examples()
     monkeypatch.setattr("tlkit.encoders.folding.MOST_BYTES", 100)

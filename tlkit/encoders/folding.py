@@ -25,6 +25,7 @@ from .flat_graph import (
 from .folded_norms import fold_norms
 from .folded_pads import fold_pads
 from .folded_products import fold_products
+from .layer_norms import keep_epsilons
 from .randomness import is_random
 from .shapes import static_shapes
 from .stretches import import_nodes, run_nodes
@@ -57,6 +58,7 @@ def fold(
         constants = _with_constants(graph, values, tuple(map(tensor_of, wanted)))
     fold_norms(constants, fold_products(constants, _reshapes(graph, constants)))
     fold_pads(constants)
+    keep_epsilons(constants)
     return constants
 
 
