@@ -57,28 +57,38 @@ def _folder(count: int) -> pathlib.Path:
     return _cache() / f"pictures-{count}"
 
 
+def _backgrounds(random: np.random.Generator) -> list[np.ndarray]:
+    """Pictures with blobs and texture, `[1200, 1600, 3]`."""
+    from PIL import Image
+
+    made = []
+    for _ in range(16):
+        layers = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+        for cells, strength in ((4, 0.6), (30, 0.3), (300, 0.1)):
+            shape = (cells * 3 // 4, cells, 3)
+            noise = Image.fromarray(random.integers(0, 256, shape).astype(np.uint8))
+            layers += strength * np.asarray(noise.resize((WIDTH, HEIGHT)), np.float32)
+        made.append(layers.astype(np.int16))
+    return made
+
+
 def _write_pictures(count: int) -> None:
-    """Writes `<class>/<number>.jpg`; each has blobs, texture and grain of its own."""
+    """Writes `<class>/<number>.jpg`, each with a shift and grain of its own."""
     from PIL import Image
 
     folder = _folder(count)
     if (folder / "ready").exists():
         return
     random = np.random.default_rng(0)
-    grain = random.normal(0, 5, (HEIGHT * 2, WIDTH * 2, 1)).astype(np.float32)
+    backgrounds = _backgrounds(random)
+    grain = random.normal(0, 4, (HEIGHT * 2, WIDTH * 2, 1)).round().astype(np.int16)
     for number in range(count):
-        layers = np.zeros((HEIGHT, WIDTH, 3), np.float32)
-        for cells, strength in ((4, 0.6), (30, 0.3), (300, 0.1)):
-            shape = (cells * 3 // 4, cells, 3)
-            noise = random.integers(0, 256, shape).astype(np.uint8)
-            made = Image.fromarray(noise).resize((WIDTH, HEIGHT), Image.BICUBIC)
-            layers += strength * np.asarray(made, np.float32)
         y, x = random.integers(0, HEIGHT), random.integers(0, WIDTH)
-        layers += grain[y : y + HEIGHT, x : x + WIDTH]
+        pixels = np.roll(backgrounds[number % len(backgrounds)], (y, x), (0, 1))
+        pixels += grain[y : y + HEIGHT, x : x + WIDTH]
         path = folder / f"class{number % 2}" / f"{number:05}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = Image.fromarray(layers.clip(0, 255).astype(np.uint8))
-        pixels.save(path, quality=90)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=85)
     (folder / "ready").touch()
 
 

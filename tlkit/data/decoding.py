@@ -16,6 +16,8 @@ from .jpegs import decode_jpeg, reduced
 from .orientation import exchanges, read_orientation, stored_window, upright
 
 
+# AutoGraph has nothing to convert here, and takes seconds to find that out.
+@tf.autograph.experimental.do_not_convert
 def decode(
     raw: tf.Tensor, size: tuple[int, int], window: tf.Tensor | None = None
 ) -> tf.Tensor:
@@ -49,6 +51,7 @@ def decode(
     return tf.ensure_shape(image, (*size, 3))
 
 
+@tf.autograph.experimental.do_not_convert
 def check(raw: tf.Tensor) -> tf.Tensor:
     """Decodes an encoded picture as cheaply as shows whether `decode` can.
 
