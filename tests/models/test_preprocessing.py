@@ -72,9 +72,8 @@ def test_a_lossless_picture_keeps_its_pixels():
     np.testing.assert_array_equal(image, pixels)
 
 
-@pytest.mark.parametrize("encode", [tf.io.encode_png, tf.io.encode_jpeg])
-def test_pictures_are_resized_with_antialiasing(encode):
-    encoded = encode(picture(200, 100))
+def test_pictures_are_resized_with_antialiasing():
+    encoded = tf.io.encode_png(picture(200, 100))
     expected = tf.image.resize(
         tf.cast(tf.io.decode_image(encoded), tf.float32), (20, 10), antialias=True
     )

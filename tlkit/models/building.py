@@ -153,6 +153,11 @@ def text_classifier(
 
     # === Functional Model ===
     inputs = _text_inputs(encoder)
+    if pairs and not isinstance(inputs, dict):
+        raise EncoderError(
+            "Pairs of texts need an encoder that takes token ids. This one takes "
+            f"{inputs}. Leave pairs out."
+        )
     read = _windows(inputs, packing) if packing.windows > 1 else inputs
     outputs = encoder(read)
     if isinstance(inputs, dict):

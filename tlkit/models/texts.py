@@ -204,7 +204,7 @@ class SavedPreprocessor(TextPreprocessor):
 
     def _tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:
         tokens = self.module.tokenize(texts)
-        return tokens.merge_dims(1, -1) if tokens.ragged_rank > 1 else tokens
+        return tokens.merge_dims(1, -1) if tokens.shape.rank > 2 else tokens
 
     def _learn_padding(self) -> dict[str, int] | None:
         """What each input is padded with, if it can be told where texts end."""
