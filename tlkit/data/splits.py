@@ -46,7 +46,7 @@ class Splits:
     an index into `labels`. What `raw` is depends on `kind`:
 
     * `"image"`: a scalar string, the bytes of an encoded picture (JPEG, PNG, GIF, BMP);
-    * `"text"`: a scalar string, a text in UTF-8;
+    * `"text"`: a scalar string, a text in UTF-8, or `[2]` of them, a pair;
     * `"array"`: an array of numbers.
 
     Attributes:
