@@ -3,7 +3,6 @@
 from .arrays import arrays as arrays
 from .augmentation import Augmentation as Augmentation
 from .batches import batches as batches
-from .batches import buffer_size as buffer_size
 from .color import Color as Color
 from .mixing import mixture as mixture
 from .pictures import image_folder as image_folder

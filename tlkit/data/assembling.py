@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import DataError
+from .access import attach_access, deterministic, parallel_map, tensor_access
 from .splits import SPLIT_NAMES, Skipped, Splits
 from .splitting import check_seed, check_size, random_order, stratified_split
 
@@ -150,13 +151,9 @@ def _dataset(
         return None
     # On a machine with a GPU the whole array would be copied to it otherwise.
     with tf.device("CPU:0"):
+        raws = tf.convert_to_tensor(raws)
         dataset = tf.data.Dataset.from_tensor_slices((raws, ids))
-    if kind == "image":
-        dataset = dataset.map(
-            lambda path, label: (tf.io.read_file(path), label),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-    options = tf.data.Options()
-    options.deterministic = True
-    return dataset.with_options(options)
+    finish = tf.io.read_file if kind == "image" else None
+    if finish is not None:
+        dataset = parallel_map(dataset, lambda path, label: (finish(path), label))
+    return attach_access(deterministic(dataset), tensor_access(raws, ids, finish))

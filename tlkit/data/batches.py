@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import DataError
-from .ordering import WINDOW, mixed_seed
+from .access import access_of, read_order
+from .ordering import WINDOW, Order, mixed_seed, order
 
 _BUFFER_BYTES = 256 * 2**20
 # What one string is taken to weigh: an encoded picture, and a text.
@@ -87,26 +88,42 @@ def batches(
         )
     own_size = batch_size // workers
     per_example = bool(getattr(preprocess, "per_example", False))
-    first = dataset
-    if shuffle:
-        # Before anything is decoded: a picture takes ten times as much memory as its
-        # file, and tokens are made for one batch at a time.
-        dataset = dataset.shuffle(
-            buffer_size(dataset, preprocess),
-            seed=mixed_seed(seed, epoch),
-            reshuffle_each_iteration=False,
-        )
     for_tokens = preprocess is not None and not per_example
     grouped = shuffle and similar_lengths and for_tokens and _holds_strings(dataset)
-    if grouped:
-        dataset = _by_length(dataset, batch_size * WINDOW)
-    if fill is not None:
-        dataset = _fill_up(dataset, first, fill)
-    if workers > 1:
-        # The order is decided by the seed alone, so the shares do not overlap.
-        dataset = dataset.shard(workers, worker)
-    if not grouped:
-        dataset = dataset.skip(skip * own_size)
+    access = None if grouped else access_of(dataset)
+    if access is not None and (shuffle or workers > 1 or skip):
+        chosen = order(
+            len(access.labels),
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            epoch=epoch,
+            buffer=buffer_size(dataset, preprocess),
+            workers=workers,
+            worker=worker,
+            fill=fill or 1,
+        )
+        rest = Order(chosen.rows[skip:], chosen.present[skip:])
+        dataset = read_order(access, rest, marked=fill is not None)
+    else:
+        first = dataset
+        if shuffle:
+            # Before anything is decoded: a picture takes ten times as much memory as
+            # its file, and tokens are made for one batch at a time.
+            dataset = dataset.shuffle(
+                buffer_size(dataset, preprocess),
+                seed=mixed_seed(seed, epoch),
+                reshuffle_each_iteration=False,
+            )
+        if grouped:
+            dataset = _by_length(dataset, batch_size * WINDOW)
+        if fill is not None:
+            dataset = _fill_up(dataset, first, fill)
+        if workers > 1:
+            # The order is decided by the seed alone, so the shares do not overlap.
+            dataset = dataset.shard(workers, worker)
+        if not grouped:
+            dataset = dataset.skip(skip * own_size)
     if per_example:
         dataset = _map_first(dataset, preprocess)
     dataset = dataset.batch(own_size, drop_remainder=drop_remainder)
@@ -169,6 +186,9 @@ def _map_first(
 
 def buffer_size(dataset: tf.data.Dataset, preprocess: Callable | None) -> int:
     """How many raw examples `batches` shuffles at a time: those that fit in 256 MiB."""
+    access = access_of(dataset)
+    if access is not None:
+        return len(access.labels)  # numbers are shuffled, not examples
     per_example = bool(getattr(preprocess, "per_example", False))
     spec = dataset.element_spec
     raw = spec[0] if isinstance(spec, tuple) else spec

@@ -5,6 +5,7 @@ Only TensorFlow's ops: the same code runs in tf.data and inside an exported Save
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -16,8 +17,6 @@ from .jpegs import decode_jpeg, reduced
 from .orientation import exchanges, read_orientation, stored_window, upright
 
 
-# AutoGraph has nothing to convert here, and takes seconds to find that out.
-@tf.autograph.experimental.do_not_convert
 def decode(
     raw: tf.Tensor, size: tuple[int, int], window: tf.Tensor | None = None
 ) -> tf.Tensor:
@@ -43,12 +42,28 @@ def decode(
     Raises:
         tf.errors.InvalidArgumentError: It is broken, of another kind, or too large.
     """
-    image = tf.cond(
-        tf.io.is_jpeg(raw),
-        lambda: _jpeg(raw, size, window),
-        lambda: _other(raw, lambda image: resize(crop(image, window), size)),
-    )
-    return tf.ensure_shape(image, (*size, 3))
+    height, width = size
+    function = _decoder(int(height), int(width), window is not None)
+    return function(raw) if window is None else function(raw, window)
+
+
+@functools.cache
+def _decoder(height: int, width: int, with_window: bool) -> Callable[..., tf.Tensor]:
+    # One graph for all data sets: every epoch maps anew, and making this one takes a
+    # second. AutoGraph has nothing to convert here, and takes seconds to find that out.
+    signature = [tf.TensorSpec([], tf.string)]
+    signature += [tf.TensorSpec([4], tf.float32)] * with_window
+    size = (height, width)
+
+    def decode_at_size(raw, window=None):
+        image = tf.cond(
+            tf.io.is_jpeg(raw),
+            lambda: _jpeg(raw, size, window),
+            lambda: _other(raw, lambda image: resize(crop(image, window), size)),
+        )
+        return tf.ensure_shape(image, (height, width, 3))
+
+    return tf.function(decode_at_size, input_signature=signature, autograph=False)
 
 
 @tf.autograph.experimental.do_not_convert

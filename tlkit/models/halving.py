@@ -17,6 +17,7 @@ from ..encoders.frozen_forward import FrozenForward
 from ..encoders.halves import all_inputs, can_halve, cut_state, needed_inputs
 from ..errors import EncoderError
 from .anatomy import head_of, split
+from .windows import Windows
 
 # The cut behind everything but the head.
 FEATURES = -1
@@ -24,7 +25,8 @@ FEATURES = -1
 
 def encoder_to_cut(model: keras.Model) -> Encoder | None:
     """The encoder of a model that `tlkit` built, if there are cuts in it."""
-    if head_of(model) is None:
+    # With windows the encoder has more rows than there are examples.
+    if head_of(model) is None or any(isinstance(x, Windows) for x in model.layers):
         return None
     found = [layer for layer in model.layers if isinstance(layer, Encoder)]
     return found[0] if len(found) == 1 and can_halve(found[0]) else None

@@ -81,9 +81,12 @@ def _servable(model: keras.Model) -> tf.Module:
     # Each variable once: Keras's own objects would bring every weight a second time.
     served.weights = [variable.value for variable in model.variables]
     served.owned = _owned(encoder, preprocess)
-    served.raw = tf.function(
-        raw, input_signature=[tf.TensorSpec((None,), tf.string, name=name)]
-    )
+    names = [name]
+    if encoder.details.get("pairs"):
+        names, one = ["text", "text_pair"], raw
+        raw = lambda text, text_pair: one(tf.stack([text, text_pair], axis=1))
+    specs = [tf.TensorSpec((None,), tf.string, name=name) for name in names]
+    served.raw = tf.function(raw, input_signature=specs)
     return served
 
 

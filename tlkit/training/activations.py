@@ -9,11 +9,12 @@ import keras
 
 from .. import models, reports
 from ..models.halving import FEATURES, lower_weights, upper_half
+from .augmented import stacked
 from .caching import ActivationCache, Kept
 from .choosing import choose
 from .evaluation import evaluate_feed
 from .feeds import Feed
-from .filling import CannotKeep, Wanted, fill
+from .filling import CannotKeep, Lower, Wanted, fill
 from .kept_files import KeptFiles
 from .planning import Plan
 from .proof import checksums
@@ -53,6 +54,7 @@ class Activations:
         self.options = options or ActivationCache()
         self._held: dict[int, _Held] = {}
         self._refused: set[int] = set()
+        self._lower: Lower | None = None
 
     def part_and_feeds(self, phase: int) -> tuple[keras.Model, list[Feed | None]]:
         """What a phase trains, and the examples in the form that this takes."""
@@ -95,8 +97,11 @@ class Activations:
             self._held.pop(kept.cut, None)
         files = KeptFiles(self.run.model, self.options, verbose=self.run.verbose)
         found: dict[int, list[Feed | None]] = {kept.cut: [] for kept in wanted}
+        self._lower = None
         try:
-            for feed, what in zip(self.feeds, _WHAT, strict=True):
+            views = max(self.options.views, 1)
+            sources = [feed and stacked(feed, views) for feed in self.feeds]
+            for feed, what in zip(sources, _WHAT, strict=True):
                 feeds = self._feeds(feed, wanted, what, files) if feed else {}
                 for cut, so_far in found.items():
                     so_far.append(feeds.get(cut))
@@ -107,6 +112,8 @@ class Activations:
                 f"Nothing is kept ({names}), but computed in each epoch: {error}."
             )
             return
+        finally:
+            self._lower = None  # it holds all weights once more
         for cut, feeds in found.items():
             self._held[cut] = _Held(feeds, self._checksums(cut))
 
@@ -146,7 +153,7 @@ class Activations:
         if missing:
             with files.writing(feed) as writing:
                 computed, *marks = fill(
-                    self.run.model,
+                    self._lower_of(missing),
                     feed,
                     [self._wanted(kept, feed, writing) for kept in missing],
                     what=f"{what} {', '.join(kept.name for kept in missing)}",
@@ -160,6 +167,12 @@ class Activations:
         return {
             cut: feed.with_rows(found, labels, weights) for cut, found in rows.items()
         }
+
+    def _lower_of(self, wanted: Sequence[Kept]) -> Lower:
+        cuts = tuple(kept.cut for kept in wanted)
+        if self._lower is None or self._lower.cuts != cuts:
+            self._lower = Lower(self.run.model, cuts)
+        return self._lower
 
     def _wanted(self, kept: Kept, feed: Feed, writing) -> Wanted:
         def in_memory(structure, columns) -> StoredRows:

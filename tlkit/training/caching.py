@@ -17,6 +17,7 @@ from ..errors import PlanError
 from ..models.anatomy import head_of
 from ..models.halving import FEATURES, can_cut, encoder_to_cut
 from .choosing import Choice
+from .feeds import Feed
 from .phases import Phase
 
 WHERE = ("auto", "memory", "disk")
@@ -45,7 +46,7 @@ class ActivationCache:
         disk_limit: Bytes that all of the folder may take; what was not used for longest
             is removed. Default: 50 GB.
         views: With augmentation, how many augmented views of each example are kept;
-            epochs take turns with them.
+            epochs take turns with them. With 0, nothing is kept of augmented pictures.
 
     Raises:
         PlanError: A value is not allowed.
@@ -56,7 +57,7 @@ class ActivationCache:
     directory: str | os.PathLike | None = None
     memory_limit: int | None = None
     disk_limit: int = _DISK_LIMIT
-    views: int = 1
+    views: int = 0
 
     def __post_init__(self):
         for name, allowed in (("where", WHERE), ("dtype", DTYPES)):
@@ -65,8 +66,8 @@ class ActivationCache:
                     f"{name} of a cache must be one of {', '.join(allowed)}; got "
                     f"{getattr(self, name)!r}."
                 )
-        if self.views < 1:
-            raise PlanError(f"views must be 1 or more; got {self.views!r}.")
+        if self.views < 0:
+            raise PlanError(f"views must be 0 or more; got {self.views!r}.")
 
     @property
     def memory(self) -> int:
@@ -99,6 +100,13 @@ def cache_options(cache: Any) -> ActivationCache | None:
         f"cache must be one of {', '.join(map(repr, WHERE))}, False, or a "
         f"tlkit.ActivationCache; got {cache!r}."
     )
+
+
+def can_keep(feed: Feed, options: ActivationCache | None) -> bool:
+    """Whether what is computed of a feed's examples holds for more than one epoch."""
+    if options is None or not feed.examples:
+        return False
+    return feed.repeats or (feed.view is not None and options.views > 0)
 
 
 def machine_memory() -> int:
@@ -182,7 +190,10 @@ def what_to_keep(
     size, dtype = None, "float32" if options.dtype == "auto" else options.dtype
     if amount.examples is not None:
         size = int(
-            amount.examples * options.views * numbers * (2 if dtype == "float16" else 4)
+            amount.examples
+            * max(options.views, 1)
+            * numbers
+            * (2 if dtype == "float16" else 4)
         )
     where = options.where
     if where == "auto":

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .. import data
+from ..data.example_seeds import view_number
 from ..data.ordering import order
 from .rows import Lengths, Rows, tensor_rows
 
@@ -54,6 +56,8 @@ class Feed:
         lengths: How long texts are, where they were cut into tokens.
         marks: Gives all labels and weights, in the order of the data.
         digest: Gives a digest of all inputs and of how they are made.
+        view: Gives one augmented view of all examples, by its number, in the order of
+            the data; for data that is augmented.
     """
 
     batches: Callable[..., tf.data.Dataset]
@@ -66,6 +70,7 @@ class Feed:
     lengths: Lengths | None = None
     marks: Callable[[], tuple[Any, Any]] | None = None
     digest: Callable[[], str] | None = None
+    view: Callable[[int], tf.data.Dataset] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Options:
         batch_size: Examples in a batch.
         seed: Decides the order.
         preprocess: Turns raw examples into inputs, as for `data.batches`, or `None`.
+        augmentation: What is done to the pictures to train on, or `None`.
         verbose: 0 for silence.
         label_index: Gives the index of a label's name, or `None`.
     """
@@ -84,6 +90,7 @@ class Options:
     seed: int = 0
     preprocess: Callable | None = None
     label_index: Callable[[str], int] | None = None
+    augmentation: data.Augmentation | None = None
     verbose: int = 0
 
 
@@ -102,6 +109,7 @@ def rows_feed(
     *,
     lengths: Lengths | None = None,
     buffer: int | None = None,
+    views: int = 1,
 ) -> Feed:
     """A feed of examples with random access.
 
@@ -113,8 +121,10 @@ def rows_feed(
         lengths: How long the texts are that the inputs are, or were made of: those of
             similar lengths come together.
         buffer: Shuffle as with a buffer of that size. Default: all.
+        views: How many views of each example the rows hold, one after the other; the
+            epochs take turns with them.
     """
-    count = rows.count
+    count = rows.count // views
     marks = tensor_rows((labels, weights))
     how = {
         "batch_size": options.batch_size,
@@ -123,12 +133,13 @@ def rows_feed(
         "lengths": None if lengths is None else lengths.each,
     }
 
-    def load(places, *present):
-        given = places >= 0
-        places, *present = (tf.boolean_mask(x, given) for x in (places, *present))
-        return (rows.gather(places), *marks.gather(places), *present)
+    def dataset_of(*parts: np.ndarray, view: int = 0) -> tf.data.Dataset:
+        def load(places, *present):
+            given = places >= 0
+            places, *present = (tf.boolean_mask(x, given) for x in (places, *present))
+            inputs = rows.gather(places + view * count)
+            return (inputs, *marks.gather(places), *present)
 
-    def dataset_of(*parts: np.ndarray) -> tf.data.Dataset:
         with tf.device("CPU"):
             dataset = tf.data.Dataset.from_tensor_slices(parts)
         dataset = dataset.map(
@@ -145,7 +156,8 @@ def rows_feed(
             **shared_out(share),
         )
         marked = [] if share is None else [found.present]
-        return dataset_of(*(part[skip:] for part in (found.rows, *marked)))
+        parts = [part[skip:] for part in (found.rows, *marked)]
+        return dataset_of(*parts, view=view_number(epoch or 0, views))
 
     def by_size() -> tuple[np.ndarray, tf.data.Dataset]:
         places = np.argsort(-lengths.each, kind="stable")

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..data.progress import progress
+from ..models.anatomy import split
 from ..models.halving import FEATURES, lower_half, upper_half
 from .feeds import Feed
 from .rows import Lengths
@@ -40,13 +41,37 @@ class Wanted:
     make: Callable[[Any, Sequence[Column]], StoredRows]
 
 
+class Lower:
+    """The lower half of a model, traced once for all data of one form.
+
+    It holds the weights as they were when it was made.
+
+    Args:
+        model: The whole model.
+        cuts: Where activations are wanted.
+    """
+
+    def __init__(self, model: keras.Model, cuts: Sequence[int]):
+        self.model, self.cuts = model, tuple(cuts)
+        self._half = lower_half(model, cuts)
+        self._traced: dict[str, Any] = {}
+
+    def traced(self, spec: Any) -> Any:
+        """The concrete function of inputs of a form."""
+        key = repr(spec)
+        if key not in self._traced:
+            run = tf.function(self._half, autograph=False)
+            self._traced[key] = run.get_concrete_function(spec)
+        return self._traced[key]
+
+
 def fill(
-    model: keras.Model, feed: Feed, wanted: Sequence[Wanted], *, what: str, verbose: int
+    lower: Lower, feed: Feed, wanted: Sequence[Wanted], *, what: str, verbose: int
 ) -> tuple[list[StoredRows], Any, Any]:
     """Runs the lower half of a model over all examples.
 
     Args:
-        model: The whole model.
+        lower: The lower half; its cuts are those of `wanted`.
         feed: The examples.
         wanted: What is to be kept; all of it comes from one pass.
         what: What this is, for the progress bar.
@@ -63,10 +88,7 @@ def fill(
     order, dataset = np.arange(feed.examples), feed.batches(None)
     if feed.by_size is not None:
         order, dataset = feed.by_size()
-    spec = dataset.element_spec[0]
-    run = tf.function(
-        lower_half(model, [w.cut for w in wanted]), input_signature=[spec]
-    )
+    run = lower.traced(dataset.element_spec[0])
     stores: list[StoredRows] = []
     marks, done = [], 0
     total = feed.steps if feed.steps not in (None, math.inf) else None
@@ -74,14 +96,12 @@ def fill(
         states = run(inputs)
         places = order[done : done + len(tf.nest.flatten(inputs)[0])]
         if not stores:
-            specs = run.get_concrete_function(spec).structured_outputs
-            pairs = zip(wanted, specs, states, strict=True)
+            pairs = zip(wanted, run.structured_outputs, states, strict=True)
             stores = [_store(w, s, state, feed.lengths) for w, s, state in pairs]
         for store, state in zip(stores, states, strict=True):
             _write(store, places, state)
         if not done:
-            for one, store in zip(wanted, stores, strict=True):
-                _check(model, one, store, places, inputs)
+            _check(lower.model, list(zip(wanted, stores, strict=True)), places, inputs)
         marks.append(tf.nest.map_structure(np.asarray, mark))
         done += len(places)
     if done != feed.examples:
@@ -140,17 +160,22 @@ def _write(store: StoredRows, places: np.ndarray, state: Any) -> None:
         store.write(int(place), values)
 
 
-def _check(model, wanted: Wanted, store: StoredRows, places, inputs) -> None:
+def _check(
+    model: keras.Model, pairs: Sequence[tuple[Wanted, StoredRows]], places, inputs
+) -> None:
     """Makes sure that what comes back gives the same features as the inputs do."""
-    if wanted.cut == FEATURES:
+    inside = [(one, store) for one, store in pairs if one.cut != FEATURES]
+    if not inside:
         return
-    (right,) = lower_half(model, [FEATURES])(inputs)
-    state = store.gather(tf.constant(places))
-    found = upper_half(model, wanted.cut).features(state)
-    apart = float(tf.reduce_max(tf.abs(found - right)))
+    trunk, _ = split(model)
+    right = trunk(inputs, training=False)
     largest = float(tf.reduce_max(tf.abs(right))) or 1.0
-    if not apart <= _TOLERANCE[wanted.dtype] * largest:
-        raise CannotKeep(
-            f"features that are computed from it are off by {apart / largest:.1e}; "
-            "padding or rounding seems to count in this encoder"
-        )
+    for one, store in inside:
+        state = store.gather(tf.constant(places))
+        found = upper_half(model, one.cut).features(state)
+        apart = float(tf.reduce_max(tf.abs(found - right))) / largest
+        if not apart <= _TOLERANCE[one.dtype]:
+            raise CannotKeep(
+                f"features that are computed from it are off by {apart:.1e}; padding, "
+                "or rounding, seems to count in this encoder"
+            )

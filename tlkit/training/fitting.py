@@ -12,9 +12,9 @@ import keras
 import tensorflow as tf
 
 from .. import reports
-from ..data import Splits
+from ..data import Augmentation, Splits
 from .activations import Activations, final_evaluation
-from .caching import ActivationCache, cache_options
+from .caching import ActivationCache, cache_options, can_keep
 from .carrying import carry_back, carry_in
 from .interrupts import Interrupts
 from .loop import run_phase
@@ -52,6 +52,7 @@ def fit(
     validation_data: Any = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     class_weight: Mapping[int | str, float] | None = None,
+    augmentation: Augmentation | None = None,
     optimizer: keras.optimizers.Optimizer | str | None = None,
     loss: keras.losses.Loss | Callable | str | None = None,
     metrics: Sequence[Any] | None = None,
@@ -98,6 +99,8 @@ def fit(
         callbacks: Keras callbacks. `model.stop_training` ends the phase, and the next
             one begins; `EarlyStopping` then waits anew.
         class_weight: Weights by index or name of the label; 1 for the others.
+        augmentation: How the pictures to train on are changed at random, such as
+            `tlkit.data.Augmentation()`.
         optimizer: Default: that of the model's `compile`, or AdamW. Its state is kept
             through all phases; its learning rate is the schedule's, unless it has a
             `LearningRateSchedule` of its own, which then holds for all phases.
@@ -149,7 +152,14 @@ def fit(
     # First of all: what is missing is told before any data is read.
     place = find_place(model, strategy)
     static = jit_compile or is_tpu(place.strategy)
-    options = options_for(model, batch_size=batch_size, seed=seed, fixed_length=static)
+    options = options_for(
+        model,
+        batch_size=batch_size,
+        seed=seed,
+        fixed_length=static,
+        augmentation=augmentation,
+        verbose=verbose,
+    )
     feeds = feeds_for(model, x, y, validation_data, class_weight, options)
     check_batch_size(batch_size, place.strategy)
     build(model, feeds[0])
@@ -162,7 +172,7 @@ def fit(
         model,
         phases,
         batches=updates_of(train, accumulation),
-        cache=kept if train.repeats and train.examples else None,
+        cache=kept if can_keep(train, kept) else None,
         examples=train.examples,
         tokens=None if train.lengths is None else float(train.lengths.each.mean()),
     )
@@ -191,7 +201,8 @@ def fit(
             say(str(plan))
         facts = {}
         if directory is not None:
-            facts = job_facts(run, phases, train, class_weight, batch_size)
+            others = {"class_weight": class_weight, "augmentation": str(augmentation)}
+            facts = job_facts(run, phases, train, batch_size, **others)
         saver = Saver(run, rules, facts, len(phases))
         with naming_lost_workers(place.strategy):
             activations = Activations(run, plan, (train, validation), kept)

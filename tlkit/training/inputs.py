@@ -11,8 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from .. import data
+from ..data.access import map_with_access
+from ..data.batches import buffer_size
 from ..data.progress import progress
 from ..errors import DataError
+from .augmented import augmented
 from .feeds import Feed, Options, Share, rows_feed, shared_out
 from .rows import tensor_rows
 from .tokens import tokenized
@@ -60,7 +63,7 @@ def dataset_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
             f"weights). They are: {spec}."
         )
     if is_split(dataset):
-        return _split_feed(dataset.map(_triple), options)
+        return _split_feed(map_with_access(dataset, _triple), options)
     steps = int(dataset.cardinality())
     known = {tf.data.INFINITE_CARDINALITY: math.inf, tf.data.UNKNOWN_CARDINALITY: None}
     batches = dataset.map(_triple)
@@ -116,7 +119,7 @@ def _split_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
     if count == 0:
         raise DataError("The dataset has no examples.")
     rows = tokenized(dataset, options) if count > 0 else None
-    if rows is not None:
+    if rows is not None and options.augmentation is None:
         return rows
     known = count if count >= 0 else None
     steps = None if known is None else math.ceil(known / options.batch_size)
@@ -135,8 +138,8 @@ def _split_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
             **shared_out(share),
         )
 
-    buffer = data.buffer_size(dataset, options.preprocess)
-    return Feed(
+    buffer = buffer_size(dataset, options.preprocess)
+    feed = Feed(
         batches,
         steps,
         known,
@@ -146,6 +149,7 @@ def _split_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
         marks=lambda: _marks(dataset),
         digest=lambda: _digest(dataset, options),
     )
+    return feed if options.augmentation is None else augmented(dataset, feed, options)
 
 
 def _marks(dataset: tf.data.Dataset) -> tuple[Any, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -153,8 +153,8 @@ def job_facts(
     run: Run,
     phases: Sequence[Phase],
     train: Feed,
-    class_weight: Mapping[int | str, float] | None,
     batch_size: int,
+    **others: Any,
 ) -> dict[str, Any]:
     """What a checkpoint remembers of the job, so that another is not resumed.
 
@@ -162,8 +162,8 @@ def job_facts(
         run: The run.
         phases: The schedule.
         train: The examples to train on.
-        class_weight: As for `fit`.
         batch_size: As for `fit`.
+        **others: Further arguments of `fit`, as plain values.
     """
     return fingerprint(
         run.model,
@@ -173,9 +173,9 @@ def job_facts(
         loss=run.setting.objective.loss,
         seed=run.setting.seed,
         batch_size=batch_size,
-        class_weight=class_weight,
         gradient_accumulation_steps=run.accumulation,
         ema=run.averages.momentum,
+        **others,
     )
 
 

@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
+
+from .objectives import shares
+
+# Metrics that take the number of a class; MixUp's labels are shares of several.
+_OF_NUMBERS = (
+    keras.metrics.SparseCategoricalAccuracy,
+    keras.metrics.SparseTopKCategoricalAccuracy,
+)
 
 
 class Meters:
@@ -28,8 +37,11 @@ class Meters:
         self.loss.update_state(loss, sample_weight=count)
         # As Keras: a metric of the user's may not take weights.
         weights = {} if present is None else {"sample_weight": present}
+        mixed = shares(labels, outputs)
         for metric in self.metrics:
-            metric.update_state(labels, outputs, **weights)
+            of_numbers = mixed and isinstance(metric, _OF_NUMBERS)
+            true = tf.argmax(labels, axis=-1) if of_numbers else labels
+            metric.update_state(true, outputs, **weights)
 
     def reset(self) -> None:
         """Begins anew."""

@@ -41,8 +41,9 @@ class Objective:
             Two float32 scalars, of this replica alone.
         """
         size = tf.shape(tf.nest.flatten(outputs)[0])[0]
-        with _unreduced(self.loss):
-            values = self.loss(labels, outputs, sample_weight=weights)
+        loss = _loss_of_shares(self.loss) if shares(labels, outputs) else self.loss
+        with _unreduced(loss):
+            values = loss(labels, outputs, sample_weight=weights)
         if values.shape.rank == 0:  # a function of the user's own, with its own mean
             values = tf.repeat(values, size)
         values = tf.cast(values, tf.float32)
@@ -70,6 +71,21 @@ class Objective:
             parts: How many such batches make one update: replicas by micro-batches.
         """
         return tf.ones_like(count) / parts if self._summed else count
+
+
+def shares(labels, outputs) -> bool:
+    """Whether labels are shares of classes, as MixUp and CutMix make them."""
+    same_rank = labels.shape.rank == outputs.shape.rank
+    classes = outputs.shape[-1]
+    return same_rank and labels.shape[-1] == classes != 1 and labels.dtype.is_floating
+
+
+def _loss_of_shares(loss: keras.losses.Loss) -> keras.losses.Loss:
+    if not isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
+        return loss
+    return keras.losses.CategoricalCrossentropy(
+        from_logits=loss.from_logits, reduction=loss.reduction, dtype=loss.dtype
+    )
 
 
 @contextlib.contextmanager

@@ -100,9 +100,11 @@ def _outputs(model, examples: list[Any], batch_size: int, verbose: int) -> np.nd
 
 
 def _examples(model: keras.Model, raws) -> list[Any]:
-    kind = find_encoder(model).details.get("kind")
+    details = find_encoder(model).details
+    kind = details.get("kind")
     if kind == "text":
-        return [_text(raw, i) for i, raw in enumerate(raws)]
+        one = _pair if details.get("pairs") else _text
+        return [one(raw, i) for i, raw in enumerate(raws)]
     if kind == "image":
         return [_picture(raw, i) for i, raw in enumerate(raws)]
     return list(raws)
@@ -115,6 +117,15 @@ def _text(raw: Any, position: int) -> bytes:
         return raw
     raise DataError(
         f"This model takes texts; example {position} is a {type(raw).__name__}."
+    )
+
+
+def _pair(raw: Any, position: int) -> list[bytes]:
+    if isinstance(raw, (list, tuple, np.ndarray)) and len(raw) == 2:
+        return [_text(text, position) for text in raw]
+    raise DataError(
+        f"This model takes pairs of texts; example {position} is {raw!r:.80}. Type: "
+        "predict(model, [(first, second)])"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -10,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from .. import models
-from ..data import Splits
+from ..data import Augmentation, Splits
 from ..encoders import find_encoder
 from ..errors import DataError, PlanError
+from .augmented import blended, check_augmentation
 from .class_weights import weigh_classes
 from .feeds import Feed, Options
 from .inputs import count_steps, make_feed
@@ -25,6 +27,8 @@ def options_for(
     batch_size: int,
     seed: int = 0,
     fixed_length: bool = False,
+    augmentation: Augmentation | None = None,
+    verbose: int = 0,
 ) -> Options:
     """How raw examples become a model's batches.
 
@@ -33,6 +37,8 @@ def options_for(
         batch_size: Examples in a batch.
         seed: Decides the order.
         fixed_length: Whether texts are padded to the longest that the model takes.
+        augmentation: What is done to the pictures to train on.
+        verbose: 0 for silence.
 
     Raises:
         DataError: `batch_size` is out of range.
@@ -40,6 +46,7 @@ def options_for(
     whole = isinstance(batch_size, (int, np.integer)) and batch_size >= 1
     if not whole:
         raise DataError(f"batch_size must be 1 or more; got {batch_size!r}.")
+    check_augmentation(augmentation)
     task = models.task_of(model)
     preprocess = None
     if task is not None:
@@ -49,6 +56,8 @@ def options_for(
         seed=seed,
         preprocess=preprocess,
         label_index=task.label_index if task is not None else None,
+        augmentation=augmentation,
+        verbose=verbose,
     )
 
 
@@ -64,6 +73,8 @@ def feeds_for(
         given = x.validation if given is None else given
         x = x.train
     train = weigh_classes(make_feed(x, y, None, options), class_weight, options)
+    train = blended(train, options, _classes(model))
+    options = dataclasses.replace(options, augmentation=None)
     if given is None:
         return train, None
     if isinstance(given, tf.data.Dataset):
@@ -75,6 +86,12 @@ def feeds_for(
         )
     weights = given[2] if len(given) == 3 else None
     return train, make_feed(given[0], given[1], weights, options)
+
+
+def _classes(model: keras.Model) -> int | None:
+    """How many outputs a model has for each example, if it has one row of them."""
+    shape = getattr(model, "output_shape", None)
+    return shape[-1] if isinstance(shape, tuple) and len(shape) == 2 else None
 
 
 def _check_labels(model: keras.Model, splits: Splits) -> None:

@@ -137,7 +137,10 @@ class StoredRows:
     def gather(self, places: tf.Tensor) -> Any:
         """The nest of dense tensors of some rows, in a graph too."""
         dtypes = [tf.as_dtype(c.read_as or c.dtype) for c in self.columns]
-        found = tf.numpy_function(self.read, [places], dtypes, stateful=False)
+        # Flattened, since eagerly a list of one comes back as that one.
+        found = tf.nest.flatten(
+            tf.numpy_function(self.read, [places], dtypes, stateful=False)
+        )
         for column, tensor in zip(self.columns, found, strict=True):
             tensor.set_shape([None, *self._static(column)])
         return tf.nest.pack_sequence_as(self.structure, found)

@@ -27,6 +27,11 @@ def tokenized(dataset: tf.data.Dataset, options: Options) -> Feed | None:
     tokenize = getattr(options.preprocess, "tokenize", None)
     if tokenize is None or raw.dtype != tf.string:
         return None
+    if tokenize(tf.zeros([0, *raw.shape], tf.string)) is None:
+        return None
+    tokenize = tf.function(
+        tokenize, input_signature=[tf.TensorSpec([None, *raw.shape], tf.string)]
+    )
     found = []
     for texts, *rest in progress(
         dataset.batch(_CHUNK),
@@ -34,10 +39,9 @@ def tokenized(dataset: tf.data.Dataset, options: Options) -> Feed | None:
         what="cutting texts into tokens",
         verbose=options.verbose,
     ):
-        tokens = tokenize(texts)
-        if tokens is None:
-            return None
-        found.append((tokens, *(tf.nest.map_structure(np.asarray, r) for r in rest)))
+        found.append(
+            (tokenize(texts), *(tf.nest.map_structure(np.asarray, r) for r in rest))
+        )
     tokens, labels, weights = zip(*found, strict=True)
     names = list(tokens[0])
     with tf.device("CPU"):
