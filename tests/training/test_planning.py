@@ -45,7 +45,7 @@ def test_a_plan_prints_blocks_against_phases(make_model):
         "parameters": ["21", "249"],
         "learning rate": ["0.001 cosine", "0.001 cosine, 25% warm-up"],
         "length": ["10 epochs, 20 steps", "7 steps"],
-        "features": ["once", "–"],
+        "kept": ["features, 2 kB in memory, saves 90%", "–"],
     }
 
 
