@@ -1,6 +1,6 @@
 """Layer norms that keep their epsilon.
 
-TensorFlow's optimizer (2.20, 2.21, on CPUs with oneDNN) makes one op of a layer norm
+TensorFlow's optimizer (seen in 2.21, on CPUs with oneDNN) makes one op of a layer norm
 whose scale and offset are constants, and forgets the epsilon: that op always adds
 0.001 to the variance. A frozen BERT, with its 1e-12, comes out wrong by eight percent.
 So the layer norm is written in a way that it doesn't know.
