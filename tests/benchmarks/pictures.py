@@ -31,7 +31,7 @@ import numpy as np
 from .timing import median, peak_memory_mb, run_variants
 
 PEERS = ("keras", "torch")
-NEEDS = ("torch==2.13.0", "pillow>=10", "numpy")
+NEEDS = ("torch==2.13.0", "pillow>=10", "numpy", "platformdirs>=4")
 PIXELS, BATCH = 224, 32
 WIDTH, HEIGHT = 1600, 1200
 

@@ -304,16 +304,22 @@ REFUSED = {
     "three bytes": (b"\xff\xd8\xff", "JPEG"),
     "text": (b"<html>404 not found</html>", "Unknown image file format"),
     "TIFF": (encoded("TIFF"), "Unknown image file format"),
-    "enormous PNG": (enormous_png(30_000, 30_000), r"too large: 30000 by 30000 pixels"),
-    "PNG of all bits": (enormous_png(2**31 - 1, 2**31 - 1), "too large: 2147483647 by"),
+    "enormous PNG": (
+        enormous_png(30_000, 30_000),
+        r"too large:\] \[30000\] \[by\] \[30000\]",
+    ),
+    "PNG of all bits": (
+        enormous_png(2**31 - 1, 2**31 - 1),
+        r"too large:\] \[2147483647\]",
+    ),
     "PNG of nothing": (enormous_png(0, 0), "PNG"),
     "enormous GIF": (
         LOSSLESS["GIF"][:6] + b"\xff" * 4 + LOSSLESS["GIF"][10:],
-        "too large: 65535 by 65535",
+        r"too large:\] \[65535\] \[by\] \[65535\]",
     ),
     "enormous BMP": (
         LOSSLESS["BMP"][:18] + struct.pack("<ii", 20_000, -30_000) + b"\1\0\x18" * 9,
-        "too large: 20000 by 30000",
+        r"too large:\] \[20000\] \[by\] \[30000\]",
     ),
     # It would end the process.
     "moving WebP": (_moving_webp("RGB"), "animated WebP without transparency"),
@@ -365,5 +371,7 @@ def test_an_enormous_progressive_jpeg_is_refused():
     frame = raw.index(b"\xff\xc2")
     struct.pack_into(">HH", raw, frame + 5, 30_000, 20_000)
     for function in (lambda raw: decoded(raw, (8, 8)), check):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="20000 by 30000"):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match=r"\[20000\] \[by\] \[30000\]"
+        ):
             function(bytes(raw))

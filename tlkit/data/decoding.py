@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from .bitmaps import decode_bitmap
 from .cropping import crop, resize
-from .headers import begins, checked, first_bytes, refuse_enormous
+from .headers import begins, checked, first_bytes, numbers, refuse_enormous
 from .jpegs import decode_jpeg, reduced
 from .orientation import exchanges, read_orientation, stored_window, upright
 
@@ -101,21 +101,21 @@ def _other(raw: tf.Tensor, finish: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tenso
     header = first_bytes(raw)
     raw = refuse_enormous(raw, header)
     png, gif, bmp = (begins(header, magic) for magic in (b"\x89PNG", b"GIF8", b"BM"))
-    deep = png & tf.equal(header[24], 16)
-    decoders = [_any, _png_or_gif, _deep_png, decode_bitmap]
-    # Every condition that holds later wins.
-    index = tf.reduce_max(tf.where([True, png | gif, deep, bmp], tf.range(4), 0))
-    return tf.switch_case(
-        index, [lambda d=decoder: finish(d(raw)) for decoder in decoders]
-    )
+    index = tf.where(bmp, 2, tf.where(png | gif, 1, 0))
+    decoders = [_any, _png_or_gif, decode_bitmap]
+
+    def shallow() -> tf.Tensor:
+        return tf.switch_case(index, [lambda d=decoder: d(raw) for decoder in decoders])
+
+    def deep() -> tf.Tensor:
+        return tf.io.decode_png(raw, channels=3, dtype=tf.uint16)
+
+    is_deep = png & begins(header, b"\x10", at=24)
+    return tf.cond(is_deep, lambda: finish(deep()), lambda: finish(shallow()))
 
 
 def _png_or_gif(raw: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_image(raw, channels=3, expand_animations=False)
-
-
-def _deep_png(raw: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_png(raw, channels=3, dtype=tf.uint16)
 
 
 def _any(raw: tf.Tensor) -> tf.Tensor:
@@ -135,8 +135,9 @@ def _safe(raw: tf.Tensor) -> tf.Tensor:
     # which corrupts the memory and ends the process, a server's, too.
     header = first_bytes(raw)
     extended = begins(header, b"RIFF") & begins(header, b"VP8X", at=12)
+    flags = numbers(header, 20, 1, tf.uint8)[0]
     moves, is_transparent = (
-        tf.not_equal(tf.bitwise.bitwise_and(header[20], flag), 0) for flag in (2, 16)
+        tf.not_equal(tf.bitwise.bitwise_and(flags, flag), 0) for flag in (2, 16)
     )
     message = (
         "An animated WebP without transparency cannot be decoded. Save it as a GIF, or "

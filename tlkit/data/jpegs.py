@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from .cropping import in_pixels, resize
-from .headers import MOST_PIXELS, checked, number, too_large
+from .headers import MOST_PIXELS, refuse_unless
 
 # By what the sides may be divided. A half is a fourth of the work, save for reading the
 # data; it does not alias, since frequencies are left out.
@@ -17,7 +17,7 @@ _RESERVE = 1.25
 # TensorFlow refuses more, in pixels times channels, and says that the data is invalid.
 _MOST_VALUES = 2**29
 _LOOKED_AT = 2**22  # bytes, for the header of the frame in an enormous picture
-_PROGRESSIVE = (0xFF, 0xC2)
+_PROGRESSIVE = 0xFFC2
 
 
 def decode_jpeg(
@@ -53,7 +53,6 @@ def reduced(
         of 53.4 at an eighth, which has 54 pixels.
     """
     shape = tf.io.extract_jpeg_shape(raw)
-    raw = _refuse_enormous(raw, shape)
     if window is None:
         area = tf.concat([[0, 0], shape[:2]], axis=0)
     else:
@@ -63,46 +62,46 @@ def reduced(
     enough = tf.cast(area[2:], tf.float32) >= ratios * needed
     # Where a ratio is possible all smaller ones are, so their number is its index.
     index = tf.reduce_sum(tf.cast(tf.reduce_all(enough, axis=1), tf.int32))
-    part = None if window is None else area
-    pixels = tf.switch_case(
-        index, [lambda r=ratio: _decode_at(raw, shape, r, part) for ratio in _RATIOS]
-    )
     ratio = tf.gather(_RATIOS, index)
-    begin = tf.cast(area[:2] % ratio, tf.float32) / tf.cast(ratio, tf.float32)
-    return pixels, begin, tf.cast(area[2:], tf.float32) / tf.cast(ratio, tf.float32)
+    raw = refuse_unless(_fits(raw, shape, ratio), raw, shape[1], shape[0])
+    begin, end = area[:2] // ratio, -(-(area[:2] + area[2:]) // ratio)
+    part = None if window is None else tf.concat([begin, end - begin], axis=0)
+    pixels = tf.switch_case(
+        index, [lambda r=ratio: _decode_at(raw, r, part) for ratio in _RATIOS]
+    )
+    exact = tf.cast(area, tf.float32) / tf.cast(ratio, tf.float32)
+    return pixels, exact[:2] - tf.cast(begin, tf.float32), exact[2:]
 
 
-def _decode_at(
-    raw: tf.Tensor, shape: tf.Tensor, ratio: int, area: tf.Tensor | None
-) -> tf.Tensor:
-    """Decodes at one ratio, of an area `(y, x, height, width)` all that it touches."""
-    sides = -(-shape[:2] // ratio)
-    values = tf.reduce_prod(tf.cast(sides, tf.float32)) * tf.cast(shape[2], tf.float32)
-    raw = checked(raw, values < _MOST_VALUES, too_large(shape[:2]))
+def _decode_at(raw: tf.Tensor, ratio: int, part: tf.Tensor | None) -> tf.Tensor:
+    """Decodes at one ratio, all or a part `(y, x, height, width)` in its pixels."""
     # TensorFlow's own choice is a faster and coarser transform.
     options = {"channels": 3, "ratio": ratio, "dct_method": "INTEGER_ACCURATE"}
-    if area is None:
+    if part is None:
         return tf.io.decode_jpeg(raw, **options)
-    begin, end = area[:2] // ratio, -(-(area[:2] + area[2:]) // ratio)
-    window = tf.concat([begin, end - begin], axis=0)
-    return tf.io.decode_and_crop_jpeg(raw, window, **options)
+    return tf.io.decode_and_crop_jpeg(raw, part, **options)
 
 
-def _refuse_enormous(raw: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """Refuses a progressive JPEG whose frequencies would take too much memory."""
-    # It is kept whole, whatever the ratio, until its last scan has been read.
-    pixels = tf.reduce_prod(tf.cast(shape[:2], tf.float32))
-    fits = tf.cond(
-        pixels <= MOST_PIXELS, lambda: True, lambda: ~_is_progressive(raw, shape)
+def _fits(raw: tf.Tensor, shape: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
+    """Whether there is memory for a JPEG of a shape, decoded at a ratio."""
+    values = tf.reduce_prod(tf.cast(shape, tf.float32))
+    # Of a progressive one all frequencies are kept, whatever the ratio, until its last
+    # scan has been read.
+    return tf.cond(
+        values < min(MOST_PIXELS, _MOST_VALUES),
+        lambda: True,
+        lambda: (
+            (values / tf.cast(ratio**2, tf.float32) < _MOST_VALUES)
+            & ~_is_progressive(raw, shape)
+        ),
     )
-    return checked(raw, fits, too_large(shape[:2]))
 
 
 def _is_progressive(raw: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    data = tf.io.decode_raw(tf.strings.substr(raw, 0, _LOOKED_AT), tf.uint8)
-    marks = (data[:-1] == _PROGRESSIVE[0]) & (data[1:] == _PROGRESSIVE[1])
+    data = tf.cast(
+        tf.io.decode_raw(tf.strings.substr(raw, 0, _LOOKED_AT), tf.uint8), tf.int32
+    )
+    sides = 256 * data[:-1] + data[1:]
     # After the mark: two bytes of length, one of precision, height and width.
-    places = tf.where(marks)[:, 0] + 5
-    sides = [number(data, places + add, 2, little=False) for add in (0, 2)]
-    height, width = tf.unstack(tf.cast(shape[:2], tf.int64))
-    return tf.reduce_any((sides[0] == height) & (sides[1] == width))
+    found = (sides[:-7] == _PROGRESSIVE) & (sides[5:-2] == shape[0])
+    return tf.reduce_any(found & (sides[7:] == shape[1]))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from .headers import number
-
 _LOOKED_AT = 2**16  # bytes; cameras write EXIF first
 _ORIENTATION, _SHORT = 0x0112, 3
 
@@ -91,16 +89,19 @@ def _from_tiff(tiff: tf.Tensor) -> tf.Tensor:
     order = tf.strings.substr(tiff, 0, 4)
     little = tf.equal(order, b"II*\0")
     known = little | tf.equal(order, b"MM\0*")
-    # Where a damaged file points outside, zeros are found.
-    data = tf.concat([tf.io.decode_raw(tiff, tf.uint8), [0]], axis=0)
-    directory = number(data, 4, 4, little=little)
-    count = number(data, directory, 2, little=little)
-    count = tf.minimum(count, tf.size(data, out_type=tf.int64) // 12)
-    entries = directory + 2 + 12 * tf.range(count)
-    tags = number(data, entries, 2, little=little)
-    kinds = number(data, entries + 2, 2, little=little)
-    values = number(data, entries + 8, 2, little=little)
-    given = (tags == _ORIENTATION) & (kinds == _SHORT) & (values >= 1) & (values <= 8)
-    found = tf.reduce_max(tf.where(given & known, values, 1))
-    # Of an empty directory the maximum is the least number there is.
-    return tf.cast(tf.maximum(found, 1), tf.int32)
+    # All that is read are words of two bytes at even places.
+    both = [
+        tf.io.decode_raw(tiff, tf.uint16, is_little, fixed_length=_LOOKED_AT)
+        for is_little in (True, False)
+    ]
+    words = tf.cast(tf.where(little, *both), tf.int32)
+    # Of four bytes that give a place in 64 KiB two are zeros.
+    directory = tf.maximum(words[2], words[3]) // 2
+    count = words[tf.minimum(directory, _LOOKED_AT // 2 - 1)]
+    entries = words[directory + 1 : directory + 1 + 6 * count]
+    entries = tf.reshape(entries[: tf.size(entries) // 6 * 6], [-1, 6])
+    values = entries[:, 4]
+    given = (entries[:, 0] == _ORIENTATION) & (entries[:, 1] == _SHORT)
+    given &= known & (values >= 1) & (values <= 8)
+    # The 1 is for an empty directory.
+    return tf.reduce_max(tf.concat([[1], tf.where(given, values, 1)], axis=0))

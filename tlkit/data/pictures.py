@@ -167,5 +167,7 @@ def _plain_reason(message: str) -> str:
     """Strips what TensorFlow says about its own inside."""
     message = re.sub(r"^\{\{.*?\}\}|\[Op:.*$", "", message, flags=re.DOTALL)
     message = " ".join(message.split())
+    # Of our own checks, whose parts stand in brackets.
     message = re.sub(r"^assertion failed: \[(.*)\]$", r"\1", message)
+    message = message.replace("] [", " ")
     return message if message.endswith(".") else f"{message}."
