@@ -157,9 +157,11 @@ def _keras_inputs(keras, network: str):
 
 
 def _hub_step(network: str, mode: str):
-    import tensorflow_hub as hub
     import tf_keras
 
+    from tlkit.sources.hub import import_tensorflow_hub
+
+    hub = import_tensorflow_hub()
     folder = _resnet_folder() if network == "resnet" else _bert_folder()
     layer = hub.KerasLayer(str(folder), trainable=mode != "forward")
     inputs = _keras_inputs(tf_keras, network)

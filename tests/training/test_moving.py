@@ -6,7 +6,8 @@ import pytest
 
 import tlkit
 from tlkit.errors import TrainingError
-from tlkit.training import Phase, features, fit
+from tlkit.models.halving import FEATURES
+from tlkit.training import Phase, activations, fit
 
 
 def values(model):
@@ -121,17 +122,21 @@ def test_features_once_end_with_the_same_weights(make_model, splits):
 
 def test_features_are_computed_once(make_model, splits, monkeypatch):
     passes = []
-    collect = features.collect
+    fill = activations.fill
 
-    def counted(model, feed, *, what, verbose):
-        passes.append(what)
-        return collect(model, feed, what=what, verbose=verbose)
+    def counted(lower, feed, wanted, *, what, verbose):
+        passes.append((lower.cuts, feed.examples))
+        return fill(lower, feed, wanted, what=what, verbose=verbose)
 
-    monkeypatch.setattr(features, "collect", counted)
+    monkeypatch.setattr(activations, "fill", counted)
     schedule = [Phase("head", epochs=3), Phase("head"), Phase(1), Phase("head")]
-    fit(make_model(), splits, schedule=schedule, verbose=0)
-    once = ["computing features", "computing features of the validation data"]
-    assert passes == once * 2  # again after the encoder has changed
+    report = fit(make_model(), splits, schedule=schedule, cache="memory", verbose=0)
+    sizes = splits.sizes["train"], splits.sizes["validation"]
+    # One pass for the features and for the cut below what the third phase trains; and
+    # the features again, since the third phase has changed them.
+    cuts = (FEATURES, 1)
+    assert passes == [(c, size) for c in (cuts, (FEATURES,)) for size in sizes]
+    assert report.history["loss"][-1] < report.history["loss"][0]
 
 
 def test_moments_and_the_step_count_survive_a_phase(make_model, splits):
