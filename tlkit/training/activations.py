@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from .. import models, reports
 from ..models.halving import FEATURES, lower_weights, upper_half
@@ -55,6 +56,9 @@ class Activations:
         self._held: dict[int, _Held] = {}
         self._refused: set[int] = set()
         self._lower: Lower | None = None
+        views = max(self.options.views, 1)
+        self._sources = [feed and stacked(feed, views) for feed in feeds]
+        self._files = KeptFiles(run.model, self.options, verbose=run.verbose)
 
     def part_and_feeds(self, phase: int) -> tuple[keras.Model, list[Feed | None]]:
         """What a phase trains, and the examples in the form that this takes."""
@@ -63,6 +67,8 @@ class Activations:
             del self._held[cut]
         kept = self.plan.phases[phase].kept
         if kept is None or kept.cut in self._refused:
+            return self.run.model, self.feeds
+        if self._averaged(kept.cut):
             return self.run.model, self.feeds
         if not self._holds(kept.cut):
             self._compute(phase)
@@ -88,34 +94,60 @@ class Activations:
     def _checksums(self, cut: int) -> tuple[int, ...]:
         return checksums(lower_weights(self.run.model, cut))
 
+    def _averaged(self, cut: int) -> bool:
+        """Whether there are moving averages that differ from the frozen weights.
+
+        The model is measured with the averages, but trained with the weights.
+        """
+        averages = self.run.averages.by_id
+        return any(
+            not np.array_equal(*map(keras.ops.convert_to_numpy, (v, averages[id(v)])))
+            for v in lower_weights(self.run.model, cut)
+            if id(v) in averages
+        )
+
     # === Computing ===
 
     def _compute(self, phase: int) -> None:
         """Computes what this phase needs, and what later ones need of the same pass."""
         wanted = self._of_one_pass(phase)
+        while wanted[0].cut not in self._refused and not self._computed(wanted):
+            wanted = [w for w in wanted if w is wanted[0] or w.cut not in self._refused]
+
+    def _computed(self, wanted: Sequence[Kept]) -> bool:
+        """Computes some sets in one pass; `False` if one of them cannot be kept."""
         for kept in wanted:
             self._held.pop(kept.cut, None)
-        files = KeptFiles(self.run.model, self.options, verbose=self.run.verbose)
         found: dict[int, list[Feed | None]] = {kept.cut: [] for kept in wanted}
-        self._lower = None
         try:
-            views = max(self.options.views, 1)
-            sources = [feed and stacked(feed, views) for feed in self.feeds]
-            for feed, what in zip(sources, _WHAT, strict=True):
-                feeds = self._feeds(feed, wanted, what, files) if feed else {}
+            for feed, what in zip(self._sources, _WHAT, strict=True):
+                feeds = self._feeds(feed, wanted, what) if feed else {}
                 for cut, so_far in found.items():
                     so_far.append(feeds.get(cut))
-        except (CannotKeep, OSError) as error:
-            self._refused |= set(found)
-            names = ", ".join(kept.name for kept in wanted)
-            self._say(
-                f"Nothing is kept ({names}), but computed in each epoch: {error}."
-            )
-            return
+        except (CannotKeep, OSError, MemoryError) as error:
+            self._refuse(wanted, error)
+            return False
         finally:
             self._lower = None  # it holds all weights once more
         for cut, feeds in found.items():
             self._held[cut] = _Held(feeds, self._checksums(cut))
+        return True
+
+    def _refuse(self, wanted: Sequence[Kept], error: Exception) -> None:
+        """Says what is done without, and remembers it."""
+        cuts = {kept.cut for kept in wanted}
+        if isinstance(error, CannotKeep) and error.cut is not None:
+            cuts = {error.cut}
+        elif isinstance(error, OSError):
+            on_disk = {kept.cut for kept in wanted if kept.where == "disk"}
+            cuts = on_disk or cuts
+        self._refused |= cuts
+        names = ", ".join(kept.name for kept in wanted if kept.cut in cuts)
+        if self.run.verbose:
+            say(
+                f"Nothing is kept of {names}, which is computed in each epoch: "
+                f"{error or type(error).__name__}."
+            )
 
     def _of_one_pass(self, phase: int) -> list[Kept]:
         first = self.plan.phases[phase].kept
@@ -136,22 +168,23 @@ class Activations:
         if len(wanted) == 1:
             return True
         limits = {"memory": self.options.memory, "disk": self.options.disk_limit}
+        planned = {p.kept.cut: p.kept for p in self.plan.phases if p.kept is not None}
+        everything = {cut: planned[cut] for cut in self._held}
+        everything |= {kept.cut: kept for kept in wanted}
         return all(
-            sum(kept.size or 0 for kept in wanted if kept.where == where) <= limit
+            sum(k.size or 0 for k in everything.values() if k.where == where) <= limit
             for where, limit in limits.items()
         )
 
-    def _feeds(
-        self, feed: Feed, wanted: Sequence[Kept], what: str, files: KeptFiles
-    ) -> dict[int, Feed]:
+    def _feeds(self, feed: Feed, wanted: Sequence[Kept], what: str) -> dict[int, Feed]:
         """The examples at each cut: found on the disk, or computed."""
         rows, marks = {}, None
         for kept in wanted:
             if kept.where == "disk":
-                rows[kept.cut] = files.find(kept, feed)
+                rows[kept.cut] = self._files.find(kept, feed)
         missing = [kept for kept in wanted if rows.get(kept.cut) is None]
         if missing:
-            with files.writing(feed) as writing:
+            with self._files.writing(feed) as writing:
                 computed, *marks = fill(
                     self._lower_of(missing),
                     feed,
@@ -187,10 +220,6 @@ class Activations:
 
         make = on_disk if kept.where == "disk" else in_memory
         return Wanted(kept.cut, kept.dtype, make)
-
-    def _say(self, text: str) -> None:
-        if self.run.verbose:
-            say(text)
 
 
 def final_evaluation(

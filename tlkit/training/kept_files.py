@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -36,11 +37,12 @@ class KeptFiles:
 
     def __init__(self, model: keras.Model, options: ActivationCache, *, verbose: int):
         self.model, self.options, self.verbose = model, options, verbose
+        self._digests: dict[int, tuple[Feed, str]] = {}
 
     def find(self, kept: Kept, feed: Feed) -> StoredRows | None:
         """What an earlier run left, if it is whole and of the same things."""
         facts = self.facts(kept, feed)
-        folder = self._folder(facts)
+        folder = self.folder(facts)
         if not folder.exists():
             return None
         try:
@@ -50,7 +52,8 @@ class KeptFiles:
                 say(f"What is kept in {folder} is no use: {error}. It is made anew.")
             folders.remove(folder)
             return None
-        os.utime(folder)  # was used now
+        with contextlib.suppress(OSError):  # it need not be ours
+            os.utime(folder)  # was used now
         return rows
 
     def _open(
@@ -80,15 +83,24 @@ class KeptFiles:
     def facts(self, kept: Kept, feed: Feed) -> dict[str, Any]:
         """All that decides what the activations are."""
         return {
+            # Pictures may be decoded, and graphs run, in another way by others.
+            "versions": [_version(), tf.__version__],
             "cut": kept.name,
             "dtype": kept.dtype,
             "network": _network_digest(self.model),
             "weights": _weights_digest(self.model, kept.cut),
-            "data": feed.digest(),
+            "data": self._data_digest(feed),
             "examples": feed.examples,
         }
 
-    def _folder(self, facts: dict[str, Any]) -> pathlib.Path:
+    def _data_digest(self, feed: Feed) -> str:
+        # All of the data is read for it, so once in a run.
+        if id(feed) not in self._digests:
+            self._digests[id(feed)] = feed, feed.digest()
+        return self._digests[id(feed)][1]
+
+    def folder(self, facts: dict[str, Any]) -> pathlib.Path:
+        """Where the activations of which that is true are kept."""
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return self.options.folder / key[:32]
 
@@ -104,6 +116,7 @@ class Writing:
 
     def __init__(self, files: KeptFiles, feed: Feed, stack: contextlib.ExitStack):
         self.files, self.feed, self.stack = files, feed, stack
+        self._facts: dict[int, dict[str, Any]] = {}
 
     def make(self, kept: Kept, structure: Any, columns: Sequence[Column]) -> StoredRows:
         """Makes files, as long as they will be.
@@ -112,8 +125,8 @@ class Writing:
             CannotKeep: They would be larger than what all of them may take.
             OSError: The disk is full.
         """
-        facts = self.files.facts(kept, self.feed)
-        folder = self.files._folder(facts)
+        facts = self._facts[kept.cut] = self.files.facts(kept, self.feed)
+        folder = self.files.folder(facts)
         offsets = row_offsets(columns, self.feed.examples, self.feed.lengths)
         root, limit = folder.parent, self.files.options.disk_limit
         root.mkdir(parents=True, exist_ok=True)
@@ -136,13 +149,13 @@ class Writing:
 
     def finish(self, kept: Kept, rows: StoredRows) -> None:
         """Makes what was written visible to later runs."""
-        facts = self.files.facts(kept, self.feed)
+        facts = self._facts[kept.cut]
         described = {
             "structure": _described(rows.structure),
             "columns": [vars(column) for column in rows.columns],
         }
         row_files.finish(rows, facts, described)
-        folders.put(rows.storage.folder, self.files._folder(facts))
+        folders.put(rows.storage.folder, self.files.folder(facts))
 
 
 def _described(structure: Any) -> Any:
@@ -167,8 +180,13 @@ def _network_digest(model: keras.Model) -> str:
     others = [layer.get_config() for layer in trunk.layers if layer is not encoder]
     found = hashlib.sha256(encoder.network.digest.encode())
     found.update(json.dumps(others, sort_keys=True, default=str).encode())
-    found.update(tf.__version__.encode())
     return found.hexdigest()
+
+
+def _version() -> str:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version("tlkit")
+    return ""
 
 
 def _weights_digest(model: keras.Model, cut: int) -> str:

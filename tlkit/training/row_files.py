@@ -36,11 +36,11 @@ class FileStorage:
 
     def __init__(self, folder: pathlib.Path, offsets: np.ndarray, *, writes: bool):
         self.folder, self.offsets = folder, offsets
+        self._files: list[int] = []
         self.starts = shard_starts(offsets)
         rows = np.arange(len(offsets) - 1)
         self.shard_of = np.searchsorted(self.starts, rows, "right") - 1
         flags = os.O_RDWR | os.O_CREAT if writes else os.O_RDONLY
-        self._files: list[int] = []
         try:
             for shard in range(len(self.starts) - 1):
                 self._files.append(os.open(folder / shard_name(shard), flags, 0o644))
@@ -52,6 +52,8 @@ class FileStorage:
 
     def _reserve(self, shard: int) -> None:
         size = self.shard_size(shard)
+        if not hasattr(os, "posix_fallocate"):  # macOS
+            return
         try:
             # So that a full disk shows now, and not after an hour of computing.
             os.posix_fallocate(self._files[shard], 0, max(size, 1))
