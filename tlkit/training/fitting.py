@@ -120,7 +120,7 @@ def fit(
             with several workers, or if Keras has to apply the optimizer.
         cache: Where to keep what frozen blocks give, so that it is computed once and
             not in each epoch: `"memory"`, `"disk"`, `"auto"` for what pays, `False`, or
-            a `tlkit.ActivationCache` with more to say.
+            a `tlkit.ActivationCache` with more to say. On a TPU nothing is kept.
         resume: Whether to go on from the last checkpoint in `directory`, if there is
             one; on another strategy too.
         checkpoint_steps: Updates between two checkpoints. There is one after each
@@ -167,7 +167,8 @@ def fit(
     phases = phases_for(model, schedule, epochs, tools.optimizer)
     accumulation = accumulation_of(tools.optimizer, gradient_accumulation_steps)
     train, validation = count_steps_for(feeds, phases, accumulation)
-    kept = cache_options(cache)
+    # What is kept would be computed on a TPU's host, which is slow.
+    kept = None if is_tpu(place.strategy) else cache_options(cache)
     plan = make_plan(
         model,
         phases,
