@@ -6,11 +6,14 @@ import pathlib
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.tiny import write_image_encoder, write_text_encoder
+from tlkit import cli, data
+from tlkit.encoders import find_encoder
 
 
 def tlkit(*arguments, cwd, status=0):
@@ -27,6 +30,13 @@ def tlkit(*arguments, cwd, status=0):
 
 def last_json(done):
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def kept_row(directory):
+    """What the plan of a run says is kept, in words."""
+    plan = (directory / "plan.txt").read_text().splitlines()
+    (row,) = [line.split() for line in plan if line.startswith("kept")]
+    return row
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +93,77 @@ def test_evaluate_predict_and_export_use_the_run(run):
     np.testing.assert_allclose(
         answer["score"], [p["score"] for p in predicted], atol=1e-5
     )
+
+
+def test_fit_takes_pairs_from_two_columns(tmp_path, capsys):
+    source = write_text_encoder(tmp_path / "encoder" / "1")
+    pairs = ["good,good,same", "bad,bad,same", "good,bad,other", "bad,good,other"]
+    table = "\n".join(["premise,hypothesis,topic", *pairs * 10])
+    (tmp_path / "pairs.csv").write_text(table)
+    columns = ("--text", "premise,hypothesis", "--label", "topic")
+    tlkit(
+        *("fit", source, "pairs.csv", *columns, "--directory", "runs/pairs"),
+        *("--schedule", "head_only", "--length", "8", "--truncation", "tail"),
+        cwd=tmp_path,
+    )
+    told = tlkit("predict", "runs/pairs", "good", "bad", "bad", "bad", cwd=tmp_path)
+    shown = [line.split("\t")[2:] for line in told.stdout.splitlines()]
+    assert shown == [["good", "bad"], ["bad", "bad"]]
+    assert cli.main(["predict", str(tmp_path / "runs/pairs"), "good"]) == 1
+    assert "takes pairs of texts; got 1" in capsys.readouterr().err
+    details = find_encoder(
+        keras.saving.load_model(tmp_path / "runs/pairs/model.keras")
+    ).details
+    assert details["pairs"] is True
+    assert (details["length"], details["truncation"]) == (8, "tail")
+
+
+def test_fit_reads_long_texts_in_windows_and_keeps_nothing(run):
+    folder, columns, _ = run
+    tlkit(
+        *("fit", folder / "encoder/1", "films.csv", *columns, "--directory", "runs/w"),
+        *("--schedule", "head_only", "--length", "6", "--windows", "2"),
+        *("--overlap", "1", "--cache", "off"),
+        cwd=folder,
+    )
+    model = keras.saving.load_model(folder / "runs/w/model.keras")
+    details = find_encoder(model).details
+    assert (details["length"], details["windows"], details["overlap"]) == (6, 2, 1)
+    assert kept_row(folder / "runs/films") != ["kept", "–"]
+    assert kept_row(folder / "runs/w") == ["kept", "–"]
+
+
+def test_fit_trains_on_shards_and_augments(tmp_path):
+    source = write_image_encoder(tmp_path / "encoder" / "1")
+    random = np.random.default_rng(0)
+    for label, (low, high) in {"dark": (0, 100), "light": (150, 250)}.items():
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for number in range(10):
+            picture = random.integers(low, high, (16, 16, 3)).astype(np.uint8)
+            path = tmp_path / "pictures" / label / f"{number}.png"
+            tf.io.write_file(str(path), tf.io.encode_png(picture))
+    splits = data.image_folder(tmp_path / "pictures", test=4, verbose=0)
+    data.write_shards(splits, tmp_path / "shards", verbose=0)
+    done = tlkit(
+        *("fit", source, "shards", "--directory", "runs/p", "--image-size", "16"),
+        *("--schedule", "head_only", "--batch-size", "4", "--augment", "--json"),
+        cwd=tmp_path,
+    )
+    assert last_json(done)["history"]["loss"]
+    # Augmented pictures differ each epoch, so nothing of them is kept.
+    assert kept_row(tmp_path / "runs/p") == ["kept", "–"]
+    judged = tlkit("evaluate", "runs/p", "shards", "--json", cwd=tmp_path)
+    assert last_json(judged)["examples"] == 4
+
+
+def test_fit_names_what_tensorflow_datasets_has_not_prepared(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    source = write_image_encoder(tmp_path / "encoder" / "1")
+    done = tlkit(
+        "fit", source, "tfds:beans", "--directory", "r", cwd=tmp_path, status=1
+    )
+    assert "tlkit fit: The data set 'beans' is not prepared" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_inspect_says_what_an_encoder_is(tmp_path):

@@ -7,8 +7,9 @@ import re
 import numpy as np
 import tensorflow as tf
 
+import tlkit
 from tests.markdown import README, blocks, replaced
-from tests.tiny import write_text_encoder
+from tests.tiny import write_image_encoder, write_text_encoder
 
 # Enough to run each line; `tlkit demo text`, which the long tests run, is the same job
 # on the real encoder and data.
@@ -16,6 +17,8 @@ SMALL = {
     'tlkit.samples.encoder("minilm")': "ENCODER",
     'tlkit.samples.splits("reuters-r8")': "SPLITS",
 }
+FIT = "tlkit.fit(model, splits, "
+QUICKLY = f'{FIT}schedule=tlkit.Phase("head", epochs=2), verbose=0, '
 
 
 def first_lines():
@@ -23,8 +26,6 @@ def first_lines():
 
 
 def small_splits():
-    import tlkit
-
     texts = ["good film", "the good", "bad film", "the bad !"] * 10
     return tlkit.data.arrays(texts, ["good", "good", "bad", "bad"] * 10)
 
@@ -41,12 +42,77 @@ def test_the_first_example_runs(tmp_path, monkeypatch, capsys):
     exec(replaced(first_lines(), SMALL), names)
     served = tf.saved_model.load(str(names["path"])).signatures["serving_default"]
     answer = served(text=tf.constant(["good film"]))
-    (told,) = __import__("tlkit").predict(names["model"], ["good film"])
+    (told,) = tlkit.predict(names["model"], ["good film"])
     assert answer["label"].numpy()[0].decode() == told.label
     np.testing.assert_allclose(answer["score"].numpy()[0], told.score, atol=1e-5)
     saved = json.loads(pathlib.Path("runs/reuters/report.json").read_text())
     assert len(saved["history"]["loss"]) == 17
     assert "layer_1" in capsys.readouterr().out
+
+
+def example(words):
+    """The one example in which some words stand."""
+    (code,) = [code for code in blocks("python") if words in code]
+    return code
+
+
+def test_the_examples_of_texts_and_of_pairs_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = ["good,the good,same", "bad,the bad,same", "good,bad,no", "bad,good,no"]
+    table = "\n".join(["premise,hypothesis,relation", *rows * 10])
+    pathlib.Path("snli.csv").write_text(table)
+    encoder = write_text_encoder(tmp_path / "encoder" / "1")
+    names = {"tlkit": tlkit, "encoder": encoder, "labels": ["good", "bad"]}
+    exec(example('text=("premise", "hypothesis")'), names)
+    assert names["splits"].labels == ("no", "same")
+    assert set(names["model"].get_layer("head").task.labels) == {"good", "bad"}
+
+
+def test_the_examples_of_sampling_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    splits = small_splits()
+    model = tlkit.text_classifier(
+        write_text_encoder(tmp_path / "encoder" / "1"), splits.labels
+    )
+    small = {
+        'tlkit.data.tfds("beans", examples_per_class=20)': "splits",
+        FIT: QUICKLY,
+    }
+    names = {"tlkit": tlkit, "splits": splits, "ours": splits, "public": splits}
+    names["model"] = model
+    exec(replaced(example("write_shards"), small), names)
+    assert names["few"].sizes["train"] == 10
+    counts = tlkit.data.class_counts(names["even"])
+    assert counts["good"] == counts["bad"]
+    assert pathlib.Path("flowers-shards/shards.json").is_file()
+
+
+def test_the_examples_of_caches_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    splits = small_splits()
+    model = tlkit.text_classifier(
+        write_text_encoder(tmp_path / "encoder" / "1"), splits.labels
+    )
+    names = {"tlkit": tlkit, "splits": splits, "model": model}
+    code = replaced(example("tlkit.ActivationCache"), {FIT: QUICKLY})
+    exec(code, names)
+    # What is kept on a disk is where the example says.
+    assert any((tmp_path / "kept").iterdir())
+    assert any((tmp_path / "cache" / "activations").iterdir())
+
+
+def test_the_example_of_augmentation_runs(tmp_path):
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 255, (20, 16, 16, 3)).astype(np.uint8)
+    splits = tlkit.data.arrays(pictures, ["cat", "dog"] * 10)
+    encoder = write_image_encoder(tmp_path / "encoder" / "1")
+    model = tlkit.image_classifier(encoder, splits.labels, image_size=16)
+    names = {"tlkit": tlkit, "splits": splits, "model": model}
+    exec(replaced(example("Augmentation("), {FIT: QUICKLY}), names)
+    sheet = names["augmentation"].show(pictures[:2])
+    assert sheet.shape == (32, 7 * 16, 3)
+    assert len(set(np.asarray(sheet[:16, 16:32]).ravel().tolist())) > 1
 
 
 def test_the_test_command_is_there_for_continuous_integration():

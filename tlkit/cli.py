@@ -12,7 +12,10 @@ from typing import Any
 from .errors import DataError, TlkitError
 
 _SCHEDULES = ("head_only", "head_then_all", "gradual")
-_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
+_CACHES = ("auto", "memory", "disk", "off")
+_TRUNCATIONS = ("head", "tail", "head+tail")
+_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+_SHARDS = "shards.json"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,23 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(commands, "inspect", _inspect, "say what an encoder is")
     command.add_argument("source", help="folder, catalog name or address")
 
-    command = _command(commands, "fit", _fit, "train a classifier")
-    command.add_argument("source", help="the encoder: folder, catalog name or address")
-    _add_data(command)
-    command.add_argument("--directory", required=True, help="folder of the run")
-    command.add_argument("--schedule", choices=_SCHEDULES, default="head_then_all")
-    command.add_argument("--batch-size", type=int, default=32)
-    command.add_argument("--image-size", type=int, help="pixels; the encoder's own")
-    command.add_argument("--pixels", help="unit, symmetric, byte, caffe or torch")
-    command.add_argument("--length", type=int, default=128, help="tokens of a text")
-    command.add_argument("--strategy", help="cpu, gpu, mirrored, multi_worker, tpu")
-    command.add_argument(
-        "--resume", action="store_true", help="go on from the run's last checkpoint"
-    )
-    command.add_argument(
-        "--gradient-accumulation-steps", type=int, help="batches in one update"
-    )
-    command.add_argument("--jit-compile", action="store_true", help="compile by XLA")
+    _add_fit(_command(commands, "fit", _fit, "train a classifier"))
 
     command = _command(commands, "evaluate", _evaluate, "judge a trained model")
     command.add_argument("directory", help="folder of the run")
@@ -74,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _command(commands, "predict", _predict, "label texts or pictures")
     command.add_argument("directory", help="folder of the run")
-    command.add_argument("examples", nargs="+", help="texts, or paths of pictures")
+    command.add_argument(
+        "examples", nargs="+", help="texts, pairs of them in turn, or picture files"
+    )
 
     command = _command(commands, "export", _export, "write a served model")
     command.add_argument("directory", help="folder of the run")
@@ -86,6 +75,43 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--directory", default="runs/demo", help="folder of the run")
     command.add_argument("--export", default="saved_models/demo", help="where to")
     return parser
+
+
+def _add_fit(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", help="the encoder: folder, catalog name or address")
+    _add_data(command)
+    command.add_argument("--directory", required=True, help="folder of the run")
+    command.add_argument("--schedule", choices=_SCHEDULES, default="head_then_all")
+    command.add_argument("--batch-size", type=int, default=32)
+    command.add_argument("--image-size", type=int, help="pixels; the encoder's own")
+    command.add_argument("--pixels", help="unit, symmetric, byte, caffe or torch")
+    command.add_argument(
+        "--augment", action="store_true", help="crop and mirror pictures at random"
+    )
+    command.add_argument("--length", type=int, default=128, help="tokens of a text")
+    command.add_argument(
+        "--truncation", choices=_TRUNCATIONS, default="head", help="of texts too long"
+    )
+    command.add_argument(
+        "--windows", type=int, default=1, help="in how many to read a longer text"
+    )
+    command.add_argument(
+        "--overlap", type=int, default=0, help="tokens that two windows share"
+    )
+    command.add_argument("--strategy", help="cpu, gpu, mirrored, multi_worker, tpu")
+    command.add_argument(
+        "--resume", action="store_true", help="go on from the run's last checkpoint"
+    )
+    command.add_argument(
+        "--gradient-accumulation-steps", type=int, help="batches in one update"
+    )
+    command.add_argument("--jit-compile", action="store_true", help="compile by XLA")
+    command.add_argument(
+        "--cache",
+        choices=_CACHES,
+        default="auto",
+        help="where to keep what frozen blocks give",
+    )
 
 
 def _command(commands, name: str, run, summary: str) -> argparse.ArgumentParser:
@@ -100,13 +126,16 @@ def _command(commands, name: str, run, summary: str) -> argparse.ArgumentParser:
 def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "data",
-        help="folder of class folders (pictures or .txt), .csv file, or "
-        "sample:NAME such as sample:reuters-r8",
+        help="folder of class folders (pictures or .txt) or of shards, .csv file, "
+        "sample:NAME such as sample:reuters-r8, or tfds:NAME, prepared before",
     )
-    command.add_argument("--text", default="text", help="column of a .csv file")
+    command.add_argument(
+        "--text", default="text", help="column of a .csv file; for pairs FIRST,SECOND"
+    )
     command.add_argument("--label", default="label", help="column of a .csv file")
-    command.add_argument("--validation", type=float, default=0.1, help="share")
-    command.add_argument("--test", type=float, default=0.1, help="share")
+    share = "share of data that is not split yet"
+    command.add_argument("--validation", type=float, default=0.1, help=share)
+    command.add_argument("--test", type=float, default=0.1, help=share)
     command.add_argument("--seed", type=int, default=0)
 
 
@@ -118,13 +147,19 @@ def _splits(options) -> Any:
     kwargs["seed"] = options.seed
     if options.data.startswith("sample:"):
         return samples.splits(options.data.removeprefix("sample:"), **kwargs)
+    if options.data.startswith("tfds:"):
+        return data.tfds(options.data.removeprefix("tfds:"))
     path = pathlib.Path(options.data)
+    if (path / _SHARDS).is_file():
+        return data.tfrecords(path)
     if path.is_dir():
         files = (f.suffix.lower() for f in path.rglob("*") if f.is_file())
         pictures = any(suffix in _PICTURES for suffix in files)
         load = data.image_folder if pictures else data.text_folder
         return load(path, **kwargs)
-    return data.text_csv(path, text=options.text, label=options.label, **kwargs)
+    columns = options.text.split(",")
+    text = columns if columns[1:] else options.text
+    return data.text_csv(path, text=text, label=options.label, **kwargs)
 
 
 def _model(directory: str):
@@ -161,8 +196,12 @@ def _fit(options) -> dict[str, Any]:
 
     splits = _splits(options)
     if splits.kind == "text":
-        kwargs = {"length": options.length}
-        model = tlkit.text_classifier(options.source, splits.labels, **kwargs)
+        names = ("length", "truncation", "windows", "overlap")
+        kwargs = {name: getattr(options, name) for name in names}
+        pairs = splits.train.element_spec[0].shape.rank == 1
+        model = tlkit.text_classifier(
+            options.source, splits.labels, pairs=pairs, **kwargs
+        )
     else:
         kwargs = {"image_size": options.image_size, "pixels": options.pixels}
         model = tlkit.image_classifier(options.source, splits.labels, **kwargs)
@@ -173,8 +212,10 @@ def _fit(options) -> dict[str, Any]:
         strategy=options.strategy,
         directory=options.directory,
         batch_size=options.batch_size,
+        augmentation=tlkit.data.Augmentation() if options.augment else None,
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         jit_compile=options.jit_compile,
+        cache=False if options.cache == "off" else options.cache,
         resume=options.resume,
         seed=options.seed,
     )
@@ -197,15 +238,33 @@ def _evaluate(options) -> dict[str, Any]:
 def _predict(options) -> dict[str, Any]:
     import tlkit
 
-    predictions = tlkit.predict(_model(options.directory), options.examples, verbose=0)
-    for example, prediction in zip(options.examples, predictions, strict=True):
-        print(f"{prediction.label}\t{prediction.score:.4f}\t{example}")
+    model = _model(options.directory)
+    examples = _examples(model, options.examples)
+    predictions = tlkit.predict(model, examples, verbose=0)
+    for example, prediction in zip(examples, predictions, strict=True):
+        shown = example if isinstance(example, str) else "\t".join(example)
+        print(f"{prediction.label}\t{prediction.score:.4f}\t{shown}")
     return {
         "predictions": [
             {"label": prediction.label, "score": prediction.score}
             for prediction in predictions
         ]
     }
+
+
+def _examples(model, given: list[str]) -> list[Any]:
+    """What a command line names, in pairs if the model takes pairs."""
+    from .encoders import find_encoder
+
+    encoder = find_encoder(model)
+    if encoder is None or not encoder.details.get("pairs"):
+        return given
+    if len(given) % 2:
+        raise DataError(
+            f"This model takes pairs of texts; got {len(given)} texts. Type: "
+            "tlkit predict DIRECTORY FIRST SECOND"
+        )
+    return list(zip(given[::2], given[1::2], strict=True))
 
 
 def _export(options) -> dict[str, Any]:
