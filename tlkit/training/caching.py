@@ -66,8 +66,10 @@ class ActivationCache:
                     f"{name} of a cache must be one of {', '.join(allowed)}; got "
                     f"{getattr(self, name)!r}."
                 )
-        if self.views < 0:
-            raise PlanError(f"views must be 0 or more; got {self.views!r}.")
+        for name in ("memory_limit", "disk_limit", "views"):
+            number = getattr(self, name)
+            if number is not None and number < 0:
+                raise PlanError(f"{name} must be 0 or more; got {number!r}.")
 
     @property
     def memory(self) -> int:
@@ -82,7 +84,7 @@ class ActivationCache:
         from ..sources.cache import cache_folder
 
         if self.directory is not None:
-            return pathlib.Path(self.directory)
+            return pathlib.Path(self.directory).expanduser()
         return cache_folder() / "activations"
 
 
@@ -196,6 +198,8 @@ def what_to_keep(
             * (2 if dtype == "float16" else 4)
         )
     where = options.where
+    if where == "auto" and not numbers:
+        return None  # how much it would be is not known
     if where == "auto":
         found = _place(size, dtype, options, work * below, numbers, amount.epochs)
         if found is None:
