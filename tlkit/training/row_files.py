@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import weakref
 import zlib
 from typing import Any
 
@@ -37,6 +38,7 @@ class FileStorage:
     def __init__(self, folder: pathlib.Path, offsets: np.ndarray, *, writes: bool):
         self.folder, self.offsets = folder, offsets
         self._files: list[int] = []
+        weakref.finalize(self, _close, self._files)  # also when Python ends
         self.starts = shard_starts(offsets)
         rows = np.arange(len(offsets) - 1)
         self.shard_of = np.searchsorted(self.starts, rows, "right") - 1
@@ -89,11 +91,12 @@ class FileStorage:
 
     def close(self) -> None:
         """Closes the files."""
-        while self._files:
-            os.close(self._files.pop())
+        _close(self._files)
 
-    def __del__(self):
-        self.close()
+
+def _close(files: list[int]) -> None:
+    while files:
+        os.close(files.pop())
 
 
 def shard_name(shard: int) -> str:
