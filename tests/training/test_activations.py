@@ -276,13 +276,22 @@ def test_blocks_that_were_trained_are_computed_anew(image_encoder, photos):
     assert plain_data.reads == 8 * 23
 
 
-def test_averages_of_blocks_that_are_frozen_again(image_encoder, photos):
+def test_averages_of_blocks_that_are_frozen_again(image_encoder, photos, capsys):
     schedule = phases("all", "head", learning_rate=3e-2)
     found, plain = (
-        train(image_model(image_encoder), photos, schedule, cache=cache, ema=0.99)
+        train(
+            image_model(image_encoder),
+            photos,
+            schedule,
+            cache=cache,
+            ema=0.99,
+            verbose=1,
+        )
         for cache in ("memory", False)
     )
     assert_same(found, plain, 1e-4)
+    said = capsys.readouterr().err
+    assert said.count("Nothing is kept of features in this phase") == 1
 
 
 def test_a_dataset_of_ones_own_is_read_in_every_epoch(image_encoder, photos):

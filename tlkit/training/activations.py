@@ -69,6 +69,11 @@ class Activations:
         if kept is None or kept.cut in self._refused:
             return self.run.model, self.feeds
         if self._averaged(kept.cut):
+            if self.run.verbose:
+                say(
+                    f"Nothing is kept of {kept.name} in this phase: the model is "
+                    "measured with moving averages of the blocks before it."
+                )
             return self.run.model, self.feeds
         if not self._holds(kept.cut):
             self._compute(phase)
