@@ -133,9 +133,15 @@ def _behind(model: keras.Model, encoder: Encoder, end: Any) -> Callable:
         if output is end:  # Keras has no model of no layer
             return lambda flat, training, i=i: flat[i]
     # Pooling takes the mask from the model's inputs, which are the encoder's.
-    return keras.Model(
-        [*outputs, *_taken(encoder, tf.nest.flatten(encoder.input))], end
-    )
+    taken = _taken(encoder, tf.nest.flatten(encoder.input))
+    # Private: Keras gives an input that stands beside tensors from within a second node
+    # of its graph, and the model that it belongs to could not be saved any more.
+    # tests/models/test_halving.py notices when that changes.
+    histories = [tensor._keras_history for tensor in taken]
+    behind = keras.Model([*outputs, *taken], end)
+    for tensor, history in zip(taken, histories, strict=True):
+        tensor._keras_history = history
+    return behind
 
 
 def _taken(encoder: Encoder, inputs: Sequence) -> list:

@@ -166,7 +166,7 @@ def _losses(model, phase, feed: Feed, tools, rates, seed, verbose) -> list[float
         verbose=0,
         chief=True,
     )
-    (planned,) = make_plan(model, [phase], batches=None, cache=False).phases
+    (planned,) = make_plan(model, [phase], batches=None, cache=None).phases
     choice = set_trainable(model, planned)
     steps = make_steps(run, planned, model, choice)
     losses: list[float] = []
