@@ -32,7 +32,10 @@ from .stretches import import_nodes, run_nodes
 
 # TensorFlow serializes a function's graph, constants included, and at most 2 GB. The
 # values of a network larger than this are captured: slower, since not laid out once.
+# Those of matrix products, too: they gain nothing by being constants, whose copying
+# makes the first call of a BERT of 22 million weights 4 seconds longer.
 MOST_BYTES = 1_500_000_000
+_LAID_OUT_ONCE = {"Conv2D", "DepthwiseConv2dNative"}
 
 
 def fold(
@@ -92,14 +95,16 @@ def frozen_function(
     definition = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
     definition.node.extend(constants.needed())
     arrays = constants.used_arrays()
+    gains = any(node.op in _LAID_OUT_ONCE for node in definition.node)
     large = sum(array.nbytes for array in arrays.values()) > MOST_BYTES
+    captured = large or not gains
     with tf.init_scope():
-        kept = {n: tf.constant(array) for n, array in arrays.items() if large}
+        kept = {n: tf.constant(array) for n, array in arrays.items() if captured}
 
     def run(inputs):
         # Identity, since an eager handle must be captured by the graph being built.
         tensors = {
-            name: tf.identity(kept[name]) if large else tf.constant(array)
+            name: tf.identity(kept[name]) if captured else tf.constant(array)
             for name, array in arrays.items()
         }
         tensors |= {tensor_of(n): x for n, x in zip(graph.inputs, inputs, strict=True)}

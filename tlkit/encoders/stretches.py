@@ -59,7 +59,9 @@ def run_nodes(definition, tensors: dict[str, tf.Tensor], wanted: list[str]):
     def run(values):
         return import_nodes(definition, dict(zip(names, values, strict=True)), wanted)
 
-    return run(list(tensors.values()))
+    values = list(tensors.values())
+    # Not called, or TensorFlow would count the calls and warn of too many traces.
+    return run.get_concrete_function(values)(values)
 
 
 def import_nodes(definition, tensors: dict[str, tf.Tensor], wanted: list[str]):

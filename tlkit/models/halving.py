@@ -54,7 +54,10 @@ def lower_half(
 ) -> Callable[[Any], tuple[Any, ...]]:
     """A function from a model's inputs to what comes at each cut, as in inference.
 
-    It runs at its best speed, for which it holds the weights as they are now.
+    For features alone it runs at its best speed, for which it holds the weights as they
+    are now. With a cut inside the encoder it makes the very operations that training
+    makes: folding weights changes the last digits, and Adam, which divides by what may
+    be next to nothing, makes other weights of that within some hundred steps.
 
     Args:
         model: A model for which `can_cut` says yes.
@@ -65,20 +68,26 @@ def lower_half(
         trunk, _ = split(model)
         return lambda inputs: tuple(trunk(inputs, training=False) for _ in cuts)
     inside = sorted(set(cuts) - {FEATURES})
-    forward = FrozenForward(encoder, inside, outputs=FEATURES in cuts)
     before = keras.Model(model.input, tf.nest.flatten(encoder.input))
     pool = _behind(model, encoder, head_of(model).input)
+    folded = None if inside else FrozenForward(encoder)
 
     def lower(inputs):
         flat = tf.nest.flatten(before(inputs, training=False))
-        found = forward(tf.nest.pack_sequence_as(encoder.inputs_spec, flat))
+        packed = tf.nest.pack_sequence_as(encoder.inputs_spec, flat)
+        if folded is not None:
+            return (
+                pool(
+                    [*tf.nest.flatten(folded(packed).outputs), *_taken(encoder, flat)]
+                ),
+            )
+        found = encoder.run_to(packed, inside)
         states = {
-            cut: cut_state(found.cuts[cut], flat, _needed(encoder, cut))
-            for cut in inside
+            cut: cut_state(found[cut], flat, _needed(encoder, cut)) for cut in inside
         }
         if FEATURES in cuts:
-            outputs = tf.nest.flatten(found.outputs)
-            states[FEATURES] = pool([*outputs, *_taken(encoder, flat)], training=False)
+            outputs = encoder(states[inside[-1]], start=inside[-1])
+            states[FEATURES] = pool([*tf.nest.flatten(outputs), *_taken(encoder, flat)])
         return tuple(states[cut] for cut in cuts)
 
     return lower
@@ -131,7 +140,7 @@ def _behind(model: keras.Model, encoder: Encoder, end: Any) -> Callable:
     outputs = tf.nest.flatten(encoder.output)
     for i, output in enumerate(outputs):
         if output is end:  # Keras has no model of no layer
-            return lambda flat, training, i=i: flat[i]
+            return lambda flat, training=False, i=i: flat[i]
     # Pooling takes the mask from the model's inputs, which are the encoder's.
     taken = _taken(encoder, tf.nest.flatten(encoder.input))
     # Private: Keras gives an input that stands beside tensors from within a second node
