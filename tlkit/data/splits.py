@@ -45,7 +45,8 @@ class Splits:
     cardinality. Its elements are pairs `(raw, label)`. The label is an int32 scalar,
     an index into `labels`. What `raw` is depends on `kind`:
 
-    * `"image"`: a scalar string, the bytes of an encoded picture (JPEG, PNG, GIF, BMP);
+    * `"image"`: a scalar string, the bytes of an encoded picture (JPEG, PNG, GIF,
+      BMP, WebP);
     * `"text"`: a scalar string, a text in UTF-8, or `[2]` of them, a pair;
     * `"array"`: an array of numbers.
 

@@ -25,7 +25,7 @@ def export(
     """Writes a model in TF Serving's form, with raw examples in and labels out.
 
     The signature `serving_default` takes `image_bytes` (strings `[batch]`: encoded
-    JPEG, PNG, GIF or BMP pictures of any size) or `text` (strings `[batch]`), and
+    JPEG, PNG, GIF, BMP or WebP pictures of any size) or `text` (strings `[batch]`), and
     gives `label` (string `[batch]`), `score` (float32 `[batch]`), `scores` (float32
     `[batch, labels]`) and `labels` (string `[batch, labels]`). Nothing of `tlkit` is
     needed to load it; a text model needs TF Text's ops, which TF Serving has.

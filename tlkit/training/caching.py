@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import resource
 from typing import Any
 
 import keras
@@ -46,10 +47,18 @@ class ActivationCache:
         disk_limit: Bytes that all of the folder may take; what was not used for longest
             is removed. Default: 50 GB.
         views: With augmentation, how many augmented views of each example are kept;
-            epochs take turns with them. With 0, nothing is kept of augmented pictures.
+            epochs take turns with them. With 0, the default, nothing is kept of
+            augmented pictures, and never of those that MixUp or CutMix blend.
 
     Raises:
         PlanError: A value is not allowed.
+
+    Example:
+
+    ```python
+    cache = tlkit.ActivationCache("disk", directory="/scratch/activations")
+    tlkit.fit(model, splits, schedule=tlkit.gradual(), cache=cache)
+    ```
     """
 
     where: str = "auto"
@@ -112,8 +121,11 @@ def can_keep(feed: Feed, options: ActivationCache | None) -> bool:
 
 
 def machine_memory() -> int:
-    """Bytes of memory of this machine, or of the container that this runs in."""
+    """Bytes of memory of this machine, of its container, or of this process."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS):
+        limit, _ = resource.getrlimit(kind)
+        total = total if limit == resource.RLIM_INFINITY else min(total, limit)
     for path in (
         "/sys/fs/cgroup/memory.max",
         "/sys/fs/cgroup/memory/memory.limit_in_bytes",

@@ -72,8 +72,9 @@ def fit(
 
     What frozen blocks give, from the beginning of the encoder to the first one that is
     trained, is computed once and kept, if the data is the same in each epoch (`Splits`
-    and arrays are; a dataset of your own may not be). After each phase it is checked on
-    the numbers that nothing frozen has moved.
+    and arrays are; a dataset of your own may not be). The plan's row `kept` says what:
+    `layer_3.1` is what comes out of part 1 of the block `layer_3`. After each phase it
+    is checked on the numbers that nothing frozen has moved.
 
     Args:
         model: A model of `tlkit`, or any Keras model with one loss.
@@ -100,7 +101,8 @@ def fit(
             one begins; `EarlyStopping` then waits anew.
         class_weight: Weights by index or name of the label; 1 for the others.
         augmentation: How the pictures to train on are changed at random, such as
-            `tlkit.data.Augmentation()`.
+            `tlkit.data.Augmentation()`. Nothing is kept of them then, unless `cache`
+            says how many views of each.
         optimizer: Default: that of the model's `compile`, or AdamW. Its state is kept
             through all phases; its learning rate is the schedule's, unless it has a
             `LearningRateSchedule` of its own, which then holds for all phases.

@@ -45,8 +45,9 @@ def predict(
 
     Args:
         model: A model of `tlkit`.
-        raws: Texts; or pictures as paths of files, as encoded bytes (JPEG, PNG, GIF,
-            BMP), or as arrays `[height, width]` or `[height, width, 1 or 3]` in 0…255.
+        raws: Texts; or pairs `(first, second)` of texts, if the model takes pairs; or
+            pictures as paths of files, as encoded bytes (JPEG, PNG, GIF, BMP, WebP), or
+            as arrays `[height, width]` or `[height, width, 1 or 3]` in 0…255.
         batch_size: Examples in a batch.
         top: How many labels to give scores of; all if `None`.
         verbose: 0 for silence, 1 for a progress bar.
