@@ -252,7 +252,7 @@ class OpenedEncoder(Encoder):
             return tf.convert_to_tensor(variable.value)
 
     def _stretches(
-        self, training: bool, tapped: frozenset[int], start: int
+        self, training: bool, tapped: frozenset[int], start: int = 0
     ) -> list[Stretch]:
         """The network as far as needed, cut only where the way it runs changes."""
         count = max(tapped) + 1 if tapped else len(self._segments)
