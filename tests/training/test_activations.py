@@ -182,15 +182,16 @@ def test_weights_of_examples(image_encoder, photos):
 
 @pytest.mark.long
 def test_xla_compiles_what_is_kept(text_encoder, texts):
+    # Compiled both times: XLA draws other numbers for dropout.
     found, plain = (
         train(
-            text_model(text_encoder, dropout=0.0),
+            text_model(text_encoder),
             texts,
             phases("head", 1),
             cache=cache,
-            jit_compile=jit,
+            jit_compile=True,
         )
-        for cache, jit in (("memory", True), (False, False))
+        for cache in ("memory", False)
     )
     assert_same(found, plain, 1e-4)
 
