@@ -54,7 +54,7 @@ import threading
 
 import numpy as np
 
-from .schedules import RATES
+from .schedules import RATES, examples_of
 from .timing import median, run_variants
 
 CACHES = ("none", "memory", "disk", "again", "float16", "rounding")
@@ -120,16 +120,7 @@ TASKS = {
 def _splits(job: Job):
     import tlkit
 
-    if job.task == "text":
-        found = tlkit.samples.data("reuters-r8", verbose=0)
-        labels = sorted(set(found.train_labels))
-        train = found.train_texts, [labels.index(x) for x in found.train_labels]
-        test = found.test_texts, [labels.index(x) for x in found.test_labels]
-    else:
-        import keras
-
-        train, test = keras.datasets.fashion_mnist.load_data()
-        labels = [str(i) for i in range(10)]
+    train, test, labels = examples_of(job.task)
     return tlkit.data.arrays(
         *(part[: job.examples] for part in train),
         labels=labels,

@@ -33,7 +33,7 @@ import time
 
 import numpy as np
 
-from . import peers
+from .environments import cache, environment
 from .timing import median, peak_memory_mb, run_variants
 
 RUNS, PIXELS, LENGTH = 12, 224, 128
@@ -44,7 +44,7 @@ NEEDS = ("onnxruntime>=1.20", "numpy", "platformdirs")
 def _saved(network: str) -> pathlib.Path:
     """The SavedModel of a network."""
     if network == "resnet":
-        return peers.cache() / "forward-resnet" / "saved_model"
+        return cache() / "forward-resnet" / "saved_model"
     import tlkit
 
     return tlkit.samples.encoder("minilm", verbose=0)
@@ -52,7 +52,7 @@ def _saved(network: str) -> pathlib.Path:
 
 def _converted(network: str) -> pathlib.Path:
     """The same network as an ONNX file."""
-    return peers.cache() / f"forward-{network}" / "network.onnx"
+    return cache() / f"forward-{network}" / "network.onnx"
 
 
 def _prepare(network: str) -> None:
@@ -236,13 +236,13 @@ def main() -> None:
     for network in [options.network] if options.network else sizes:
         _prepare(network)
         names = [f"{kind}-{network}-{sizes[network]}" for kind in BUILDERS]
-        runs: dict[str, list[dict]] = {name: [] for name in names}
-        for _ in range(options.repeats):
-            for name in names:
-                peer = name.startswith("onnx")
-                python = peers.environment("onnxruntime", NEEDS) if peer else None
-                found = run_variants(__spec__.name, [name], repeats=1, python=python)
-                runs[name] += found[name]
+        peer = environment("onnxruntime", NEEDS)
+        runs = run_variants(
+            __spec__.name,
+            names,
+            repeats=options.repeats,
+            pythons={name: peer for name in names if name.startswith("onnx")},
+        )
         _report(runs, network)
 
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import sys
 import tempfile
 import time
 
@@ -219,12 +218,12 @@ def main() -> None:
     for kind in ("image", "text") if options.kind is None else (options.kind,):
         _write_inputs(kind)
         names = [f"{kind}-{variant}" for variant in VARIANTS]
-        runs: dict[str, list[dict]] = {name: [] for name in names}
-        for _ in range(options.repeats):
-            for name in names:
-                python = peer if name.endswith("transformers") else sys.executable
-                found = run_variants(__spec__.name, [name], repeats=1, python=python)
-                runs[name] += found[name]
+        runs = run_variants(
+            __spec__.name,
+            names,
+            repeats=options.repeats,
+            pythons={name: peer for name in names if name.endswith("transformers")},
+        )
         one, ours, hub, torch = (median(runs[name], "seconds") for name in names)
         print(
             f"{kind}: one pass {one:.1f} s; tlkit {ours:.1f} s = {ours / one:.2f} "

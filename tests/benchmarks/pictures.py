@@ -21,13 +21,11 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import subprocess
-import sys
 import time
-import venv
 
 import numpy as np
 
+from .environments import cache, environment
 from .timing import median, peak_memory_mb, run_variants
 
 PEERS = ("keras", "torch")
@@ -36,25 +34,8 @@ PIXELS, BATCH = 224, 32
 WIDTH, HEIGHT = 1600, 1200
 
 
-def _cache() -> pathlib.Path:
-    import platformdirs
-
-    return pathlib.Path(platformdirs.user_cache_dir("tlkit")) / "benchmarks"
-
-
-def _torch_python() -> str:
-    """The interpreter of PyTorch's environment, made where it is missing."""
-    folder = _cache() / "torch-pictures"
-    python = str(folder / "bin" / "python")
-    if not (folder / "ready").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *NEEDS], check=True)
-        (folder / "ready").touch()
-    return python
-
-
 def _folder(count: int) -> pathlib.Path:
-    return _cache() / f"pictures-{count}"
+    return cache() / f"pictures-{count}"
 
 
 def _backgrounds(random: np.random.Generator) -> list[np.ndarray]:
@@ -171,14 +152,11 @@ def main() -> None:
     for number in (count, few):
         _write_pictures(number)
     peers = [name for name in PEERS if name not in options.without.split(",")]
-    pythons = {"torch": _torch_python()} if "torch" in peers else {}
     names = [f"tlkit-{few}", *(f"{name}-{count}" for name in ("tlkit", *peers))]
-    runs: dict[str, list[dict]] = {name: [] for name in names}
-    for _ in range(options.repeats):
-        for name in names:
-            python = pythons.get(name.split("-")[0], sys.executable)
-            found = run_variants(__spec__.name, [name], repeats=1, python=python)
-            runs[name] += found[name]
+    pythons = {}
+    if "torch" in peers:
+        pythons = {f"torch-{count}": environment("torch-pictures", NEEDS)}
+    runs = run_variants(__spec__.name, names, repeats=options.repeats, pythons=pythons)
     _report(runs, count, few, peers)
 
 

@@ -101,10 +101,11 @@ RATES = {
 # === One run ===
 
 
-def _splits(job: Job):
-    import tlkit
+def examples_of(task: str) -> tuple:
+    """R8 for `"text"`, Fashion-MNIST for `"image"`: train, test and the labels."""
+    if task == "text":
+        import tlkit
 
-    if job.task == "text":
         found = tlkit.samples.data("reuters-r8", verbose=0)
         labels = sorted(set(found.train_labels))
         train = found.train_texts, [labels.index(x) for x in found.train_labels]
@@ -114,6 +115,13 @@ def _splits(job: Job):
 
         train, test = keras.datasets.fashion_mnist.load_data()
         labels = [str(i) for i in range(10)]
+    return train, test, labels
+
+
+def _splits(job: Job):
+    import tlkit
+
+    train, test, labels = examples_of(job.task)
     return tlkit.data.arrays(
         *_some(*train, job.examples),
         labels=labels,

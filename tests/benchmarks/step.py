@@ -23,13 +23,11 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import subprocess
-import sys
 import time
-import venv
 
 import numpy as np
 
+from .environments import cache, environment
 from .timing import median, peak_memory_mb, run_variants
 
 STEPS = 6
@@ -55,15 +53,9 @@ VARIANTS = (
 )
 
 
-def _cache() -> pathlib.Path:
-    import platformdirs
-
-    return pathlib.Path(platformdirs.user_cache_dir("tlkit")) / "benchmarks"
-
-
 def _resnet_folder() -> pathlib.Path:
     """The ResNet-50 as Keras 2 saves it, the form of most of TF Hub."""
-    folder = _cache() / "resnet50" / "1"
+    folder = cache() / "resnet50" / "1"
     if not folder.exists():
         import tf_keras
 
@@ -78,18 +70,6 @@ def _bert_folder() -> pathlib.Path:
     import tlkit
 
     return tlkit.samples.encoder("minilm", verbose=0)
-
-
-def _environment(name: str) -> str:
-    """The interpreter of a peer's own environment, made where it is missing."""
-    folder = _cache() / name
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        command = [python, "-m", "pip", "install", "-q", *NEEDS[name]]
-        subprocess.run([str(part) for part in command], check=True)
-        (folder / "ready").touch()
-    return str(python)
 
 
 def _batch(network: str):
@@ -324,14 +304,15 @@ def main() -> None:
     _resnet_folder(), _bert_folder()
     skipped = options.without.split(",")
     names = [name for name in VARIANTS if name.split("-")[0] not in skipped]
-    runs: dict[str, list[dict]] = {name: [] for name in names}
-    for _ in range(options.repeats):
-        for name in names:
-            peer = name.split("-")[0]
-            python = _environment(peer) if peer in NEEDS else sys.executable
-            found = run_variants(__spec__.name, [name], repeats=1, python=python)
-            runs[name] += found[name]
-    _report(runs)
+    peers = {name: name.split("-")[0] for name in names}
+    pythons = {
+        name: environment(peer, NEEDS[peer])
+        for name, peer in peers.items()
+        if peer in NEEDS
+    }
+    _report(
+        run_variants(__spec__.name, names, repeats=options.repeats, pythons=pythons)
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 
@@ -195,12 +194,12 @@ def main() -> None:
     _write_ids(options.examples, options.length)
     peer = environment("transformers", TRANSFORMERS)
     names = [f"{name}-{options.examples}-{options.length}" for name in VARIANTS]
-    runs: dict[str, list[dict]] = {name: [] for name in names}
-    for _ in range(options.repeats):
-        for name in names:
-            python = peer if name.startswith("transformers") else sys.executable
-            found = run_variants(__spec__.name, [name], repeats=1, python=python)
-            runs[name] += found[name]
+    runs = run_variants(
+        __spec__.name,
+        names,
+        repeats=options.repeats,
+        pythons={name: peer for name in names if name.startswith("transformers")},
+    )
     ours, torch, hub = (median(runs[name], "examples_a_second") for name in names)
     print(
         f"examples a second: tlkit {ours:.1f}; transformers {torch:.1f}, tlkit "

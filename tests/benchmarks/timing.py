@@ -11,11 +11,15 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def run_variants(
-    module: str, variants: Sequence[str], *, repeats: int, python: str | None = None
+    module: str,
+    variants: Sequence[str],
+    *,
+    repeats: int,
+    pythons: Mapping[str, str] | None = None,
 ) -> dict[str, list[dict]]:
     """Runs `python -m <module> --variant <name>` for each variant, `repeats` times.
 
@@ -23,16 +27,17 @@ def run_variants(
         module: The benchmark's module; with `--variant` it prints a line of JSON.
         variants: Their names.
         repeats: How often each runs.
-        python: The interpreter; this one if `None`.
+        pythons: The interpreters of those variants that do not run in this one.
 
     Returns:
         What each run of each variant printed.
     """
+    pythons = pythons or {}
     found: dict[str, list[dict]] = {name: [] for name in variants}
     for turn in range(repeats):
         for name in variants:
             done = subprocess.run(
-                [python or sys.executable, "-m", module, "--variant", name],
+                [pythons.get(name, sys.executable), "-m", module, "--variant", name],
                 capture_output=True,
                 text=True,
                 env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},

@@ -1,7 +1,6 @@
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tlkit
+from tests.own_disk import through_own_disk
 from tlkit.errors import DataError
 
 from .labeled import examples, numbered, numbers
@@ -389,12 +389,7 @@ def test_a_limit_of_file_sizes_leaves_nothing(tmp_path):
 def test_a_full_disk_leaves_nothing(tmp_path):
     """On a file system of its own, where one can be mounted."""
     disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = f"mount -t tmpfs -o size=1m none {disk}"
-    through = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
-    if not shutil.which("unshare") or subprocess.call([*through, mount]):
-        pytest.skip("no file system can be mounted here")
-    through.append(f'{mount} && "$0" "$@" && ls -A {disk}')
+    through = through_own_disk(disk, then=f"ls -A {disk}")
     done = _run(FILLED, disk / "shards", through=through)
     assert done.returncode == 0, done.stderr
     message, *there = done.stdout.splitlines()

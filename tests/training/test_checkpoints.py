@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 
 import tlkit
+from tests.own_disk import through_own_disk
 from tlkit.errors import TrainingError
 from tlkit.training import checkpoints
 from tlkit.training.checkpoints import CheckpointWarning, latest, write
@@ -178,12 +178,7 @@ write(4)
 
 def alone_on_a_disk(code, disk, options):
     """Runs it on a file system in a name space of its own, where that is allowed."""
-    disk.mkdir()
-    mount = f"mount -t tmpfs -o {options} none {disk}"
-    through = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
-    if not shutil.which("unshare") or subprocess.call([*through, mount]):
-        pytest.skip("no file system can be mounted here")
-    through.append(f'{mount} && "$0" "$@" && ls {disk}/*')
+    through = through_own_disk(disk, then=f"ls {disk}/*", options=options)
     process = alone(code, disk, through=through)
     said, wrong = process.communicate(timeout=60)
     return said.splitlines(), wrong

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.own_disk import through_own_disk
 from tests.training import test_activations as tools
 from tlkit.data.ordering import order
 from tlkit.training import row_files
@@ -245,12 +246,7 @@ def run_code(code, *arguments, through=()):
 def test_a_full_disk_is_no_reason_to_stop(image_encoder, tmp_path):
     """On a file system of its own, where one can be mounted."""
     disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = f"mount -t tmpfs -o size=1m none {disk}"
-    through = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
-    if not shutil.which("unshare") or subprocess.call([*through, mount]):
-        pytest.skip("no file system can be mounted here")
-    through.append(f'{mount} && "$0" "$@" && ls -A {disk}/kept && du -s {disk}')
+    through = through_own_disk(disk, then=f"ls -A {disk}/kept && du -s {disk}")
     done = run_code(FULL, image_encoder, disk, through=through)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Nothing is kept of stage1" in done.stderr

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import DataError
-from .access import access_of, read_order
+from .access import access_of, parallel_map, read_order
 from .ordering import WINDOW, Order, mixed_seed, order
 
 _BUFFER_BYTES = 256 * 2**20
@@ -177,11 +177,7 @@ def _map_first(
     dataset: tf.data.Dataset, function: Callable[[Any], Any]
 ) -> tf.data.Dataset:
     """Applies a function to the first part of every element."""
-    return dataset.map(
-        lambda raw, *rest: (function(raw), *rest),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+    return parallel_map(dataset, lambda raw, *rest: (function(raw), *rest))
 
 
 def buffer_size(dataset: tf.data.Dataset, preprocess: Callable | None) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from .flat_graph import FlatGraph, as_graph_def
+from .flat_graph import FlatGraph, as_graph_def, node_of, tensor_of
 
 if TYPE_CHECKING:
     from .opened import OpenedEncoder
@@ -62,12 +62,10 @@ def _imported(graph: FlatGraph, shapes) -> dict[str, tf.Operation]:
             bound[name] = tf.compat.v1.placeholder(spec.dtype, spec.shape)
         names = set(graph.nodes) - set(bound)
         definition = as_graph_def(graph, names)
-        used = {
-            i.removeprefix("^").split(":")[0] for n in definition.node for i in n.input
-        }
+        used = {node_of(tensor) for node in definition.node for tensor in node.input}
         tf.graph_util.import_graph_def(
             definition,
-            {f"{k}:0": v for k, v in bound.items() if k in used},
+            {tensor_of(name): x for name, x in bound.items() if name in used},
             name="costs",
         )
         return {
@@ -80,10 +78,10 @@ def _imported(graph: FlatGraph, shapes) -> dict[str, tf.Operation]:
 def _size(found: Mapping[str, tf.Operation], stop: str | None) -> int:
     if stop is None:
         return 0
-    name, _, place = stop.partition(":")
+    name, place = tensor_of(stop).split(":")
     if name not in found:
         return 0
-    return _count(found[name].outputs[int(place or 0)].shape)
+    return _count(found[name].outputs[int(place)].shape)
 
 
 def _count(shape: tf.TensorShape) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from .folding import frozen_function
+from .inputs import cast_inputs
 
 if TYPE_CHECKING:
     from .opened import OpenedEncoder
@@ -85,9 +86,7 @@ class FrozenForward:
         Returns:
             The tensors that are wanted.
         """
-        specs, flat = tf.nest.flatten(self._inputs), tf.nest.flatten(inputs)
-        flat = [tf.cast(x, spec.dtype) for x, spec in zip(flat, specs, strict=True)]
-        found = self._function(flat)
+        found = self._function(cast_inputs(self._inputs, inputs))
         outputs = found[len(self.cuts) :]
         if self._wants_outputs:
             outputs = tf.nest.pack_sequence_as(self._outputs, outputs)

@@ -19,18 +19,6 @@ if TYPE_CHECKING:
     from .opened import OpenedEncoder
 
 
-def frozen_segments(encoder: Encoder) -> int:
-    """How many segments from the beginning on have nothing that is trained.
-
-    A segment is the smallest piece between two cuts: a block or a part of one. Always
-    0 for an encoder that was not opened.
-    """
-    if not can_halve(encoder):
-        return 0
-    frozen = [not any(v.trainable for v in weights) for weights in encoder.segments]
-    return [*frozen, False].index(False)
-
-
 def can_halve(encoder: Encoder) -> bool:
     """Whether there are cuts at which the encoder can be divided."""
     return hasattr(encoder, "segments")

@@ -35,6 +35,17 @@ def checked_inputs(specs: Any, inputs: Any, *, name: str) -> list[Any]:
     return flat
 
 
+def cast_inputs(specs: Any, inputs: Any) -> list[tf.Tensor]:
+    """The inputs flattened, as the dtypes that are taken.
+
+    Args:
+        specs: Nest of `tf.TensorSpec`: what is taken.
+        inputs: Nest of tensors of the same structure.
+    """
+    pairs = zip(tf.nest.flatten(inputs), tf.nest.flatten(specs), strict=True)
+    return [tf.cast(tensor, spec.dtype) for tensor, spec in pairs]
+
+
 def _fits(given: tf.DType, wanted: tf.DType) -> bool:
     """Whether a cast loses nothing but precision."""
     if given == wanted:

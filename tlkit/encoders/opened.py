@@ -18,6 +18,7 @@ from tensorflow.python.eager import record
 from .blocks import Block
 from .encoder import Encoder
 from .halves import all_inputs
+from .inputs import cast_inputs
 from .naming import name_segments
 from .network import Network, Stretch
 from .specs import Variable, specs_from_json, specs_to_json
@@ -161,8 +162,7 @@ class OpenedEncoder(Encoder):
         if start:
             cut, flat = inputs["cut"], all_inputs(self, inputs["inputs"])
         else:
-            specs, flat = tf.nest.flatten(self.inputs_spec), tf.nest.flatten(inputs)
-            flat = [tf.cast(x, spec.dtype) for x, spec in zip(flat, specs, strict=True)]
+            flat = cast_inputs(self.inputs_spec, inputs)
         tapped = {} if taps is None else self._tapped(taps)
         stretches = self._stretches(bool(training), frozenset(tapped.values()), start)
         seed = self._seed() if any(stretch.training for stretch in stretches) else None
@@ -183,8 +183,7 @@ class OpenedEncoder(Encoder):
 
     def run_to(self, inputs: Any, cuts: Sequence[int]) -> dict[int, tf.Tensor]:
         """Tensors at the beginnings of some segments, as in inference."""
-        specs, flat = tf.nest.flatten(self.inputs_spec), tf.nest.flatten(inputs)
-        flat = [tf.cast(x, spec.dtype) for x, spec in zip(flat, specs, strict=True)]
+        flat = cast_inputs(self.inputs_spec, inputs)
         found, cut = {}, None
         for first, end in itertools.pairwise([0, *cuts]):
             stretch = Stretch(first, end - 1, False, False, frozenset(), (), ())

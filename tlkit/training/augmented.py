@@ -166,9 +166,7 @@ def blended(feed: Feed, options: Options, classes: int | None) -> Feed:
             )
             return (pixels, labels, weights if mixed is None else mixed, *present)
 
-        return dataset.enumerate(start=skip).map(
-            lambda number, batch: blend(number, batch)
-        )
+        return dataset.enumerate(start=skip).map(blend)
 
     return dataclasses.replace(feed, batches=batches, repeats=False, view=None)
 

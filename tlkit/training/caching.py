@@ -17,6 +17,7 @@ from ..encoders.halves import cut_name
 from ..errors import PlanError
 from ..models.anatomy import head_of
 from ..models.halving import FEATURES, can_cut, encoder_to_cut
+from ..sources.cache import cache_folder
 from .choosing import Choice
 from .feeds import Feed
 from .phases import Phase
@@ -90,8 +91,6 @@ class ActivationCache:
     @property
     def folder(self) -> pathlib.Path:
         """Where activations are kept on a disk."""
-        from ..sources.cache import cache_folder
-
         if self.directory is not None:
             return pathlib.Path(self.directory).expanduser()
         return cache_folder() / "activations"

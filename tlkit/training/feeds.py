@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import data
+from ..data.access import parallel_map
 from ..data.example_seeds import view_number
 from ..data.ordering import order
 from .rows import Lengths, Rows, tensor_rows
@@ -142,10 +143,7 @@ def rows_feed(
 
         with tf.device("CPU"):
             dataset = tf.data.Dataset.from_tensor_slices(parts)
-        dataset = dataset.map(
-            load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
-        return dataset.prefetch(tf.data.AUTOTUNE)
+        return parallel_map(dataset, load).prefetch(tf.data.AUTOTUNE)
 
     def batches(epoch: int | None, *, skip: int = 0, share: Share | None = None):
         found = order(

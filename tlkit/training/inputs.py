@@ -118,8 +118,9 @@ def _split_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
     count = int(dataset.cardinality())
     if count == 0:
         raise DataError("The dataset has no examples.")
-    rows = tokenized(dataset, options) if count > 0 else None
-    if rows is not None and options.augmentation is None:
+    texts = count > 0 and options.augmentation is None
+    rows = tokenized(dataset, options) if texts else None
+    if rows is not None:
         return rows
     known = count if count >= 0 else None
     steps = None if known is None else math.ceil(known / options.batch_size)
