@@ -8,38 +8,72 @@ Python loop over the same `tf.data` batches), once by `model.fit` (`keras`), onc
 `tlkit.fit` (`tlkit`). ResNet-50 (opened, all blocks, 224 pixels, batches of 8), and a
 tiny network of two dense layers where nothing but the loop costs. For the tiny one also
 `graph`: the bare step in a loop inside the graph, which is what it costs without any
-Python. Milliseconds a step, from the second epoch on.
+Python. All are in one process and take turns, an epoch each; a ratio is the median over
+the rounds but the first, in which they trace.
 
 The bars: `tlkit` at most 3 % above `bare` on ResNet-50, at most 0.3 ms above `graph` on
 the tiny network, and not behind `keras`.
 
 Learnt: calling a `tf.function` from Python costs some 0.2 ms with an iterator as an
 argument, so many updates run in one call; reading a Keras metric costs another 0.2 ms,
-so figures are read once an epoch unless a callback wants them.
+so figures are read once an epoch unless a callback wants them. All
+three read without the tuner of `tf.data`, which makes some epochs last up to twice
+their work, whoever trains (`tests/benchmarks/epoch_ends.py`); `tlkit` always does.
+In processes of their own the same step of ResNet-50 varies by 15 % with what else the
+machine does to its caches. Hence turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import functools
 import json
-import math
+import statistics
+import threading
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from .step import _resnet_folder
-from .timing import median, run_variants
+from .timing import run_variants
 
-SIZES = {"resnet": (12, 3), "tiny": (2000, 4)}  # batches in an epoch, epochs
-VARIANTS = [
-    "bare-resnet",
-    "tlkit-resnet",
-    "keras-resnet",
-    "bare-tiny",
-    "graph-tiny",
-    "tlkit-tiny",
-    "keras-tiny",
-]
+SIZES = {"resnet": (8, 7), "tiny": (2000, 9)}  # batches in an epoch, epochs
+
+
+class Turns:
+    """Lets one contestant run at a time, and notes how long each of its turns took."""
+
+    def __init__(self, names: Sequence[str]):
+        self.seconds: dict[str, list[float]] = {name: [] for name in names}
+        self._order = list(names)
+        self._changed = threading.Condition()
+
+    def run(self, name: str, contestant: Callable[[Callable[[], None]], None]) -> None:
+        """Runs a contestant, which calls what it is given at the end of each turn."""
+        self._await(name)
+        try:
+            contestant(functools.partial(self._pass_on, name))
+        finally:
+            self._rotate(name, leaves=True)
+
+    def _await(self, name: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._order[0] == name)
+        self._began = time.perf_counter()
+
+    def _pass_on(self, name: str) -> None:
+        self.seconds[name].append(time.perf_counter() - self._began)
+        self._rotate(name)
+        self._await(name)
+
+    def _rotate(self, name: str, *, leaves: bool = False) -> None:
+        with self._changed:
+            self._order.remove(name)
+            if not leaves:
+                self._order.append(name)
+            self._changed.notify_all()
 
 
 def _job(network: str):
@@ -48,6 +82,7 @@ def _job(network: str):
     import tensorflow as tf
 
     import tlkit
+    from tlkit.data.reading import untuned
 
     random = np.random.default_rng(0)
     batches, _ = SIZES[network]
@@ -70,21 +105,7 @@ def _job(network: str):
     )
     with tf.device("CPU"):
         data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8).prefetch(4)
-    return model, data
-
-
-class _Clock:
-    """When each epoch ended."""
-
-    def __init__(self):
-        self.times = [time.perf_counter()]
-
-    def tick(self) -> None:
-        self.times.append(time.perf_counter())
-
-    def step_ms(self, network: str) -> float:
-        """The fastest epoch but the first, which traces."""
-        return 1e3 * float(np.diff(self.times)[1:].min()) / SIZES[network][0]
+    return model, untuned(data)
 
 
 def _bare_step(model):
@@ -103,7 +124,7 @@ def _bare_step(model):
     return step
 
 
-def _bare(model, data, epochs: int, clock: _Clock) -> None:
+def _bare(model, data, epochs: int, tick) -> None:
     import tensorflow as tf
 
     step = tf.function(_bare_step(model))
@@ -111,10 +132,10 @@ def _bare(model, data, epochs: int, clock: _Clock) -> None:
         for x, y in data:
             loss = step(x, y)
         loss.numpy()
-        clock.tick()
+        tick()
 
 
-def _graph(model, data, epochs: int, clock: _Clock) -> None:
+def _graph(model, data, epochs: int, tick) -> None:
     import tensorflow as tf
 
     step = _bare_step(model)
@@ -126,61 +147,82 @@ def _graph(model, data, epochs: int, clock: _Clock) -> None:
 
     for _ in range(epochs):
         epoch(data)
-        clock.tick()
+        tick()
 
 
-def _fit(fit, model, data, epochs: int, clock: _Clock) -> None:
+def _ticking(tick):
     import keras
 
-    each = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: clock.tick())
-    fit(model, data, epochs=epochs, verbose=0, callbacks=[each])
+    return keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: tick())
 
 
-def measure(variant: str) -> dict[str, float]:
-    """Runs one variant, as its process does."""
-    import keras
-
+def _tlkit_fit(model, data, epochs: int, tick) -> None:
     import tlkit
 
-    kind, network = variant.split("-")
-    model, data = _job(network)
-    epochs, clock = SIZES[network][1], _Clock()
     schedule = tlkit.Phase("all", epochs=epochs, batch_norm="train", decay="constant")
+    tlkit.fit(model, data, schedule=schedule, verbose=0, callbacks=[_ticking(tick)])
 
-    def by_tlkit(model, data, epochs, **options):
-        tlkit.fit(model, data, schedule=schedule, **options)
 
-    runs = {
-        "bare": _bare,
-        "graph": _graph,
-        "keras": lambda *job: _fit(keras.Model.fit, *job),
-        "tlkit": lambda *job: _fit(by_tlkit, *job),
+def _keras_fit(model, data, epochs: int, tick) -> None:
+    model.fit(data, epochs=epochs, verbose=0, callbacks=[_ticking(tick)])
+
+
+def measure(network: str) -> dict[str, list[float]]:
+    """Milliseconds a step of each contestant, in each round but the first."""
+    contestants = {"bare": _bare, "tlkit": _tlkit_fit, "keras": _keras_fit}
+    if network == "tiny":
+        contestants["graph"] = _graph
+    batches, epochs = SIZES[network]
+    jobs = {name: _job(network) for name in contestants}
+    turns = Turns(list(contestants))
+    with concurrent.futures.ThreadPoolExecutor(len(contestants)) as pool:
+        running = [
+            pool.submit(
+                turns.run,
+                name,
+                lambda tick, run=run, job=jobs[name]: run(*job, epochs, tick),
+            )
+            for name, run in contestants.items()
+        ]
+        for each in concurrent.futures.as_completed(running):
+            each.result()
+    return {
+        name: [1e3 * seconds / batches for seconds in found[1:]]
+        for name, found in turns.seconds.items()
     }
-    runs[kind](model, data, epochs, clock)
-    return {"step_ms": clock.step_ms(network)}
+
+
+def _compare(runs: list[dict], one: str, other: str, by: Callable) -> float:
+    """The median over all rounds of all runs."""
+    pairs = [pair for run in runs for pair in zip(run[one], run[other], strict=True)]
+    return statistics.median(by(a, b) for a, b in pairs)
 
 
 def main() -> None:
-    """Runs all variants in turn, and prints the ratios."""
+    """Runs all in turn, and prints the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--variant", choices=VARIANTS)
-    parser.add_argument("--only", default="", help="part of the variants' names")
+    parser.add_argument("--variant", choices=SIZES)
+    parser.add_argument("--only", choices=SIZES)
     given = parser.parse_args()
     if given.variant:
         print(json.dumps(measure(given.variant)))
         return
-    wanted = [name for name in VARIANTS if given.only in name]
+    wanted = [given.only] if given.only else list(SIZES)
     runs = run_variants("tests.benchmarks.loop", wanted, repeats=given.repeats)
-    ms = {name: median(found, "step_ms") for name, found in runs.items()}
-    get = lambda name: ms.get(name, math.nan)
-    summary = {
-        "resnet: tlkit / bare": get("tlkit-resnet") / get("bare-resnet"),
-        "resnet: tlkit / keras": get("tlkit-resnet") / get("keras-resnet"),
-        "tiny: tlkit - graph, ms": get("tlkit-tiny") - get("graph-tiny"),
-        "tiny: tlkit / keras": get("tlkit-tiny") / get("keras-tiny"),
-    }
-    print(json.dumps({"step_ms": ms} | summary))
+    for network, found in runs.items():
+        for name in found[0]:
+            ms = [value for run in found for value in run[name]]
+            print(f"{network}, {name}: {statistics.median(ms):.3f} ms a step")
+        ratio = lambda a, b: a / b
+        if network == "resnet":
+            above = 100 * (_compare(found, "tlkit", "bare", ratio) - 1)
+            print(f"{network}: tlkit {above:+.1f} % against bare (at most 3)")
+        else:
+            above = _compare(found, "tlkit", "graph", lambda a, b: a - b)
+            print(f"{network}: tlkit {above:+.3f} ms against graph (at most 0.3)")
+        keras = _compare(found, "tlkit", "keras", ratio)
+        print(f"{network}: tlkit takes {keras:.3f} of keras (at most 1)")
 
 
 if __name__ == "__main__":

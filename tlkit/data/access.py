@@ -12,6 +12,7 @@ import tensorflow as tf
 from ..errors import DataError
 from .ordering import Order
 from .progress import progress
+from .reading import deterministic, parallel_map, untuned
 from .records import from_bytes, raw_spec, to_bytes
 
 _ATTRIBUTE = "_tlkit_access"
@@ -101,7 +102,7 @@ def labels_of(dataset: tf.data.Dataset, *, verbose: int = 1) -> np.ndarray:
     access = access_of(dataset)
     if access is not None:
         return access.labels
-    only = dataset.map(lambda raw, label: label, num_parallel_calls=tf.data.AUTOTUNE)
+    only = parallel_map(dataset, lambda raw, label: label)
     parts = _shown(only.batch(_CHUNK), "reading labels", verbose)
     return np.concatenate([np.zeros(0, np.int32), *parts])
 
@@ -192,20 +193,6 @@ def tensor_access(
     return Access(labels, read)
 
 
-def parallel_map(dataset: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
-    """A map on all cores, whose results stay in order."""
-    return dataset.map(
-        function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
-
-
-def deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The same dataset, which says that its order matters."""
-    options = tf.data.Options()
-    options.deterministic = True
-    return dataset.with_options(options)
-
-
 def _hold(dataset: tf.data.Dataset, wanted: np.ndarray, verbose: int) -> Access:
     """Reads the examples at some sorted places into memory."""
     spec = raw_spec(dataset)
@@ -244,5 +231,5 @@ def _shown(
     """Goes through a dataset, and shows how far it is."""
     if total is None:
         total = max(1, int(dataset.cardinality()))
-    items = dataset.as_numpy_iterator()
+    items = untuned(dataset).as_numpy_iterator()
     return progress(items, total=total, what=what, verbose=verbose)

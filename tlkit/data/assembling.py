@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import DataError
-from .access import attach_access, deterministic, parallel_map, tensor_access
+from .access import attach_access, tensor_access
+from .reading import deterministic, parallel_map
 from .splits import SPLIT_NAMES, Skipped, Splits
 from .splitting import check_seed, check_size, random_order, stratified_split
 

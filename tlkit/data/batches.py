@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import DataError
-from .access import access_of, parallel_map, read_order
+from .access import access_of, read_order
 from .ordering import WINDOW, Order, mixed_seed, order
+from .reading import parallel_map, untuned
 
 _BUFFER_BYTES = 256 * 2**20
 # What one string is taken to weigh: an encoded picture, and a text.
@@ -133,7 +134,7 @@ def batches(
         ).skip(skip)
     if for_tokens:
         dataset = _map_first(dataset, preprocess)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return untuned(dataset.prefetch(tf.data.AUTOTUNE))
 
 
 def _fill_up(

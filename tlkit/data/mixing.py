@@ -13,10 +13,10 @@ from .access import (
     Access,
     access_of,
     attach_access,
-    deterministic,
     map_with_access,
     pick,
 )
+from .reading import deterministic
 from .records import raw_spec
 from .splits import SPLIT_NAMES, Splits
 from .splitting import check_seed, random_order

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from .reading import untuned
 from .splitting import check_seed
 
 # How many batches are sorted by length together. More would leave less padding, but
@@ -92,7 +93,7 @@ def _shuffled(count: int, buffer: int, seed: int) -> np.ndarray:
         numbers = tf.data.Dataset.range(count).shuffle(
             min(buffer, count), seed=seed, reshuffle_each_iteration=False
         )
-        chunks = list(numbers.batch(4096).as_numpy_iterator())
+        chunks = list(untuned(numbers.batch(4096)).as_numpy_iterator())
     return np.concatenate(chunks)
 
 

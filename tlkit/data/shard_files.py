@@ -8,8 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from .access import Access, attach_access, deterministic, parallel_map
+from .access import Access, attach_access
 from .ordering import mixed_seed
+from .reading import deterministic, parallel_map
 from .records import FRAME
 from .splitting import random_order
 

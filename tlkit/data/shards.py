@@ -18,6 +18,7 @@ import tensorflow as tf
 from ..errors import DataError
 from .folder_writing import folder_in_making, write_synced
 from .progress import progress
+from .reading import parallel_map, untuned
 from .records import FRAME, raw_spec, serialize, to_bytes
 from .splits import SPLIT_NAMES, Splits
 
@@ -208,15 +209,11 @@ def _write_split(
 
 def _read(dataset: tf.data.Dataset, split: str) -> Iterator[tuple[bytes, int]]:
     """The raw values as bytes, and their labels."""
-    dataset = dataset.map(
-        lambda raw, label: (to_bytes(raw), label),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+    dataset = parallel_map(dataset, lambda raw, label: (to_bytes(raw), label))
     count = 0
     try:
         # A step of a dataset in Python takes longer than the rest together.
-        chunks = dataset.batch(_CHUNK).prefetch(1).as_numpy_iterator()
+        chunks = untuned(dataset.batch(_CHUNK).prefetch(1)).as_numpy_iterator()
         for raws, labels in chunks:
             count += len(labels)
             yield from zip(raws.tolist(), labels.tolist(), strict=True)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import DataError, import_extra
-from .access import deterministic, parallel_map
+from .reading import deterministic, parallel_map
 from .sampling import take_per_class
 from .splits import Splits
 from .splitting import check_seed, check_size

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ..errors import DataError
 from .progress import progress
+from .reading import parallel_map, untuned
 from .shard_files import ShardFiles, record_lengths
 from .splits import Splits
 
@@ -184,14 +185,13 @@ def _shown(index: int, *, integers: bool, first: int) -> str:
 
 def _scan_file(path: str, read) -> tuple[np.ndarray, np.ndarray]:
     """The lengths of a file's records, and their classes."""
-    records = tf.data.TFRecordDataset(path).map(
+    records = parallel_map(
+        tf.data.TFRecordDataset(path),
         lambda record: (record_lengths(record), read(record)[1]),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
     )
     lengths, labels = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
     try:
-        for sizes, found in records.batch(_CHUNK).as_numpy_iterator():
+        for sizes, found in untuned(records.batch(_CHUNK)).as_numpy_iterator():
             lengths.append(sizes)
             labels.append(found)
     except tf.errors.OpError as error:

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from .. import data
-from ..data.access import parallel_map
 from ..data.example_seeds import view_number
 from ..data.ordering import order
+from ..data.reading import parallel_map, untuned
 from .rows import Lengths, Rows, tensor_rows
 
 # Elements of every dataset here: inputs, labels, weights; weights are () where there
@@ -143,7 +143,7 @@ def rows_feed(
 
         with tf.device("CPU"):
             dataset = tf.data.Dataset.from_tensor_slices(parts)
-        return parallel_map(dataset, load).prefetch(tf.data.AUTOTUNE)
+        return untuned(parallel_map(dataset, load).prefetch(tf.data.AUTOTUNE))
 
     def batches(epoch: int | None, *, skip: int = 0, share: Share | None = None):
         found = order(

@@ -14,6 +14,7 @@ from .. import data
 from ..data.access import map_with_access
 from ..data.batches import buffer_size
 from ..data.progress import progress
+from ..data.reading import parallel_map, untuned
 from ..errors import DataError
 from .augmented import augmented
 from .feeds import Feed, Options, Share, rows_feed, shared_out
@@ -66,12 +67,11 @@ def dataset_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
         return _split_feed(map_with_access(dataset, _triple), options)
     steps = int(dataset.cardinality())
     known = {tf.data.INFINITE_CARDINALITY: math.inf, tf.data.UNKNOWN_CARDINALITY: None}
-    batches = dataset.map(_triple)
+    batches = untuned(dataset).map(_triple)
     raw = spec[0]
     if options.preprocess is not None and _is_strings(raw):
-        batches = batches.map(
-            lambda raws, *rest: (options.preprocess.batch(raws), *rest),
-            num_parallel_calls=tf.data.AUTOTUNE,
+        batches = parallel_map(
+            batches, lambda raws, *rest: (options.preprocess.batch(raws), *rest)
         )
 
     def of_epoch(epoch, *, skip: int = 0, share: Share | None = None):
@@ -154,14 +154,15 @@ def _split_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
 
 
 def _marks(dataset: tf.data.Dataset) -> tuple[Any, Any]:
-    parts = list(dataset.map(lambda _, *marks: marks).batch(_CHUNK).as_numpy_iterator())
+    marks = dataset.map(lambda _, *marks: marks).batch(_CHUNK)
+    parts = list(untuned(marks).as_numpy_iterator())
     return tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def _digest(dataset: tf.data.Dataset, options: Options) -> str:
     found = hashlib.sha256(repr(options.preprocess).encode())
     for raw, *_ in progress(
-        dataset.prefetch(_CHUNK),
+        untuned(dataset.prefetch(_CHUNK)),
         total=int(dataset.cardinality()),
         what="reading the data",
         verbose=options.verbose,

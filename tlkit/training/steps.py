@@ -80,6 +80,10 @@ class TrainSteps:
     ):
         self.model, self.variables = model, list(variables)
         self.setting, self.update, self.added_loss = setting, update, added_loss
+        # All examples of an update are in one sum: its loss is divided by them, which
+        # saves a pass over all gradients.
+        replicas = setting.strategy.num_replicas_in_sync
+        self._at_once = replicas == 1 and not setting.accumulates
         # Known when it has been traced: which variables have no gradient.
         self._without = [False] * len(self.variables)
         self._generators = seed_generators(whole or model)
@@ -228,7 +232,10 @@ class TrainSteps:
             if self.added_loss is not None:
                 added += self.added_loss()
             extra = added * objective.share(count, parts)
-            scaled = self.setting.optimizer.scale_loss(total + extra)
+            loss = total + extra
+            if self._at_once:
+                loss /= objective.divisor(count)
+            scaled = self.setting.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, values)
         self._without = [gradient is None for gradient in gradients]
         # Dense ones, since the norm of rows that occur twice is not that of their sum.
@@ -246,7 +253,8 @@ class TrainSteps:
 
     def _apply_update(self, gradients, total, extra, count, rate, allowed):
         divisor = self.setting.objective.divisor(count)
-        gradients = [g / tf.cast(divisor, g.dtype) for g in gradients]
+        if not self._at_once:
+            gradients = [g / tf.cast(divisor, g.dtype) for g in gradients]
         # One pass over each, where looking for what is not finite would take two.
         norms = tf.stack([tf.nn.l2_loss(tf.cast(g, tf.float32)) for g in gradients])
         wrong = tf.logical_not(tf.math.is_finite(norms))

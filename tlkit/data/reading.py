@@ -1,0 +1,45 @@
+"""How `tf.data` runs what tlkit reads with: in parallel, in order, without its tuner.
+
+A thread of `tf.data` tunes parallelism in longer and longer periods. An iterator that
+is let go of waits for that thread, and the thread may miss its call: TensorFlow's
+`CancellationManager` runs the callbacks, which wake it, before it says that it is
+cancelled, so the thread sleeps out its period (10 ms, doubled each time, up to a
+minute). An epoch then lasts until 2.55, 5.11, 10.23 or 20.47 seconds after its
+beginning, up to twice its work. Seen with TensorFlow 2.21:
+`python -m tests.benchmarks.epoch_ends`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+def parallel_map(dataset: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
+    """A map on all cores, whose results stay in order."""
+    # As many calls as cores, said in words: AUTOTUNE means 16 at most without a tuner.
+    return dataset.map(function, num_parallel_calls=_cores(), deterministic=True)
+
+
+def deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The same dataset, which says that its order matters, without a tuner."""
+    options = tf.data.Options()
+    options.deterministic = True
+    return untuned(dataset.with_options(options))
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The same dataset without a tuner, unless its options ask for one."""
+    if dataset.options().autotune.enabled is not None:
+        return dataset
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
