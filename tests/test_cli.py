@@ -1,10 +1,13 @@
-"""The command line, run as people run it: in a process of its own."""
+"""The command line, run as people run it; most of it in one process, to save time."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -17,6 +20,7 @@ from tlkit.encoders import find_encoder
 
 
 def tlkit(*arguments, cwd, status=0):
+    """Runs a command in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "tlkit.cli", *map(str, arguments)],
         cwd=cwd,
@@ -26,6 +30,17 @@ def tlkit(*arguments, cwd, status=0):
     )
     assert done.returncode == status, done.stderr[-3000:]
     return done
+
+
+def tlkit_here(*arguments, cwd, status=0):
+    """Runs a command in this process, which has TensorFlow imported already."""
+    with (
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err,
+    ):
+        assert cli.main([str(part) for part in arguments]) == status
+    return types.SimpleNamespace(stdout=out.getvalue(), stderr=err.getvalue())
 
 
 def last_json(done):
@@ -73,7 +88,7 @@ def test_fit_trains_saves_and_reports(run):
 
 def test_evaluate_predict_and_export_use_the_run(run):
     folder, columns, _ = run
-    evaluated = tlkit(
+    evaluated = tlkit_here(
         "evaluate", "runs/films", "films.csv", *columns, "--json", cwd=folder
     )
     assert last_json(evaluated)["examples"] == 4
@@ -82,7 +97,7 @@ def test_evaluate_predict_and_export_use_the_run(run):
         "predictions"
     ]
     exported = last_json(
-        tlkit("export", "runs/films", "served/films", "--json", cwd=folder)
+        tlkit_here("export", "runs/films", "served/films", "--json", cwd=folder)
     )["export"]
     import tensorflow_text  # noqa: F401  registers the tokenizer's ops
 
@@ -101,12 +116,14 @@ def test_fit_takes_pairs_from_two_columns(tmp_path, capsys):
     table = "\n".join(["premise,hypothesis,topic", *pairs * 10])
     (tmp_path / "pairs.csv").write_text(table)
     columns = ("--text", "premise,hypothesis", "--label", "topic")
-    tlkit(
+    tlkit_here(
         *("fit", source, "pairs.csv", *columns, "--directory", "runs/pairs"),
         *("--schedule", "head_only", "--length", "8", "--truncation", "tail"),
         cwd=tmp_path,
     )
-    told = tlkit("predict", "runs/pairs", "good", "bad", "bad", "bad", cwd=tmp_path)
+    told = tlkit_here(
+        "predict", "runs/pairs", "good", "bad", "bad", "bad", cwd=tmp_path
+    )
     shown = [line.split("\t")[2:] for line in told.stdout.splitlines()]
     assert shown == [["good", "bad"], ["bad", "bad"]]
     assert cli.main(["predict", str(tmp_path / "runs/pairs"), "good"]) == 1
@@ -120,7 +137,7 @@ def test_fit_takes_pairs_from_two_columns(tmp_path, capsys):
 
 def test_fit_reads_long_texts_in_windows_and_keeps_nothing(run):
     folder, columns, _ = run
-    tlkit(
+    tlkit_here(
         *("fit", folder / "encoder/1", "films.csv", *columns, "--directory", "runs/w"),
         *("--schedule", "head_only", "--length", "6", "--windows", "2"),
         *("--overlap", "1", "--cache", "off"),
@@ -144,7 +161,7 @@ def test_fit_trains_on_shards_and_augments(tmp_path):
             tf.io.write_file(str(path), tf.io.encode_png(picture))
     splits = data.image_folder(tmp_path / "pictures", test=4, verbose=0)
     data.write_shards(splits, tmp_path / "shards", verbose=0)
-    done = tlkit(
+    done = tlkit_here(
         *("fit", source, "shards", "--directory", "runs/p", "--image-size", "16"),
         *("--schedule", "head_only", "--batch-size", "4", "--augment", "--json"),
         cwd=tmp_path,
@@ -152,14 +169,14 @@ def test_fit_trains_on_shards_and_augments(tmp_path):
     assert last_json(done)["history"]["loss"]
     # Augmented pictures differ each epoch, so nothing of them is kept.
     assert kept_row(tmp_path / "runs/p") == ["kept", "–"]
-    judged = tlkit("evaluate", "runs/p", "shards", "--json", cwd=tmp_path)
+    judged = tlkit_here("evaluate", "runs/p", "shards", "--json", cwd=tmp_path)
     assert last_json(judged)["examples"] == 4
 
 
 def test_fit_names_what_tensorflow_datasets_has_not_prepared(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     source = write_image_encoder(tmp_path / "encoder" / "1")
-    done = tlkit(
+    done = tlkit_here(
         "fit", source, "tfds:beans", "--directory", "r", cwd=tmp_path, status=1
     )
     assert "tlkit fit: The data set 'beans' is not prepared" in done.stderr
@@ -168,7 +185,7 @@ def test_fit_names_what_tensorflow_datasets_has_not_prepared(tmp_path, monkeypat
 
 def test_inspect_says_what_an_encoder_is(tmp_path):
     source = write_image_encoder(tmp_path / "encoder" / "1")
-    done = tlkit("inspect", source, "--json", cwd=tmp_path)
+    done = tlkit_here("inspect", source, "--json", cwd=tmp_path)
     figures = last_json(done)
     assert [block["name"] for block in figures["blocks"]] == ["stage1", "stage2"]
     assert figures["opened"] is True
