@@ -123,10 +123,12 @@ def test_a_finished_run_comes_back_and_may_be_replaced(image_encoder, tmp_path):
 def test_an_unfinished_run_is_not_lost_to_another(image_encoder, tmp_path):
     with pytest.raises(RuntimeError, match="stopped"):
         run(image_encoder, tmp_path, stop_at=7)
+    plan = (tmp_path / "plan.txt").read_text()
     with pytest.raises(TrainingError, match="resume=True"):
         run(image_encoder, tmp_path)
     with pytest.raises(TrainingError, match="3 phases, now 1"):
         run(image_encoder, tmp_path, resume=True, schedule=[Phase("head", epochs=9)])
+    assert (tmp_path / "plan.txt").read_text() == plan
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
 
 

@@ -32,6 +32,13 @@ class Color:
 
     Raises:
         DataError: A number is out of its range.
+
+    Example:
+
+    ```python
+    color = tlkit.data.Color(brightness=0.2, hue=0.05)
+    tlkit.fit(model, splits, augmentation=tlkit.data.Augmentation(color=color))
+    ```
     """
 
     brightness: float = 0.0

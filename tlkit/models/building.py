@@ -183,6 +183,11 @@ def build_model(encoder: Source, task: Classification, **options: Any) -> keras.
     Returns:
         The model.
 
+    Raises:
+        SourceError: The encoder was not found or could not be fetched.
+        EncoderError: It does not fit the task or the options.
+        TypeError: An option is not one of that kind's.
+
     Example:
 
     ```python

@@ -30,7 +30,7 @@ from .preparing import (
     updates_of,
 )
 from .rates import finalize
-from .reporting import make_folder, make_report
+from .reporting import make_folder, make_report, write_plan
 from .running import Run
 from .saving import Rules, Saver, check_rules, check_same_everywhere
 from .schedules import Phase
@@ -181,7 +181,7 @@ def fit(
     )
     check_same_everywhere(place.strategy, directory)
     chief = is_chief(place.strategy)
-    folder = make_folder(directory if chief else None, plan)
+    folder = make_folder(directory if chief else None)
     with carried(model, place) as inner, Interrupts(directory is not None) as signals:
         run = make_run(
             inner,
@@ -208,8 +208,12 @@ def fit(
             facts = job_facts(run, phases, train, batch_size, **others)
         saver = Saver(run, rules, facts, len(phases))
         with naming_lost_workers(place.strategy):
+            if resume:
+                saver.find()
+            if folder is not None:  # of another job, which was refused, it stays
+                write_plan(folder, plan)
             activations = Activations(run, plan, (train, validation), kept)
-            evaluations = _train(run, plan, activations, saver, resume)
+            evaluations = _train(run, plan, activations, saver)
     report = make_report(
         run,
         plan,
@@ -238,11 +242,9 @@ def carried(model: keras.Model, place: Place) -> Iterator[keras.Model]:
 
 
 def _train(
-    run: Run, plan: Plan, activations: Activations, saver: Saver, resume: bool
+    run: Run, plan: Plan, activations: Activations, saver: Saver
 ) -> dict[str, reports.Evaluation]:
     with optimizer_lent(run.model, run.setting.optimizer):
-        if resume:
-            saver.find()
         run.callbacks.on_train_begin()
         saver.resume()
         while run.position.phase < len(plan.phases):

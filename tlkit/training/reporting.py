@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 
@@ -18,8 +20,8 @@ from .running import PhaseResult, Run
 PLAN_FILE = "plan.txt"
 
 
-def make_folder(directory: str | os.PathLike | None, plan: Plan) -> pathlib.Path | None:
-    """Makes the run's folder, before anything is spent, and writes the plan into it.
+def make_folder(directory: str | os.PathLike | None) -> pathlib.Path | None:
+    """Makes the run's folder, before anything is spent.
 
     Raises:
         TrainingError: It cannot be written.
@@ -27,17 +29,33 @@ def make_folder(directory: str | os.PathLike | None, plan: Plan) -> pathlib.Path
     if directory is None:
         return None
     folder = pathlib.Path(directory).expanduser()
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    return folder
+
+
+def write_plan(folder: pathlib.Path, plan: Plan) -> None:
+    """Writes the plan into the run's folder.
+
+    Raises:
+        TrainingError: It cannot be written.
+    """
+    with _writing(folder):
         beside = folder / f".{PLAN_FILE}.{os.getpid()}"
         beside.write_text(f"{plan}\n", encoding="utf-8")
         os.replace(beside, folder / PLAN_FILE)
+
+
+@contextlib.contextmanager
+def _writing(folder: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise TrainingError(
             f"The run's folder {folder} cannot be written: {error.strerror}. Give "
             "another directory=…"
         ) from error
-    return folder
 
 
 def make_report(
