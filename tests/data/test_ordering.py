@@ -51,16 +51,22 @@ def test_an_order_depends_on_seed_and_epoch_alone():
     assert _places(first) != list(range(40))
     assert _places(first) != _places(order(40, seed=2, epoch=1, **options))
     assert _places(first) != _places(order(40, seed=1, epoch=3, **options))
-    tf.random.set_seed(1)  # TensorFlow's global seed counts, as for `batches`
-    changed = order(40, seed=1, epoch=2, **options)
+
+
+def test_the_global_seed_changes_no_order_and_stays():
+    """Notices when TensorFlow keeps it elsewhere than where `shuffled` puts it away."""
+    options = {"batch_size": 8, "shuffle": True, "seed": 1}
+    right, batches = order(40, **options), _streamed(40, **options)
     tf.random.set_seed(1)
-    assert changed.rows.tolist() == order(40, seed=1, epoch=2, **options).rows.tolist()
-
-
-@pytest.fixture(autouse=True)
-def no_global_seed():
-    yield
-    tf.random.set_seed(None)
+    try:
+        assert order(40, **options).rows.tolist() == right.rows.tolist()
+        assert _streamed(40, **options) == batches
+        drawn = tf.random.uniform([])
+        tf.random.set_seed(1)
+        assert order(40, **options).rows.tolist() == right.rows.tolist()
+        assert tf.random.uniform([]) == drawn
+    finally:
+        tf.random.set_seed(None)
 
 
 @pytest.mark.parametrize("count, batch_size", [(23, 4), (24, 4), (3, 8), (1, 1)])

@@ -12,7 +12,7 @@ import tensorflow as tf
 from ..errors import DataError
 from .access import access_of, read_order
 from .ordering import WINDOW, Order, mixed_seed, order
-from .reading import parallel_map, untuned
+from .reading import parallel_map, shuffled, untuned
 
 _BUFFER_BYTES = 256 * 2**20
 # What one string is taken to weigh: an encoded picture, and a text.
@@ -37,8 +37,9 @@ def batches(
 ) -> tf.data.Dataset:
     """Turns one split into batches for one epoch.
 
-    The order depends on nothing but `seed`, `epoch` and TensorFlow's global seed: going
-    through the result twice gives the same batches, and a repeated run repeats them.
+    The order depends on nothing but `seed` and `epoch`, not on TensorFlow's global seed
+    either: going through the result twice gives the same batches, and a repeated run
+    repeats them.
 
     Args:
         dataset: Elements `(raw, label, …)`, not batched. What follows `raw` is batched
@@ -111,11 +112,8 @@ def batches(
         if shuffle:
             # Before anything is decoded: a picture takes ten times as much memory as
             # its file, and tokens are made for one batch at a time.
-            dataset = dataset.shuffle(
-                buffer_size(dataset, preprocess),
-                seed=mixed_seed(seed, epoch),
-                reshuffle_each_iteration=False,
-            )
+            buffer = buffer_size(dataset, preprocess)
+            dataset = shuffled(dataset, buffer, mixed_seed(seed, epoch))
         if grouped:
             dataset = _by_length(dataset, batch_size * WINDOW)
         if fill is not None:
@@ -129,9 +127,7 @@ def batches(
         dataset = _map_first(dataset, preprocess)
     dataset = dataset.batch(own_size, drop_remainder=drop_remainder)
     if grouped:
-        dataset = dataset.shuffle(
-            WINDOW, seed=mixed_seed(seed, epoch), reshuffle_each_iteration=False
-        ).skip(skip)
+        dataset = shuffled(dataset, WINDOW, mixed_seed(seed, epoch)).skip(skip)
     if for_tokens:
         dataset = _map_first(dataset, preprocess)
     return untuned(dataset.prefetch(tf.data.AUTOTUNE))

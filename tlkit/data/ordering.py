@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from .reading import untuned
+from .reading import shuffled, untuned
 from .splitting import check_seed
 
 # How many batches are sorted by length together. More would leave less padding, but
@@ -90,9 +90,7 @@ def mixed_seed(seed: int, epoch: int) -> int:
 def _shuffled(count: int, buffer: int, seed: int) -> np.ndarray:
     # TensorFlow's own, since pictures are shuffled by it while they stream.
     with tf.device("CPU"):
-        numbers = tf.data.Dataset.range(count).shuffle(
-            min(buffer, count), seed=seed, reshuffle_each_iteration=False
-        )
+        numbers = shuffled(tf.data.Dataset.range(count), min(buffer, count), seed)
         chunks = list(untuned(numbers.batch(4096)).as_numpy_iterator())
     return np.concatenate(chunks)
 

@@ -16,6 +16,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+# Private, since nothing public shuffles by one seed alone: see `shuffled`.
+from tensorflow.python.eager import context
+
 
 def parallel_map(dataset: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
     """A map on all cores, whose results stay in order."""
@@ -37,6 +40,22 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
+
+
+def shuffled(dataset: tf.data.Dataset, buffer: int, seed: int) -> tf.data.Dataset:
+    """The same dataset in an order that the seed alone decides, each time the same.
+
+    TensorFlow shuffles by two seeds, the second of which is `tf.random.set_seed`'s: a
+    job would read in another order, and could not be resumed, in a process that has
+    set another.
+    """
+    eager = context.context()
+    before = eager._seed
+    eager._seed = None
+    try:
+        return dataset.shuffle(buffer, seed=seed, reshuffle_each_iteration=False)
+    finally:
+        eager._seed = before
 
 
 def _cores() -> int:
