@@ -28,6 +28,10 @@ on texts, and on pictures 1e-3, with which its last three blocks have 3.8e-4, 1.
 seed that is not among the others, with a tenth of the training examples held out to
 measure with, and never looks at the test split. `--rate all=1e-4` sets one.
 
+Learnt: on 2,000 texts of 64 tokens `all` ends at 0.827 (median of five seeds), and at
+0.835 with the rate of `gradual` (one seed): it lacks updates rather than a rate, which
+`gradual` saves by a head that has settled before.
+
 Keras fetches Fashion-MNIST from storage.googleapis.com. Where that cannot be reached,
 the four files of Debian's package dataset-fashion-mnist do as well, in
 ~/.keras/datasets/fashion-mnist.
