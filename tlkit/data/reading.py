@@ -1,12 +1,11 @@
 """How `tf.data` runs what tlkit reads with: in parallel, in order, without its tuner.
 
-A thread of `tf.data` tunes parallelism in longer and longer periods. An iterator that
-is let go of waits for that thread, and the thread may miss its call: TensorFlow's
-`CancellationManager` runs the callbacks, which wake it, before it says that it is
-cancelled, so the thread sleeps out its period (10 ms, doubled each time, up to a
-minute). An epoch then lasts until 2.55, 5.11, 10.23 or 20.47 seconds after its
-beginning, up to twice its work. Seen with TensorFlow 2.21:
-`python -m tests.benchmarks.epoch_ends`.
+A thread of `tf.data` tunes parallelism in longer and longer periods: 10 ms, doubled
+each time. An iterator that is let go of waits for that thread, and some epochs then
+last until such a period is over: 2.55, 5.11, 10.23 or 20.47 seconds from their
+beginning, up to twice their work. Seen with TensorFlow 2.21, gone without the tuner:
+`python -m tests.benchmarks.epoch_ends`. The likely cause, which the lengths suggest, is
+that the thread is woken before it can see that it is cancelled, and goes on sleeping.
 """
 
 from __future__ import annotations
