@@ -16,11 +16,11 @@ the tiny network, and not behind `keras`.
 
 Learnt: calling a `tf.function` from Python costs some 0.2 ms with an iterator as an
 argument, so many updates run in one call; reading a Keras metric costs another 0.2 ms,
-so figures are read once an epoch unless a callback wants them. All
-three read without the tuner of `tf.data`, which makes some epochs last up to twice
-their work, whoever trains (`tests/benchmarks/epoch_ends.py`); `tlkit` always does.
-In processes of their own the same step of ResNet-50 varies by 15 % with what else the
-machine does to its caches. Hence turns.
+so figures are read once an epoch unless a callback wants them. All read without the
+tuner of `tf.data`, which makes some epochs last up to twice their work, whoever trains
+(`tests/benchmarks/epoch_ends.py`); `tlkit` always does. In processes of their own the
+same step of ResNet-50 varies by 15 %, perhaps with what else the machine does to its
+caches. Hence turns.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import argparse
 import concurrent.futures
 import functools
 import json
+import operator
 import statistics
 import threading
 import time
@@ -177,11 +178,7 @@ def measure(network: str) -> dict[str, list[float]]:
     turns = Turns(list(contestants))
     with concurrent.futures.ThreadPoolExecutor(len(contestants)) as pool:
         running = [
-            pool.submit(
-                turns.run,
-                name,
-                lambda tick, run=run, job=jobs[name]: run(*job, epochs, tick),
-            )
+            pool.submit(turns.run, name, functools.partial(run, *jobs[name], epochs))
             for name, run in contestants.items()
         ]
         for each in concurrent.futures.as_completed(running):
@@ -214,14 +211,13 @@ def main() -> None:
         for name in found[0]:
             ms = [value for run in found for value in run[name]]
             print(f"{network}, {name}: {statistics.median(ms):.3f} ms a step")
-        ratio = lambda a, b: a / b
         if network == "resnet":
-            above = 100 * (_compare(found, "tlkit", "bare", ratio) - 1)
+            above = 100 * (_compare(found, "tlkit", "bare", operator.truediv) - 1)
             print(f"{network}: tlkit {above:+.1f} % against bare (at most 3)")
         else:
-            above = _compare(found, "tlkit", "graph", lambda a, b: a - b)
+            above = _compare(found, "tlkit", "graph", operator.sub)
             print(f"{network}: tlkit {above:+.3f} ms against graph (at most 0.3)")
-        keras = _compare(found, "tlkit", "keras", ratio)
+        keras = _compare(found, "tlkit", "keras", operator.truediv)
         print(f"{network}: tlkit takes {keras:.3f} of keras (at most 1)")
 
 

@@ -196,20 +196,14 @@ def test_xla_compiles_what_is_kept(text_encoder, texts):
     assert_same(found, plain, 1e-4)
 
 
-def train_by_sgd(model, data, **options):
-    """Adam would divide gradients that are nothing but rounding by their own size."""
-    schedule = phases("head", 1, learning_rate=0.1)
-    return train(model, data, schedule, optimizer="sgd", **options)
-
-
 MIRRORED = """
 import pathlib
 import numpy as np
 from tests.training import test_activations as here
 x, y = here.made_photos()
 model = here.image_model(pathlib.Path("FOLDER"), dropout=0.0)
-weights, report = here.train_by_sgd(
-    model, (x, y), cache="memory", strategy="mirrored"
+weights, report = here.train(
+    model, (x, y), here.phases("head", 1), cache="memory", strategy="mirrored"
 )
 print(json.dumps([[w.tolist() for w in weights], report.history, report.plan]))
 """
@@ -217,8 +211,8 @@ print(json.dumps([[w.tolist() for w in weights], report.history, report.plan]))
 
 def test_two_replicas_end_where_one_device_does(image_encoder, photos):
     job = start(MIRRORED.replace("FOLDER", str(image_encoder)))
-    weights, report = train_by_sgd(
-        image_model(image_encoder, dropout=0.0), photos, cache=False
+    weights, report = train(
+        image_model(image_encoder, dropout=0.0), photos, phases("head", 1), cache=False
     )
     found, history, plan = result_of(job)
     assert "stage1, 6 kB in memory" in plan
