@@ -17,6 +17,10 @@ All get the encoder's inputs ready-made, texts padded to one length.
 
 The bar: `tlkit` at most 1.15 times `pass`, and at least 8 times faster than `hub` and
 `transformers`.
+
+Learnt: on the small pictures the pass is 7 of some 10 s, of which 0.8 are the first
+batch, and the ten epochs of the head another 1.5 to 2.5, most of it tracing. Tracing
+the map that reads what is kept in every epoch anew cost a tenth of a second each time.
 """
 
 from __future__ import annotations

@@ -81,22 +81,27 @@ class Classification:
             )
         return self.labels.index(label)
 
-    def answer(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    def answer(self, logits: tf.Tensor, top: int = 1) -> dict[str, tf.Tensor]:
         """What a served model answers, as TensorFlow ops.
 
         Args:
             logits: Float32 `[batch, labels]`.
+            top: How many labels `top_labels` gives.
 
         Returns:
             `label` (string `[batch]`), `score` (float32 `[batch]`), `scores` (float32
-            `[batch, labels]`) and `labels` (string `[batch, labels]`).
+            `[batch, labels]`), `labels` (string `[batch, labels]`), and `top_labels`
+            and `top_scores` (`[batch, top]`, highest first).
         """
         scores = tf.nn.softmax(tf.cast(logits, tf.float32), name="scores")
         names = tf.constant(self.labels)
         every = tf.broadcast_to(names[tf.newaxis], tf.shape(scores))
+        highest, places = tf.math.top_k(scores, top)
         return {
             "label": tf.gather(names, tf.argmax(scores, axis=-1)),
             "score": tf.reduce_max(scores, axis=-1),
+            "top_labels": tf.gather(names, places),
+            "top_scores": highest,
             "scores": scores,
             "labels": every,
         }

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -14,32 +12,18 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from ..data import Splits
 from ..errors import ExportError, SourceError
 from ..models import image_classifier, text_classifier
 from ..serving import export
+from ..serving.parity import ask
+from ..serving.rows import columns, rows_of
+from ..serving.signatures import RAW
 from ..training import Phase, evaluate, fit, predict
 from .datasets import data
 from .encoders import encoder
 from .splitting import splits
-
-# In a process of its own, which knows nothing of tlkit.
-_SERVE = """
-import json, sys
-import numpy as np
-import tensorflow as tf
-folder, kind, examples = sys.argv[1:]
-if kind == "text":
-    import tensorflow_text
-    given = {"text": tf.constant(json.load(open(examples)))}
-else:
-    given = {"image_bytes": tf.constant([open(examples, "rb").read()])}
-answer = tf.saved_model.load(folder).signatures["serving_default"](**given)
-assert "tlkit" not in sys.modules
-print(json.dumps([label.decode() for label in answer["label"].numpy()]))
-"""
 
 
 def demo(
@@ -98,9 +82,15 @@ def demo(
         print(report)
     evaluation = evaluate(model, data_splits.test, verbose=verbose)
     (directory / "test.json").write_text(evaluation.to_json() + "\n")
-    path = export(model, export_to / kind)
+    path = export(
+        model,
+        export_to / kind,
+        examples=data_splits.validation,
+        report=report,
+        verbose=verbose,
+    )
     told = [p.label for p in predict(model, examples, verbose=0)]
-    served = _serve(path, kind, examples, directory)
+    served = _served(model, path, examples)
     if served != told:
         raise ExportError(
             f"The served model in {path} answers {served}, the trained one {told}."
@@ -152,27 +142,11 @@ def _image(seed: int, verbose: int):
 _DEMOS = {"text": _text, "image": _image}
 
 
-def _serve(
-    path: pathlib.Path, kind: str, examples: Sequence, directory: pathlib.Path
-) -> list[str]:
-    """Asks the served model in a fresh process that has no tlkit."""
-    given = directory / ("examples.json" if kind == "text" else "example.png")
-    if kind == "text":
-        given.write_text(json.dumps(list(examples)))
-    else:
-        given.write_bytes(tf.io.encode_png(examples[0][..., np.newaxis]).numpy())
-    command = [sys.executable, "-c", _SERVE, path.resolve(), kind, given.resolve()]
-    # From the folder of the run, where no checkout of tlkit can be imported.
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    if done.returncode:
-        raise ExportError(f"The served model in {path} fails:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def _served(model: keras.Model, path: pathlib.Path, examples: Sequence) -> list[str]:
+    """The labels that a process without tlkit gives."""
+    asked = columns(model, rows_of(model, examples).raws)
+    labels = ask(path, {RAW: asked})[RAW]["label"]
+    return [label.decode() for label in labels]
 
 
 def _peak_memory_mb() -> float | None:

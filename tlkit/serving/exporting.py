@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
-from typing import Any
+import sys
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from ..encoders import find_encoder
 from ..errors import ExportError
-from ..models import preprocessing, task_of
+from ..models import task_of
+from ..reports import Report
+from .papers import write_facts, write_papers, write_requests
+from .parity import TOLERANCE, check_parity
+from .rows import Rows, rows_of
+from .signatures import served_module
 from .versions import write_version
+
+_TOP = 5
 
 
 def export(
@@ -21,96 +28,116 @@ def export(
     directory: str | os.PathLike,
     *,
     version: int | None = None,
+    examples: tf.data.Dataset | Sequence | Rows | None = None,
+    report: Report | None = None,
+    top: int | None = None,
+    check: bool = True,
+    tolerance: float = TOLERANCE,
+    verbose: int = 1,
 ) -> pathlib.Path:
     """Writes a model in TF Serving's form, with raw examples in and labels out.
 
-    The signature `serving_default` takes `image_bytes` (strings `[batch]`: encoded
-    JPEG, PNG, GIF, BMP or WebP pictures of any size) or `text` (strings `[batch]`), and
-    gives `label` (string `[batch]`), `score` (float32 `[batch]`), `scores` (float32
-    `[batch, labels]`) and `labels` (string `[batch, labels]`). Nothing of `tlkit` is
-    needed to load it; a text model needs TF Text's ops, which TF Serving has.
+    Signatures:
+
+    * `serving_default` takes `image_bytes` (strings `[batch]`: encoded JPEG, PNG, GIF,
+      BMP or WebP pictures of any size) or `text` (strings `[batch]`; for pairs
+      `text_pair`, too), and gives `label` (string `[batch]`), `score` (float32
+      `[batch]`), `scores` (float32 `[batch, labels]`), `labels` (string `[batch,
+      labels]`), and `top_labels` and `top_scores` (`[batch, top]`, highest first).
+      Where a picture cannot be decoded, `label` is `""` and scores are 0; the others
+      of its batch are answered.
+    * `embed` takes the same, and gives `embedding` (float32 `[batch, features]`): what
+      the head gets; zeros for a picture that cannot be decoded.
+    * `tensors` takes what the model itself takes: `pixels` (float32 `[batch, height,
+      width, 3]` in 0…255) or token ids by name (int32 `[batch, length]`), and gives
+      what `serving_default` gives.
+
+    Nothing of `tlkit` is needed to load it; a text model needs TF Text's ops, which TF
+    Serving has. Before the version appears, a process without `tlkit` loads it and is
+    asked about `examples`: the labels must be those of `tlkit.predict`, and the scores
+    within `tolerance`.
+
+    In `assets.extra` ride `model_card.md`, `tlkit_export.json`, `report.json`,
+    `tf_serving_warmup_requests`, which TF Serving sends itself at the start, and
+    `batching.config` and `models.config` for `tensorflow_model_server`.
 
     Args:
         model: A model that `tlkit` built.
         directory: The model's folder, such as `"saved_models/flowers"`.
         version: Number of the version; the next free one if `None`.
+        examples: Examples to check and to warm up with, best of the validation split:
+            a split, or raw examples as `tlkit.predict` takes them. 32 are taken. If
+            `None`, some are made up.
+        report: What `tlkit.fit` returned, to ride along.
+        top: How many labels `top_labels` gives; 5, or all of fewer, if `None`.
+        check: Whether to compare the export's answers with the model's.
+        tolerance: By how much a score may differ then.
+        verbose: 0 for silence.
 
     Returns:
         The folder `<directory>/<version>`.
 
     Raises:
-        ExportError: `tlkit` did not build the model, the version is there already, or
-            the folder cannot be written.
+        ExportError: `tlkit` did not build the model, the version is there already, the
+            folder cannot be written, or the export does not answer as the model does;
+            nothing is left behind then.
+        DataError: `examples` are not what the model takes.
 
     Example:
 
     ```python
-    path = tlkit.export(model, "saved_models/flowers")
+    path = tlkit.export(model, "saved_models/flowers", examples=splits.validation)
     served = tf.saved_model.load(path).signatures["serving_default"]
     answer = served(image_bytes=tf.constant([open("rose.jpg", "rb").read()]))
     print(answer["label"], answer["score"])
     ```
     """
-    served = _servable(model)
+    _check_model(model)
+    rows = rows_of(model, examples)
+    served, functions = served_module(model, _top(top, task_of(model).outputs))
+    directory = pathlib.Path(directory)
+    name = directory.absolute().name
 
     def write(folder: pathlib.Path) -> None:
-        signatures = {"serving_default": served.raw}
-        tf.saved_model.save(served, str(folder), signatures=signatures)
-        _write_notes(folder, model)
+        _say(verbose, f"Writing {directory}")
+        try:
+            tf.saved_model.save(served, str(folder), signatures=functions)
+        except tf.errors.OpError as error:  # a full disk is one of these
+            raise ExportError(
+                f"{directory} cannot be written: {error.message}"
+            ) from error
+        write_papers(folder, model, name, report)
+        write_requests(folder, model, name, rows)
+        parity = None
+        if check:
+            _say(verbose, f"Asking it about {len(rows)} examples in another process")
+            parity = check_parity(model, folder, rows, tolerance)
+            _say(verbose, str(parity))
+        write_facts(folder, model, name, report, parity)
 
-    return write_version(pathlib.Path(directory), version, write)
+    return write_version(directory, version, write)
 
 
-def _servable(model: keras.Model) -> tf.Module:
-    """What is written: the signature's function, and the variables that it reads."""
-    task, encoder = task_of(model), find_encoder(model)
-    if task is None or encoder is None:
+def _check_model(model: keras.Model) -> None:
+    if task_of(model) is None or find_encoder(model) is None:
         raise ExportError(
             "tlkit.export writes models that tlkit built (tlkit.image_classifier, "
             f"text_classifier or build_model). Received: {model!r}. Write others with "
             "model.export(path)."
         )
-    preprocess = preprocessing(model)
-    kind = encoder.details.get("kind")
-    name = {"image": "image_bytes", "text": "text"}.get(kind, "inputs")
-
-    def raw(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return task.answer(model(preprocess.batch(examples), training=False))
-
-    served = tf.Module(name="served")
-    # Each variable once: Keras's own objects would bring every weight a second time.
-    served.weights = [variable.value for variable in model.variables]
-    served.owned = _owned(encoder, preprocess)
-    names = [name]
-    if encoder.details.get("pairs"):
-        names, one = ["text", "text_pair"], raw
-        raw = lambda text, text_pair: one(tf.stack([text, text_pair], axis=1))
-    specs = [tf.TensorSpec((None,), tf.string, name=name) for name in names]
-    served.raw = tf.function(raw, input_signature=specs)
-    return served
 
 
-def _owned(encoder, preprocess) -> list[Any]:
-    """SavedModels whose tables and assets the signature needs."""
-    network = getattr(encoder, "network", None)
-    owners = [
-        getattr(encoder, "module", None),
-        getattr(network, "owner", None),
-        getattr(preprocess, "module", None),
-    ]
-    return [owner for owner in owners if owner is not None]
+def _top(top: int | None, labels: int) -> int:
+    if top is None:
+        return min(_TOP, labels)
+    if not 1 <= top <= labels:
+        raise ExportError(
+            f"top must be from 1 to {labels}, the number of labels, or None. Received: "
+            f"{top!r}."
+        )
+    return top
 
 
-def _write_notes(folder: pathlib.Path, model: keras.Model) -> None:
-    """Facts for people and tools, in the folder that a server leaves alone."""
-    encoder = find_encoder(model)
-    notes = {
-        "labels": list(task_of(model).labels),
-        "encoder": encoder.details.get("name"),
-        "kind": encoder.details.get("kind"),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-    }
-    extra = folder / "assets.extra"
-    extra.mkdir()
-    (extra / "tlkit_export.json").write_text(json.dumps(notes, indent=2))
+def _say(verbose: int, text: str) -> None:
+    if verbose:
+        print(text, file=sys.stderr, flush=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import pathlib
-import shutil
-import uuid
 from collections.abc import Callable
 
-from ..errors import ExportError
+from ..errors import ExportError, TlkitError
+from ..sources.cache import staging
 
 
 def next_version(directory: pathlib.Path) -> int:
@@ -49,29 +48,29 @@ def write_version(
             f"{final} is there already. Leave `version` out for the next free one "
             f"({next_version(directory)}), or remove that folder first."
         )
-    # On the same file system, so that the rename is atomic, and with a name that is
-    # no integer, which TF Serving leaves alone.
-    beside = directory / f".writing-{number}-{uuid.uuid4().hex[:8]}"
     try:
-        beside.mkdir(parents=True)
+        # On the same disk, so that the rename is atomic, and with a name that is no
+        # number, which TF Serving leaves alone. What killed exports left goes, too.
+        with staging(final) as workshop:
+            made = workshop / "version"
+            made.mkdir()
+            write(made)
+            return _rename(made, directory, version, number)
     except OSError as error:
+        if isinstance(error, TlkitError):
+            raise
         raise ExportError(
-            f"{directory} cannot be written: {error.strerror}. Give a folder that "
-            "exists or can be made."
+            f"{directory} cannot be written: {error.strerror or error}. Give a folder "
+            "that exists or can be made, on a disk with room."
         ) from error
-    try:
-        write(beside)
-        return _rename(beside, directory, version, number)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _rename(
-    beside: pathlib.Path, directory: pathlib.Path, version, number: int
+    made: pathlib.Path, directory: pathlib.Path, version: int | None, number: int
 ) -> pathlib.Path:
     while True:
         try:
-            os.rename(beside, directory / str(number))
+            os.rename(made, directory / str(number))
             return directory / str(number)
         except OSError as error:
             # Another export took the number meanwhile; a folder with something in it

@@ -1,0 +1,95 @@
+"""A server that polls the folder never sees half a version, whoever is killed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import tensorflow as tf
+
+from tests.tiny import write_text_encoder
+from tlkit.serving.versions import write_version
+
+KILLS = 50
+
+# For each line that comes in: a process of its own, which exports until it is killed.
+# It is forked before TensorFlow has started anything, and so needs no import.
+EXPORTS = """
+import os, signal, sys
+import tlkit, tensorflow_text
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+source, directory = sys.argv[1:]
+for _ in sys.stdin:
+    if not os.fork():
+        model = tlkit.text_classifier(source, ["good", "bad"])
+        print(os.getpid(), flush=True)
+        while True:
+            tlkit.export(model, directory, check=False, verbose=0)
+"""
+
+
+def served(directory):
+    """The versions as a server sees them: folders whose names are numbers."""
+    return {path for path in directory.iterdir() if path.name.isdigit()}
+
+
+def test_a_version_appears_whole_or_not_at_all(tmp_path):
+    seen = []
+
+    def write(folder):
+        for name in ("a", "b"):
+            (folder / name).write_text(name)
+            seen.append(served(tmp_path))
+
+    path = write_version(tmp_path, None, write)
+    assert seen == [set(), set()]
+    assert sorted(p.name for p in path.iterdir()) == ["a", "b"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_export_left_is_cleared_away(tmp_path):
+    left = tmp_path / ".staging-killed"
+    (left / "version").mkdir(parents=True)
+    (left / "version" / "saved_model.pb").write_text("half")
+    yesterday = time.time() - 25 * 60 * 60
+    os.utime(left, (yesterday, yesterday))
+    path = write_version(tmp_path, None, lambda folder: None)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.long
+def test_fifty_killed_exports_leave_only_versions_that_load(tmp_path):
+    import tensorflow_text  # noqa: F401  the ops of the served model
+
+    source = write_text_encoder(tmp_path / "encoder" / "1")
+    directory = tmp_path / "films"
+    directory.mkdir()
+    moments, loaded = random.Random(0), set()
+
+    def poll():
+        for path in served(directory) - loaded:
+            answer = tf.saved_model.load(str(path)).signatures["serving_default"]
+            assert answer(text=tf.constant(["good film"]))["label"].numpy()[0]
+            loaded.add(path)
+
+    command = [sys.executable, "-c", EXPORTS, str(source), str(directory)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as forks:
+        for _ in range(KILLS):
+            print("another", file=forks.stdin, flush=True)
+            pid = int(forks.stdout.readline())
+            deadline = time.monotonic() + moments.uniform(0, 1.5)
+            while time.monotonic() < deadline:
+                poll()
+                time.sleep(0.01)
+            os.kill(pid, signal.SIGKILL)
+            poll()
+        forks.stdin.close()
+    assert loaded == served(directory)
+    assert len(loaded) >= 5
+    killed = [path for path in directory.iterdir() if path not in loaded]
+    assert len(killed) >= 5
+    assert all(path.name.startswith(".staging-") for path in killed)

@@ -1,0 +1,103 @@
+"""An export that answers otherwise than its model is refused, and leaves nothing."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tlkit
+from tests.tiny import write_text_encoder
+from tlkit.errors import ExportError
+from tlkit.serving import exporting
+from tlkit.serving.parity import check_parity
+from tlkit.serving.rows import rows_of
+
+TEXTS = ["good film", "the bad films!", "", "film"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    source = write_text_encoder(tmp_path_factory.mktemp("texts") / "1")
+    model = tlkit.text_classifier(source, ["good", "bad", "odd"])
+    dense = model.get_layer("head").dense
+    dense.kernel.assign(np.random.default_rng(2).normal(size=dense.kernel.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def path(model, tmp_path_factory):
+    return tlkit.export(model, tmp_path_factory.mktemp("films"), check=False)
+
+
+def test_the_same_answers_pass(model, path):
+    found = check_parity(model, path, rows_of(model, TEXTS))
+    assert found.examples == 4
+    assert 0 <= found.largest_difference <= 1e-6
+
+
+def moved(model, by):
+    """The model with one number changed since the export, and then as it was."""
+    bias = model.get_layer("head").dense.bias
+    before = bias.numpy()
+    bias.assign(before + by)
+    return lambda: bias.assign(before)
+
+
+def test_scores_that_differ_by_more_are_refused(model, path):
+    back = moved(model, [0.0, 1e-3, 0.0])
+    try:
+        with pytest.raises(ExportError, match="does not answer as the model does"):
+            check_parity(model, path, rows_of(model, TEXTS))
+        wide = check_parity(model, path, rows_of(model, TEXTS), tolerance=1e-2)
+        assert 1e-5 < wide.largest_difference < 1e-3
+    finally:
+        back()
+
+
+def test_other_labels_are_refused_whatever_the_tolerance(model, path):
+    back = moved(model, [-50.0, 50.0, 0.0])
+    try:
+        with pytest.raises(ExportError, match=r"in \d of 4 examples"):
+            check_parity(model, path, rows_of(model, TEXTS), tolerance=2.0)
+    finally:
+        back()
+
+
+def test_what_is_no_number_is_refused(model, path):
+    back = moved(model, [np.nan, 0.0, 0.0])
+    try:
+        with pytest.raises(ExportError):
+            check_parity(model, path, rows_of(model, TEXTS), tolerance=2.0)
+    finally:
+        back()
+
+
+def test_a_refused_export_leaves_nothing(model, tmp_path, monkeypatch):
+    real = exporting.served_module
+
+    def another(model, top):
+        served, functions = real(model, top)
+        for weight in served.weights:
+            if weight.shape == (8, 3):
+                weight.assign(-weight)
+        return served, functions
+
+    kernel = model.get_layer("head").dense.kernel
+    before = kernel.numpy()
+
+    def save(*args, **kwargs):
+        written(*args, **kwargs)
+        kernel.assign(before)
+
+    written = tf.saved_model.save
+    monkeypatch.setattr(exporting, "served_module", another)
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    directory = tmp_path / "films"
+    with pytest.raises(ExportError, match="Nothing was written"):
+        tlkit.export(model, directory, examples=TEXTS, verbose=0)
+    assert list(directory.iterdir()) == []
+
+
+def test_an_export_that_cannot_be_loaded_is_refused(model, path, tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"nonsense")
+    with pytest.raises(ExportError, match="cannot be served: a process without tlkit"):
+        check_parity(model, tmp_path, rows_of(model, TEXTS))
