@@ -251,3 +251,11 @@ def test_rows_are_kept_in_a_file(tmp_path):
     (tmp_path / "rows").write_bytes(whole[:-3])
     with pytest.raises(DataError, match="cannot be read"):
         load_rows(tmp_path / "rows")
+
+
+def test_keras_exports_what_tlkit_built(image_model, tmp_path):
+    image_model.export(tmp_path, verbose=False)
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)
+    loaded = tf.saved_model.load(str(tmp_path))
+    found = loaded.serve(pixels)
+    np.testing.assert_allclose(found, image_model(pixels), rtol=1e-5)

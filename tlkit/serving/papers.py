@@ -20,7 +20,7 @@ from .warm_up import FILE, write_warm_up
 
 # Sizes to which TF Serving fills up what it has put together.
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-_WARM_UP_BYTES = 1_000_000
+_WARM_UP_SHARE = 0.02  # of the export, at most
 
 _BATCHING = """\
 # tensorflow_model_server --enable_batching=true --batching_parameters_file=…
@@ -80,8 +80,9 @@ def write_requests(
     """
     raws = sorted(rows.raws, key=_bytes)[: max(1, len(rows) // 2)]
     typical, largest = raws[-1], BATCH_SIZES[-1]
-    if kind_of(model) != "numbers":
-        largest = min(largest, max(1, _WARM_UP_BYTES // max(1, _bytes(typical))))
+    files = (path for path in folder.rglob("*") if path.is_file())
+    room = _WARM_UP_SHARE * sum(path.stat().st_size for path in files)
+    largest = min(largest, max(1, int(room // max(1, _bytes(typical))) - 2))
     requests = [
         (signature, columns(model, [typical] * size))
         for signature, sizes in ((RAW, sorted({1, largest})), (EMBED, [1]))

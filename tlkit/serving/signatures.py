@@ -29,13 +29,13 @@ def served_module(model: keras.Model, top: int) -> tuple[tf.Module, dict[str, An
         names of the signatures.
     """
     encoder, preprocess = find_encoder(model), preprocessing(model)
-    task, trunk = task_of(model), split(model)[0]
+    task, forward = task_of(model), _forward(model)
 
     def answer(inputs: Any) -> Answer:
-        return task.answer(model(inputs, training=False), top)
+        return task.answer(forward(inputs)[1], top)
 
     def embed(inputs: Any) -> Answer:
-        return {"embedding": tf.cast(trunk(inputs, training=False), tf.float32)}
+        return {"embedding": tf.cast(forward(inputs)[0], tf.float32)}
 
     kind = kind_of(model)
     functions = {TENSORS: _of_tensors(model, answer)}
@@ -50,6 +50,21 @@ def served_module(model: keras.Model, top: int) -> tuple[tf.Module, dict[str, An
     served.weights = [variable.value for variable in model.variables]
     served.owned = _owned(encoder, preprocess)
     return served, functions
+
+
+def _forward(model: keras.Model):
+    """Features and outputs of a model, as one function that all signatures call."""
+    # Else each signature would have a copy of the graph, a twentieth of a ResNet's
+    # weights. TensorFlow leaves out what a signature does not use.
+    trunk, top = split(model)
+    specs = tensor_specs(model)
+    spec = specs if isinstance(model.input, dict) else next(iter(specs.values()))
+
+    def forward(inputs: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        features = trunk(inputs, training=False)
+        return features, top(features, training=False)
+
+    return tf.function(forward, input_signature=[spec], autograph=False)
 
 
 def _of_texts(run: Callable[[Any], Answer], preprocess, kind: str):
