@@ -108,6 +108,14 @@ def test_evaluate_predict_and_export_use_the_run(run):
     np.testing.assert_allclose(
         answer["score"], [p["score"] for p in predicted], atol=1e-5
     )
+    # Checked with the run's own validation rows, and its report rides along.
+    extra = folder / exported / "assets.extra"
+    facts = json.loads((extra / "tlkit_export.json").read_text())
+    assert facts["parity"]["made"] is False
+    assert facts["parity"]["examples"] == 4
+    assert (extra / "report.json").read_text() == (
+        folder / "runs/films/report.json"
+    ).read_text()
 
 
 def test_fit_takes_pairs_from_two_columns(tmp_path, capsys):
@@ -190,6 +198,63 @@ def test_inspect_says_what_an_encoder_is(tmp_path):
     assert [block["name"] for block in figures["blocks"]] == ["stage1", "stage2"]
     assert figures["opened"] is True
     assert "stage2" in done.stdout.splitlines()[-2]
+
+
+def test_fetch_brings_a_source_to_a_folder_and_to_another_machine(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    source = write_text_encoder(tmp_path / "encoder" / "1")
+    done = tlkit_here("fetch", source, "models/text", "--json", cwd=tmp_path)
+    figures = last_json(done)
+    assert figures["path"] == "models/text"
+    assert figures["address"] == str(source)
+    assert figures["files"]["assets/vocab.txt"]["size"] > 0
+    lock = json.loads((tmp_path / "models/text/tlkit.lock").read_text())
+    assert lock == {key: figures[key] for key in lock}
+
+    bundled = tlkit_here("fetch", "models/text", "t", "--bundle", cwd=tmp_path)
+    assert "t.tar: " in bundled.stdout and "licence unknown" in bundled.stdout
+    offline = tlkit_here("fetch", "t.tar", "new", "--offline", "--json", cwd=tmp_path)
+    assert last_json(offline) == figures | {"path": "new"}
+    shown = tlkit_here("inspect", "t.tar", "--offline", "--json", cwd=tmp_path)
+    assert last_json(shown)["details"]["kind"] == "text"
+
+    again = tlkit_here("fetch", "t.tar", "new", cwd=tmp_path, status=1)
+    assert "tlkit fetch: new is there already" in again.stderr
+
+
+def test_offline_touches_no_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("TLKIT_OFFLINE", raising=False)
+    for arguments in (
+        ("inspect", "bert_en_uncased"),
+        ("fetch", "https://tfhub.dev/google/bit/m-r50x1/1", "bit"),
+        ("fit", "bert_en_uncased", "sample:mnist-5k", "--directory", "run"),
+        ("demo", "text"),
+    ):
+        done = tlkit_here(*arguments, "--offline", cwd=tmp_path, status=1)
+        assert "TLKIT_OFFLINE (--offline) forbids the network" in done.stderr
+    assert "TLKIT_OFFLINE" not in os.environ
+
+
+def test_trust_is_asked_for(tmp_path):
+    class Writes(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.kernel = tf.Variable([[2.0]])
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32)])
+        def __call__(self, x):
+            tf.io.write_file(str(tmp_path / "evil"), "x")
+            return x @ self.kernel
+
+    tf.saved_model.save(Writes(), str(tmp_path / "writes"))
+    done = tlkit_here("inspect", "writes", cwd=tmp_path, status=1)
+    assert "WriteFile writes files" in done.stderr and "--trust" in done.stderr
+    done = tlkit_here("inspect", "writes", "--trust", cwd=tmp_path)
+    assert "files or network: WriteFile" in done.stdout
+    assert not (tmp_path / "evil").exists()
 
 
 def test_an_error_is_one_line_and_no_traceback(tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from .errors import DataError, TlkitError
@@ -16,6 +18,9 @@ _CACHES = ("auto", "memory", "disk", "off")
 _TRUNCATIONS = ("head", "tail", "head+tail")
 _PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 _SHARDS = "shards.json"
+_OFFLINE = "TLKIT_OFFLINE"
+# Some of the validation split, which `export` checks itself with.
+_ROWS = "validation_rows.tfrecord"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        figures = options.run(options)
+        with _offline(options.offline):
+            figures = options.run(options)
     except TlkitError as error:
         print(f"tlkit {options.command}: {error}", file=sys.stderr)
         return 1
@@ -42,6 +48,21 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _offline(chosen: bool) -> Iterator[None]:
+    """Keeps a command off the network, and what it starts, too."""
+    before = os.environ.get(_OFFLINE)
+    if chosen:
+        os.environ[_OFFLINE] = "1"
+    try:
+        yield
+    finally:
+        if chosen and before is None:
+            del os.environ[_OFFLINE]
+        elif chosen:
+            os.environ[_OFFLINE] = before
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tlkit",
@@ -52,23 +73,41 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _command(commands, "inspect", _inspect, "say what an encoder is")
     command.add_argument("source", help="folder, catalog name or address")
+    _add_trust(command)
+
+    command = _command(commands, "fetch", _fetch, "bring an encoder to a folder")
+    command.add_argument("source", help="folder, catalog name, address or bundle")
+    command.add_argument("directory", help="new folder, or with --bundle a new .tar")
+    command.add_argument(
+        "--bundle", action="store_true", help="one file, for a machine without network"
+    )
 
     _add_fit(_command(commands, "fit", _fit, "train a classifier"))
 
     command = _command(commands, "evaluate", _evaluate, "judge a trained model")
     command.add_argument("directory", help="folder of the run")
     _add_data(command)
+    _add_trust(command)
 
     command = _command(commands, "predict", _predict, "label texts or pictures")
     command.add_argument("directory", help="folder of the run")
     command.add_argument(
         "examples", nargs="+", help="texts, pairs of them in turn, or picture files"
     )
+    _add_trust(command)
 
     command = _command(commands, "export", _export, "write a served model")
     command.add_argument("directory", help="folder of the run")
     command.add_argument("destination", help="such as saved_models/flowers")
     command.add_argument("--version", type=int, help="the next free one")
+    _add_trust(command)
+    command.add_argument("--top", type=int, help="how many labels top_labels gives")
+    command.add_argument(
+        "--tolerance", type=float, default=1e-5, help="by how much a score may differ"
+    )
+    command.add_argument(
+        "--no-check", action="store_true", help="do not ask the export in a process"
+    )
 
     command = _command(commands, "demo", _demo, "the whole job, on real data")
     command.add_argument("kind", choices=("text", "image"))
@@ -79,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_fit(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", help="the encoder: folder, catalog name or address")
+    _add_trust(command)
     _add_data(command)
     command.add_argument("--directory", required=True, help="folder of the run")
     command.add_argument("--schedule", choices=_SCHEDULES, default="head_then_all")
@@ -120,7 +160,18 @@ def _command(commands, name: str, run, summary: str) -> argparse.ArgumentParser:
     command.add_argument(
         "--json", action="store_true", help="end with one line of JSON"
     )
+    command.add_argument(
+        "--offline", action="store_true", help="touch no network, as TLKIT_OFFLINE=1"
+    )
     return command
+
+
+def _add_trust(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--trust",
+        action="store_true",
+        help="take an encoder that reads or writes files, connects or runs Python",
+    )
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:
@@ -162,7 +213,7 @@ def _splits(options) -> Any:
     return data.text_csv(path, text=text, label=options.label, **kwargs)
 
 
-def _model(directory: str):
+def _model(directory: str, *, trust: bool = False):
     import keras
 
     path = pathlib.Path(directory) / "model.keras"
@@ -171,7 +222,10 @@ def _model(directory: str):
             f"There is no trained model in {directory} (no model.keras). Train one: "
             f"tlkit fit SOURCE DATA --directory {directory}"
         )
-    return keras.saving.load_model(path)
+    try:
+        return keras.saving.load_model(path, safe_mode=not trust)
+    except ValueError as error:  # Keras puts words of its own around ours
+        raise DataError(f"The model {path} cannot be loaded: {error}") from error
 
 
 def _save(model, directory: str) -> None:
@@ -188,11 +242,23 @@ def _save(model, directory: str) -> None:
 def _inspect(options) -> dict[str, Any]:
     from . import inspect
 
-    return inspect(options.source).to_json()
+    return inspect(options.source, trust=options.trust).to_json()
+
+
+def _fetch(options) -> dict[str, Any]:
+    from . import sources
+
+    path = sources.fetch(options.source, options.directory, bundle=options.bundle)
+    lock = sources.read_lock(path)
+    count = f"{len(lock.files)} files, {lock.size / 1e6:,.1f} MB"
+    print(f"{path}: {count} from {lock.address}, {lock.licence or 'licence unknown'}")
+    return {"path": str(path)} | json.loads(lock.to_json())
 
 
 def _fit(options) -> dict[str, Any]:
     import tlkit
+
+    from .serving.rows import rows_of, save_rows
 
     splits = _splits(options)
     if splits.kind == "text":
@@ -200,10 +266,11 @@ def _fit(options) -> dict[str, Any]:
         kwargs = {name: getattr(options, name) for name in names}
         pairs = splits.train.element_spec[0].shape.rank == 1
         model = tlkit.text_classifier(
-            options.source, splits.labels, pairs=pairs, **kwargs
+            options.source, splits.labels, pairs=pairs, trust=options.trust, **kwargs
         )
     else:
         kwargs = {"image_size": options.image_size, "pixels": options.pixels}
+        kwargs["trust"] = options.trust
         model = tlkit.image_classifier(options.source, splits.labels, **kwargs)
     report = tlkit.fit(
         model,
@@ -220,6 +287,8 @@ def _fit(options) -> dict[str, Any]:
         seed=options.seed,
     )
     _save(model, options.directory)
+    rows = splits.train if splits.validation is None else splits.validation
+    save_rows(rows_of(model, rows), pathlib.Path(options.directory) / _ROWS)
     print(report)
     return json.loads(report.to_json())
 
@@ -227,7 +296,7 @@ def _fit(options) -> dict[str, Any]:
 def _evaluate(options) -> dict[str, Any]:
     import tlkit
 
-    model, splits = _model(options.directory), _splits(options)
+    model, splits = _model(options.directory, trust=options.trust), _splits(options)
     if splits.test is None:
         raise DataError("There is no test split in this data. Give --test a share.")
     evaluation = tlkit.evaluate(model, splits.test)
@@ -238,7 +307,7 @@ def _evaluate(options) -> dict[str, Any]:
 def _predict(options) -> dict[str, Any]:
     import tlkit
 
-    model = _model(options.directory)
+    model = _model(options.directory, trust=options.trust)
     examples = _examples(model, options.examples)
     predictions = tlkit.predict(model, examples, verbose=0)
     for example, prediction in zip(examples, predictions, strict=True):
@@ -270,8 +339,22 @@ def _examples(model, given: list[str]) -> list[Any]:
 def _export(options) -> dict[str, Any]:
     import tlkit
 
-    model = _model(options.directory)
-    path = tlkit.export(model, options.destination, version=options.version)
+    from .serving.rows import load_rows
+
+    directory = pathlib.Path(options.directory)
+    model = _model(options.directory, trust=options.trust)
+    rows = directory / _ROWS
+    report = directory / "report.json"
+    path = tlkit.export(
+        model,
+        options.destination,
+        version=options.version,
+        examples=load_rows(rows) if rows.is_file() else None,
+        report=tlkit.reports.Report.load(report) if report.is_file() else None,
+        top=options.top,
+        tolerance=options.tolerance,
+        check=not options.no_check,
+    )
     print(path)
     return {"export": str(path)}
 

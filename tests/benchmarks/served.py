@@ -16,8 +16,9 @@ pixels at 224 and texts of some twenty words. For each:
 * in processes of their own, the first request after loading, and the same after the
   warm-up requests of the export have been replayed, as TF Serving does.
 
-What was learnt: the ops of `tf.data` in which broken pictures are passed over cost
-less than a millisecond, as long as its tuner and its graph rewrites are left out.
+Learnt: the ops of `tf.data` in which broken pictures are passed over cost a single one
+1.4 ms, and a batch 2, most of it the decoder's running as a function of a map. A text
+padded to the next of a few lengths, as in training, cost a fifth of a request.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ FILES = [
     "variables",
     "variables/variables.index",
     "variables/variables.data-00000-of-00001",
+    "fingerprint.pb",
 ]
 
 

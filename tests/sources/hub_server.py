@@ -30,6 +30,7 @@ class HubServer:
                 parsed = urllib.parse.urlparse(self.path)
                 outer.requests.append(parsed.path)
                 compressed = "tf-hub-format=compressed" in parsed.query
+                compressed |= parsed.path.endswith((".tar", ".tar.gz"))
                 if compressed and parsed.path in outer.answers:
                     outer.answers[parsed.path](self)
                 else:
@@ -66,11 +67,14 @@ def send(
     *,
     status: int = 200,
     length: int | None = None,
+    headers: dict[str, str] | None = None,
 ) -> None:
     """Answers with a body, and with another length than it has if so told."""
     handler.send_response(status)
     handler.send_header("Content-Type", "application/octet-stream")
     handler.send_header("Content-Length", str(len(body) if length is None else length))
+    for name, value in (headers or {}).items():
+        handler.send_header(name, value)
     handler.end_headers()
     handler.wfile.write(body)
     handler.close_connection = True

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import shutil
 
@@ -64,6 +65,10 @@ def test_a_folder_brings_its_card(tiny_model):
     write_card(pathlib.Path("x/1"), card)
     assert resolve("x").card == card
     assert resolve("x").name == "roses"
+    for given, path in (("./pre", "x/1/pre"), ("../pre", "x/pre")):
+        write_card(pathlib.Path("x/1"), dataclasses.replace(card, preprocessor=given))
+        full = str(pathlib.Path(path).absolute())
+        assert resolve("x").card.preprocessor == full
     pathlib.Path("x/1/assets.extra/tlkit.json").write_text("{", "utf-8")
     assert read_card(pathlib.Path("x/1")) is None
     assert resolve("x").name == "x"
@@ -121,8 +126,11 @@ def test_a_file():
     pathlib.Path("model.keras").write_bytes(b"")
     with pytest.raises(SourceError, match="keras.saving.load_model"):
         resolve("model.keras")
-    pathlib.Path("model.tar.gz").write_bytes(b"")
+    pathlib.Path("model.zip").write_bytes(b"")
     with pytest.raises(SourceError, match="Unpack it first"):
+        resolve("model.zip")
+    pathlib.Path("model.tar.gz").write_bytes(b"")
+    with pytest.raises(SourceError, match="damaged, or no archive of a SavedModel"):
         resolve("model.tar.gz")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import DataError, import_extra
+from ..sources.offline import refuse_network
 from .reading import deterministic, parallel_map
 from .sampling import take_per_class
 from .splits import Splits
@@ -122,6 +123,10 @@ def _builder(package: ModuleType, name, data_dir, download: bool) -> Any:
             f"there: {', '.join(_prepared(root)) or '(nothing)'}. To fetch it, type: "
             f"tlkit.data.tfds({os.fspath(name)!r}, download=True)"
         )
+    refuse_network(
+        f"The data set {os.fspath(name)!r}",
+        "Prepare it where there is a network, and give its folder as data_dir.",
+    )
     try:
         builder = package.builder(os.fspath(name), data_dir=str(root))
         builder.download_and_prepare()

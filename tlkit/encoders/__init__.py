@@ -11,3 +11,5 @@ from .inspection import Inspection as Inspection
 from .inspection import inspect as inspect
 from .loading import load_encoder as load_encoder
 from .tapping import tap as tap
+from .trust import is_trusted as is_trusted
+from .trust import trust_source as trust_source

@@ -11,6 +11,7 @@ import tensorflow as tf
 from ..errors import EncoderError
 from .blocks import Block, table
 from .inputs import checked_inputs
+from .trust import trust_source, trusts_keras_file
 
 
 class Encoder(keras.layers.Layer):
@@ -34,6 +35,8 @@ class Encoder(keras.layers.Layer):
 
     opened = True
     why_not_opened = ""
+    # Whether the user trusts the `.keras` file that it is being loaded from.
+    trusted = False
 
     def __init__(
         self, *, details: dict[str, Any] | None = None, dropout: bool = True, **kwargs
@@ -116,6 +119,14 @@ class Encoder(keras.layers.Layer):
         # A dtype policy is not kept: the network's dtypes are those of its file.
         config = {"name": self.name, "details": self.details}
         return config | {"batch_norm": self.batch_norm, "dropout": self.dropout}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Encoder:
+        encoder = super().from_config(config)
+        encoder.trusted = trusts_keras_file()
+        if encoder.trusted and encoder.details.get("preprocessor"):
+            trust_source(encoder.details["preprocessor"])
+        return encoder
 
     def compute_output_spec(self, inputs, training=None):
         given = {x.shape[0] for x in tf.nest.flatten(inputs) if len(x.shape)}

@@ -33,7 +33,8 @@ class Inspection:
         parameters: How many numbers its variables hold.
         batch_norms: How many batch norms it has.
         host_ops: Ops that no TPU runs (text, tables, Python).
-        file_ops: Ops that touch files or the network.
+        file_ops: Ops that touch files, the network or Python; those on its own assets
+            among them.
         missing_gradients: How many custom gradients were not saved with it; what lies
             before them cannot be trained.
     """
@@ -116,20 +117,25 @@ class Inspection:
 
 
 def inspect(
-    source: str | os.PathLike | keras.Model | Encoder, *, verbose: int = 1
+    source: str | os.PathLike | keras.Model | Encoder,
+    *,
+    trust: bool = False,
+    verbose: int = 1,
 ) -> Inspection:
     """Loads an encoder and says what it is.
 
     Args:
         source: As `tlkit.load_encoder` takes it, or an encoder.
+        trust: As `tlkit.load_encoder` takes it.
         verbose: 0 to print nothing.
 
     Returns:
         What was found; its `str` is what is printed.
 
     Raises:
-        SourceError: The encoder was not found or could not be fetched. What the
-            catalog knows of it is printed before.
+        SourceError: The encoder was not found or could not be fetched, or does more
+            than compute and is not trusted: the error lists its ops. What the catalog
+            knows of it is printed before.
         EncoderError: It cannot be used as an encoder.
 
     Example:
@@ -140,7 +146,9 @@ def inspect(
     """
     if verbose and isinstance(source, str) and source in CATALOG:
         print(_card_text(CATALOG[source]), flush=True)
-    encoder = source if isinstance(source, Encoder) else load_encoder(source)
+    encoder = source
+    if not isinstance(source, Encoder):
+        encoder = load_encoder(source, trust=trust)
     network = getattr(encoder, "network", None)
     found = Inspection(
         name=str(encoder.details.get("name", encoder.name)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from ..errors import EncoderError, import_extra
 from ..sources import Card, resolve
+from .block_map import read_block_map
 from .encoder import Encoder
 from .flat_graph import CannotOpen
 from .native import NativeEncoder
@@ -30,16 +32,18 @@ def load_encoder(
     endpoints: tuple[str, str | None] | None = None,
     dtype: str | None = None,
     open_graph: bool = True,
+    trust: bool = False,
     name: str = "encoder",
     verbose: int = 1,
 ) -> Encoder:
     """Loads a published encoder as a Keras layer with blocks.
 
     Args:
-        source: What to load: a folder with a SavedModel, a name on the shelf
-            `saved_models/` or in the catalog (`"resnet_v2_50"`), a TF Hub or Kaggle
-            address, `kaggle://…`, `gs://…`, `preset://…`, a Keras model, or a
-            `tf.Module` whose `__call__` was traced (its variables are copied).
+        source: What to load: a folder with a SavedModel or a `.tar` or `.tar.gz` of
+            one, a name on the shelf `saved_models/` or in the catalog
+            (`"resnet_v2_50"`), a TF Hub or Kaggle address, `kaggle://…`, `gs://…`,
+            `preset://…`, a Keras model, or a `tf.Module` whose `__call__` was traced
+            (its variables are copied).
         output: Which output, for an encoder that has several, such as
             `"sequence_output"`; several names give a dict. All of them if `None`.
         endpoints: For a SavedModel that cannot be called itself: names of its
@@ -50,6 +54,10 @@ def load_encoder(
             mixed one is refused for a SavedModel.
         open_graph: Whether to open the SavedModel's graph. If `False`, the restored
             function is called as a whole, and there is only one block.
+        trust: Whether to load a SavedModel that does more than compute: whose ops read
+            or write files other than its own assets, connect to other machines or run
+            Python. Some of them would run as soon as it is loaded. Modules and models
+            in memory are not looked at.
         name: Name of the layer.
         verbose: 0 for silence, 1 for a progress bar while downloading.
 
@@ -57,7 +65,8 @@ def load_encoder(
         The encoder, frozen nowhere: use `tlkit.freeze` or a schedule.
 
     Raises:
-        SourceError: The source was not found, could not be fetched or is broken.
+        SourceError: The source was not found, could not be fetched or is broken, or
+            does more than compute and is not trusted.
         EncoderError: It cannot be used as an encoder.
 
     Example:
@@ -72,13 +81,16 @@ def load_encoder(
         return NativeEncoder(source, name=name, details={"name": source.name})
     if isinstance(source, tf.Module):
         read = functools.partial(read_module, source, endpoints=endpoints)
-        label, card = source.name, None
+        label, card, block_of = source.name, None, {}
     else:
         resolved = resolve(source, verbose=verbose)
         if resolved.preset is not None:
             return _preset_encoder(resolved, name)
-        read = functools.partial(read_saved_model, resolved.path, endpoints=endpoints)
-        label, card = resolved.name, resolved.card
+        read = functools.partial(
+            read_saved_model, resolved.path, endpoints=endpoints, trust=trust
+        )
+        label, card = resolved.name, _placed(resolved.card, resolved.path)
+        block_of = read_block_map(resolved.path)
     policy = dtype or keras.config.dtype_policy().name
     # An opened encoder's weights are its own: its module stays out of any strategy.
     restored = _select(outside_strategy(read), output)
@@ -86,7 +98,7 @@ def load_encoder(
     why_not = "it was loaded with open_graph=False"
     if open_graph:
         try:
-            return _opened(restored, kwargs)
+            return _opened(restored, kwargs, block_of)
         except CannotOpen as error:
             why_not = str(error)
     if tf.distribute.has_strategy():  # a restored module is trained itself
@@ -94,10 +106,13 @@ def load_encoder(
     return RestoredEncoder(restored, why_not, **kwargs)
 
 
-def _opened(restored: Restored, kwargs: dict[str, Any]) -> Encoder:
+def _opened(
+    restored: Restored, kwargs: dict[str, Any], block_of: dict[str, str]
+) -> Encoder:
     network, variables = open_network(restored)
-    specs = {"inputs": restored.inputs, "outputs": restored.outputs}
-    return opened_encoder(network, variables, restored.variables, **specs, **kwargs)
+    known = {"inputs": restored.inputs, "outputs": restored.outputs}
+    known |= {"block_of": block_of}
+    return opened_encoder(network, variables, restored.variables, **known, **kwargs)
 
 
 def _select(restored: Restored, output: str | Sequence[str] | None) -> Restored:
@@ -125,6 +140,14 @@ def _select(restored: Restored, output: str | Sequence[str] | None) -> Restored:
     )
 
 
+def _placed(card: Card | None, folder: pathlib.Path) -> Card | None:
+    """The card, with the full path of a preprocessor that lies beside the encoder."""
+    if card is None or not (card.preprocessor or "").startswith("../"):
+        return card
+    beside = (pathlib.Path(folder) / card.preprocessor).resolve()
+    return dataclasses.replace(card, preprocessor=str(beside))
+
+
 def _details(name: str, card: Card | None, restored: Restored) -> dict[str, Any]:
     """What is known of the encoder, from its card or by looking at it."""
     details: dict[str, Any] = {"name": name}
@@ -133,6 +156,8 @@ def _details(name: str, card: Card | None, restored: Restored) -> dict[str, Any]
         details |= {field: getattr(card, field) for field in fields}
     if details.get("kind") is None:
         details["kind"] = _kind(restored.inputs)
+    if isinstance(restored.output, str):
+        details["output"] = restored.output
     details["takes_training"] = restored.takes_training
     details["host_ops"] = list(restored.host_ops)
     details["file_ops"] = list(restored.file_ops)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import pathlib
 import re
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ import tensorflow as tf
 # tests/encoders/test_opened.py notices when it changes.
 from tensorflow.python.eager import record
 
+from .block_map import names_by_map
 from .blocks import Block
 from .encoder import Encoder
 from .halves import all_inputs
@@ -43,6 +45,8 @@ class OpenedEncoder(Encoder):
         draws: Whether training draws random numbers.
         trained: Positions of the variables that are trained; all that may be, if
             `None`.
+        names: For each segment, the name of its block; read off the names of the
+            variables if `None`.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class OpenedEncoder(Encoder):
         digest: str,
         draws: bool,
         trained: Sequence[int] | None = None,
+        names: Sequence[str] | None = None,
         batch_norm: str = "frozen",
         **kwargs,
     ):
@@ -67,17 +72,19 @@ class OpenedEncoder(Encoder):
         self._batch_norms = list(batch_norms)
         self._inputs_json, self._outputs_json = inputs, outputs
         self._digest = digest
-        self._weights_of: dict[int, keras.Variable] = {}
-        self._make_weights(trained)
+        if names is None:
+            names = name_segments([self._names(s) for s in self._segments])
+        self._segment_names = list(names)
+        # TensorFlow would track a dict, and refuses to export one with numbers as keys.
+        self._weights_of = types.MappingProxyType(self._make_weights(trained))
         self._blocks = self._make_blocks()
         self._seeds = keras.random.SeedGenerator(name="seeds") if draws else None
         self.built = True
 
     # === Weights and blocks ===
 
-    def _make_weights(self, trained: Sequence[int] | None) -> None:
-        names = name_segments([self._names(s) for s in self._segments])
-        self._segment_names = names
+    def _make_weights(self, trained: Sequence[int] | None) -> dict[int, keras.Variable]:
+        names = self._segment_names
         inside = set(itertools.chain.from_iterable(self._segments))
         unused = [p for p in range(len(self._specs)) if p not in inside]
         groups = itertools.groupby(
@@ -85,20 +92,24 @@ class OpenedEncoder(Encoder):
         )
         holders = [(name, [p for _, s in pairs for p in s]) for name, pairs in groups]
         # A layer for each block: weights then have the block in their path.
+        weights: dict[int, keras.Variable] = {}
         self.layers = [
-            self._holder(name, positions)
+            self._holder(name, positions, weights)
             for name, positions in [*holders, ("unused", unused)]
             if positions
         ]
         wanted = range(len(self._specs)) if trained is None else set(trained)
-        for position, variable in self._weights_of.items():
+        for position, variable in weights.items():
             if self._specs[position].learnable:
                 variable.trainable = position in wanted and position in inside
+        return weights
 
     def _names(self, positions: Sequence[int]) -> list[str]:
         return [self._specs[position].name for position in positions]
 
-    def _holder(self, name: str, positions: Sequence[int]) -> keras.layers.Layer:
+    def _holder(
+        self, name: str, positions: Sequence[int], weights: dict[int, keras.Variable]
+    ) -> keras.layers.Layer:
         holder = keras.layers.Layer(name=name, dtype=self.dtype_policy, autocast=False)
         taken: set[str] = set()
         for position in positions:
@@ -107,7 +118,7 @@ class OpenedEncoder(Encoder):
             plain = re.sub(r"[^A-Za-z0-9_.]+", "_", spec.name).strip("_")
             plain = plain if plain not in taken else f"{plain}_{position}"
             taken.add(plain)
-            self._weights_of[position] = holder.add_weight(
+            weights[position] = holder.add_weight(
                 name=plain,
                 shape=tuple(spec.shape),
                 dtype=spec.dtype,
@@ -207,6 +218,12 @@ class OpenedEncoder(Encoder):
         """The variables of each segment: of each piece between two cuts."""
         of = self._weights_of
         return tuple(tuple(of[p] for p in segment) for segment in self._segments)
+
+    @property
+    def named_variables(self) -> tuple[tuple[Variable, keras.Variable], ...]:
+        """What each variable was in the SavedModel, and it, in the network's order."""
+        of = self._weights_of
+        return tuple((spec, of[p]) for p, spec in enumerate(self._specs))
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -323,13 +340,14 @@ class OpenedEncoder(Encoder):
             "digest": self._digest,
             "draws": self._seeds is not None,
             "trained": [p for p, v in self._weights_of.items() if v.trainable],
+            "names": list(self._segment_names),
         }
 
     def save_assets(self, inner_path: str) -> None:
         save_network(self.network, pathlib.Path(inner_path))
 
     def load_assets(self, inner_path: str) -> None:
-        network = load_network(pathlib.Path(inner_path))
+        network = load_network(pathlib.Path(inner_path), trust=self.trusted)
         _NETWORKS.setdefault(network.digest, network)
 
 
@@ -344,6 +362,7 @@ def opened_encoder(
     *,
     inputs: Any,
     outputs: Any,
+    block_of: Mapping[str, str] | None = None,
     **kwargs,
 ) -> OpenedEncoder:
     """Makes an encoder of a network and fills its weights.
@@ -354,6 +373,7 @@ def opened_encoder(
         values: The value of each variable, by position.
         inputs: Nest of `tf.TensorSpec`.
         outputs: Nest of `tf.TensorSpec`.
+        block_of: The block of each variable, by their names, where that is known.
         **kwargs: Arguments of `Encoder`.
 
     Returns:
@@ -361,9 +381,12 @@ def opened_encoder(
     """
     digest = network.digest
     _NETWORKS.setdefault(digest, network)
+    segments = [sorted(segment.variables) for segment in network.segments]
+    inside = [[variables[p] for p in segment] for segment in segments]
     encoder = OpenedEncoder(
         variables=[variable.to_json() for variable in variables],
-        segments=[sorted(segment.variables) for segment in network.segments],
+        segments=segments,
+        names=names_by_map(inside, block_of) if block_of else None,
         batch_norms=[network.batch_norms(i) for i in range(len(network.segments))],
         inputs=specs_to_json(inputs),
         outputs=specs_to_json(outputs),

@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from ..errors import EncoderError, SourceError, import_extra
 from .endpoints import Endpoint, find_endpoints
-from .op_census import file_ops, host_ops
+from .op_census import host_ops
+from .trust import check_saved_model_ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Restored:
             trained.
         losses: Functions without arguments: the module's regularization losses.
         host_ops: Ops of the functions that no TPU runs.
-        file_ops: Ops anywhere in the file that touch files or the network.
+        file_ops: Ops anywhere in the file that touch files, the network or Python.
         selected: Positions of the wanted outputs among the flattened ones.
         output: Name of the output that is wanted, or names; all of them if `None`.
     """
@@ -60,23 +61,31 @@ class Restored:
 
 
 def read_saved_model(
-    path: pathlib.Path, *, endpoints: Sequence[str | None] | None = None
+    path: pathlib.Path,
+    *,
+    endpoints: Sequence[str | None] | None = None,
+    trust: bool = False,
 ) -> Restored:
     """Loads a reusable SavedModel.
+
+    Its ops are looked through before: some would run as soon as it is loaded.
 
     Args:
         path: Folder with a `saved_model.pb`.
         endpoints: Names of the functions for inference and for training; looked for
             if `None`.
+        trust: Whether it may read, write, connect or run Python.
 
     Returns:
         The module and its functions.
 
     Raises:
-        SourceError: TensorFlow cannot load the folder.
+        SourceError: TensorFlow cannot load the folder, or it does more than compute
+            and is not trusted.
         EncoderError: The module is not in the reusable form: it has signatures only.
         ExtraError: It holds ops of TF Text and TF Text is not installed.
     """
+    touched = check_saved_model_ops(pathlib.Path(path), trust=trust)
     module = _load(path)
     found = find_endpoints(module, str(path), endpoints)
     outputs = found[False].function.structured_outputs
@@ -95,7 +104,7 @@ def read_saved_model(
         learnable=frozenset(i for i, v in enumerate(variables) if id(v) in allowed),
         losses=losses,
         host_ops=host_ops(endpoint.function for endpoint in found.values()),
-        file_ops=file_ops(pathlib.Path(path)),
+        file_ops=touched,
         selected=tuple(range(len(tf.nest.flatten(outputs)))),
     )
 
@@ -120,7 +129,10 @@ def read_module(
     folder = tempfile.mkdtemp(prefix="tlkit-module-")
     try:
         tf.saved_model.save(module, folder)
-        restored = read_saved_model(pathlib.Path(folder), endpoints=endpoints)
+        # Its user wrote it, or has loaded it before.
+        restored = read_saved_model(
+            pathlib.Path(folder), endpoints=endpoints, trust=True
+        )
     except Exception as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise EncoderError(

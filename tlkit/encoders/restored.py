@@ -71,16 +71,25 @@ class RestoredEncoder(Encoder):
     def outputs_spec(self) -> Any:
         return self._outputs
 
+    @property
+    def regularization(self) -> tuple[Any, ...]:
+        """The regularization losses, as functions without arguments."""
+        return self._regularization
+
     def call(self, inputs, training=False):
         trained = self._block.trainable
-        inputs = tf.nest.map_structure(
-            lambda spec, tensor: tf.cast(tensor, spec.dtype), self._inputs, inputs
-        )
-        as_in_training = bool(training) and trained and self.dropout
-        outputs = self._endpoints[as_in_training](inputs)
+        outputs = self.run_whole(inputs, bool(training) and trained and self.dropout)
         if trained:
             for loss in self._regularization:
                 self.add_loss(loss())
+        return outputs
+
+    def run_whole(self, inputs: Any, training: bool) -> Any:
+        """Runs the restored function, whatever is frozen."""
+        inputs = tf.nest.map_structure(
+            lambda spec, tensor: tf.cast(tensor, spec.dtype), self._inputs, inputs
+        )
+        outputs = self._endpoints[training](inputs)
         if self._output is None or isinstance(self._output, str):
             return outputs if self._output is None else outputs[self._output]
         return {name: outputs[name] for name in self._output}

@@ -13,6 +13,7 @@ from .custom_gradients import GradientGraph
 from .flat_graph import FlatGraph
 from .network import Network
 from .specs import specs_from_json, specs_to_json
+from .trust import check_graph_ops
 
 GRAPHS = {False: "inference", True: "training"}
 
@@ -39,13 +40,18 @@ def save_network(network: Network, folder: pathlib.Path) -> None:
     (folder / "network.json").write_text(json.dumps(notes | {"losses": keys}))
 
 
-def load_network(folder: pathlib.Path) -> Network:
-    """The network that `save_network` wrote."""
+def load_network(folder: pathlib.Path, *, trust: bool = False) -> Network:
+    """The network that `save_network` wrote.
+
+    Raises:
+        SourceError: It does more than compute, and is not trusted.
+    """
     notes = json.loads((folder / "network.json").read_text())
+    load = lambda key: _load_graph(notes[key], folder, key, trust)
     return Network(
-        {kind: _load_graph(notes[key], folder, key) for kind, key in GRAPHS.items()},
+        {kind: load(key) for kind, key in GRAPHS.items()},
         frozenset(notes["vectors"]),
-        losses=[_load_graph(notes[key], folder, key) for key in notes["losses"]],
+        losses=[load(key) for key in notes["losses"]],
     )
 
 
@@ -72,11 +78,13 @@ def _save_graph(graph: FlatGraph, folder: pathlib.Path, key: str) -> dict[str, A
     }
 
 
-def _load_graph(notes: dict[str, Any], folder: pathlib.Path, key: str) -> FlatGraph:
-    definition = _read(folder / f"{key}.pb")
+def _load_graph(
+    notes: dict[str, Any], folder: pathlib.Path, key: str, trust: bool
+) -> FlatGraph:
+    definition = _read(folder / f"{key}.pb", trust)
     gradients = {
         name: GradientGraph(
-            _read(folder / found["file"]),
+            _read(folder / found["file"], trust),
             tuple(found["inputs"]),
             tuple(found["outputs"]),
         )
@@ -102,7 +110,8 @@ def _write(path: pathlib.Path, definition: tf.compat.v1.GraphDef) -> None:
     path.write_bytes(definition.SerializeToString(deterministic=True))
 
 
-def _read(path: pathlib.Path) -> tf.compat.v1.GraphDef:
+def _read(path: pathlib.Path, trust: bool) -> tf.compat.v1.GraphDef:
     definition = tf.compat.v1.GraphDef()
     definition.ParseFromString(path.read_bytes())
+    check_graph_ops(definition, trust=trust)
     return definition

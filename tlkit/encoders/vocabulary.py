@@ -18,10 +18,10 @@ def read_vocabulary(module: Any) -> dict[str, Any]:
         one where the module has none.
     """
     asset = getattr(module, "vocab_file", None)
-    path = getattr(asset, "asset_path", None)
-    if path is None:
+    # Of anything else that has a path it is not known where that leads.
+    if not isinstance(asset, tf.saved_model.Asset):
         return {}
-    data = tf.io.read_file(path).numpy().decode("utf-8")
+    data = tf.io.read_file(asset.asset_path).numpy().decode("utf-8")
     pieces = data.removesuffix("\n").split("\n")
     lower_case = getattr(module, "do_lower_case", None)
     return {

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..encoders import Encoder, load_encoder
+from ..encoders import Encoder, load_encoder, trust_source
 from ..errors import EncoderError
 from .layers import POOLING, Head, Pixels, TokenPooling
 from .packing import Packing
@@ -26,6 +26,7 @@ def image_classifier(
     image_size: int | tuple[int, int] | None = None,
     pixels: str | None = None,
     dropout: float = 0.0,
+    trust: bool = False,
     name: str = "image_classifier",
 ) -> keras.Model:
     """Builds a Keras model that says what is in a picture.
@@ -41,6 +42,7 @@ def image_classifier(
         pixels: What the encoder was trained with; see `tlkit.models.Pixels`. Default:
             what the catalog knows, else `"unit"` (0…1), TF Hub's convention.
         dropout: Share of the features that training leaves out, 0 to 1.
+        trust: As `tlkit.load_encoder` takes it.
         name: Name of the model.
 
     Returns:
@@ -58,7 +60,7 @@ def image_classifier(
     model = tlkit.image_classifier(source, ["cat", "dog"], image_size=96)
     ```
     """
-    encoder = _encoder(source, "image")
+    encoder = _encoder(source, "image", trust=trust)
     task = classification(labels)
     details = encoder.details
     details["pixels"] = pixels or details.get("pixels") or "unit"
@@ -91,6 +93,7 @@ def text_classifier(
     overlap: int = 0,
     preprocessor: str | os.PathLike | None = None,
     dropout: float = 0.1,
+    trust: bool = False,
     name: str = "text_classifier",
 ) -> keras.Model:
     """Builds a Keras model that says which class a text is of.
@@ -118,6 +121,8 @@ def text_classifier(
         preprocessor: A SavedModel from strings to token ids. Default: the vocabulary
             that the encoder brings, else what the catalog knows.
         dropout: Share of the features that training leaves out, 0 to 1.
+        trust: As `tlkit.load_encoder` takes it, for the preprocessor, too. It is not
+            saved with the model.
         name: Name of the model.
 
     Returns:
@@ -141,11 +146,13 @@ def text_classifier(
     packing = Packing(length, truncation, pairs, windows, overlap)
     needed = {"pooled": "pooled_output", "mean": "sequence_output"}
     needed |= {"both": ("pooled_output", "sequence_output")}
-    encoder = _encoder(source, "text", needed[pooling])
+    encoder = _encoder(source, "text", needed[pooling], trust=trust)
     task = classification(labels)
     encoder.details |= packing.details()
     if preprocessor is not None:
         encoder.details |= {"preprocessor": os.fspath(preprocessor), "vocabulary": []}
+    if trust and encoder.details.get("preprocessor"):
+        trust_source(encoder.details["preprocessor"])
 
     # === Layers ===
     pool = TokenPooling(pooling, name="pooling")
@@ -195,17 +202,18 @@ def build_model(encoder: Source, task: Classification, **options: Any) -> keras.
     model = tlkit.build_model(encoder, tlkit.tasks.Classification(["cat", "dog"]))
     ```
     """
-    encoder = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+    if not isinstance(encoder, Encoder):
+        encoder = load_encoder(encoder, trust=options.get("trust", False))
     text = encoder.details.get("kind") == "text"
     builder = text_classifier if text else image_classifier
     return builder(encoder, task, **options)
 
 
-def _encoder(source: Source, kind: str, output=None) -> Encoder:
+def _encoder(source: Source, kind: str, output=None, *, trust: bool) -> Encoder:
     if isinstance(source, Encoder):
         encoder = source
     else:
-        encoder = _loaded(source, output)
+        encoder = _loaded(source, output, trust)
     known = encoder.details.setdefault("kind", kind) or kind
     encoder.details["kind"] = known
     if known != kind:
@@ -216,17 +224,17 @@ def _encoder(source: Source, kind: str, output=None) -> Encoder:
     return encoder
 
 
-def _loaded(source: Source, output) -> Encoder:
+def _loaded(source: Source, output, trust: bool) -> Encoder:
     """Loads only the outputs that are needed, where the encoder has outputs to choose.
 
     What the others alone need (a pooler, say) is then neither run nor trained.
     """
     try:
-        return load_encoder(source, output=output)
+        return load_encoder(source, output=output, trust=trust)
     except EncoderError:
         if output is None:
             raise
-    return load_encoder(source)
+    return load_encoder(source, trust=trust)
 
 
 def _image_size(encoder: Encoder, wanted) -> tuple[int, int]:

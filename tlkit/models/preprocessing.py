@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..encoders import find_encoder
+from ..encoders import find_encoder, is_trusted
 from ..errors import EncoderError
 from .packing import Packing
 from .pictures import ImagePreprocessor
@@ -94,4 +94,4 @@ def _check_inputs(inputs) -> None:
 
 @functools.lru_cache(maxsize=4)
 def _saved(source: str, packing: Packing) -> SavedPreprocessor:
-    return SavedPreprocessor(source, packing)
+    return SavedPreprocessor(source, packing, trust=is_trusted(source))

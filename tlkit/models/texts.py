@@ -77,6 +77,20 @@ class TextPreprocessor:
     def batch(self, raws: tf.Tensor) -> dict[str, tf.Tensor]:
         return self(raws)
 
+    def to_longest(self, raws: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The same, padded to the longest of them only, up to one window.
+
+        For a server that does not compile for every length: a single short text then
+        costs what it has to.
+        """
+        rows = self.tokenize(raws)
+        if rows is None or self.packing.fixed_length:
+            return self(raws)
+        longest = tf.reduce_max(next(iter(rows.values())).row_lengths())
+        longest = tf.maximum(tf.cast(longest, tf.int32), 1)  # of no texts, too
+        fits = longest <= self.packing.length
+        return self.pad(rows, tf.where(fits, longest, self.padded_length(longest)))
+
 
 @dataclasses.dataclass(frozen=True)
 class WordPiecePreprocessor(TextPreprocessor):
@@ -144,18 +158,21 @@ class SavedPreprocessor(TextPreprocessor):
         source: Where it is, as `tlkit.load_encoder` takes it.
         packing: How long rows are, and what is in them. A module that always gives
             another number of tokens keeps it.
+        trust: As `tlkit.load_encoder` takes it.
 
     Raises:
+        SourceError: The module was not found, or does more than compute and is not
+            trusted.
         EncoderError: The module only takes single texts and cuts them by itself, and
             something else is asked for.
     """
 
-    def __init__(self, source: str, packing: Packing):
+    def __init__(self, source: str, packing: Packing, *, trust: bool = False):
         from ..encoders.reading import read_saved_model
         from ..sources import resolve
 
         self.source, self.packing = source, packing
-        self.module = read_saved_model(resolve(source).path).module
+        self.module = read_saved_model(resolve(source).path, trust=trust).module
         # Only modules with these two can pack to another length than their own.
         self.packs = all(
             hasattr(self.module, name) for name in ("tokenize", "bert_pack_inputs")

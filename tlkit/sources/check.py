@@ -10,6 +10,7 @@ from google.protobuf import message, text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
 from ..errors import SourceError
+from .unpacking import UnsafeArchive, place_inside
 
 _ACCEPTED = (
     "A source is a folder with a saved_model.pb (such as TF Hub and "
@@ -28,7 +29,7 @@ def check_saved_model(folder: pathlib.Path, *, full: bool) -> None:
     Raises:
         SourceError: Says what is wrong and what would be accepted.
     """
-    model = _parse(folder)
+    model = parse_saved_model(folder)
     prefix = folder / "variables" / "variables"
     if prefix.with_suffix(".index").exists():
         _check_shards(folder, prefix)
@@ -62,7 +63,12 @@ def explain_folder(folder: pathlib.Path) -> str:
     )
 
 
-def _parse(folder: pathlib.Path) -> saved_model_pb2.SavedModel:
+def parse_saved_model(folder: pathlib.Path) -> saved_model_pb2.SavedModel:
+    """Reads a SavedModel's main file: the one that TensorFlow would read.
+
+    Raises:
+        SourceError: There is none, or it is truncated or something else.
+    """
     model = saved_model_pb2.SavedModel()
     try:
         if (folder / "tfhub_module.pb").exists():
@@ -121,6 +127,13 @@ def _check_tensors(folder: pathlib.Path, prefix: pathlib.Path) -> None:
 
 def _check_assets(folder: pathlib.Path, model: saved_model_pb2.SavedModel) -> None:
     for asset in model.meta_graphs[0].asset_file_def:
+        try:
+            place_inside(folder / "assets", asset.filename)
+        except UnsafeArchive as error:
+            raise SourceError(
+                f"The SavedModel in {folder} wants a file that is not its own: "
+                f"{error}. It would be read as soon as it is loaded, so it is refused."
+            ) from error
         if not (folder / "assets" / asset.filename).exists():
             raise SourceError(
                 f"The SavedModel in {folder} lacks its file assets/{asset.filename}. "

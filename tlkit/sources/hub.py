@@ -15,8 +15,8 @@ def import_tensorflow_hub() -> ModuleType:
 
     tensorflow-hub 0.16.1, the last release, takes `parse_version` from
     `pkg_resources`, which setuptools has dropped in version 82:
-    https://github.com/tensorflow/hub/issues/934. It also imports tf_keras, so this is
-    only done when something has to be downloaded.
+    https://github.com/tensorflow/hub/issues/934. It also imports tf_keras. Only what
+    is compared with it needs it: tlkit fetches and loads by itself.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

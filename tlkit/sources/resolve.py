@@ -11,11 +11,16 @@ from ..errors import SourceError
 from .cards import Card, read_card
 from .catalog import CATALOG, catalog_names
 from .check import check_saved_model, explain_folder, is_saved_model
-from .download import OFFLINE, fetch_bucket, fetch_kaggle, fetch_url
+from .download import cached_url, fetch_archive, fetch_bucket, fetch_url
+from .failures import OFFLINE
+from .kaggle import fetch_kaggle
+from .lock import check_lock
+from .offline import refuse_network
+from .transfer import is_archive
 
 _FORMS = (
-    "A source is a folder, a name on the shelf, a name in the catalog, https://…, "
-    "kaggle://owner/model/framework/variation, gs://… or preset://…"
+    "A source is a folder, a .tar or .tar.gz, a name on the shelf, a name in the "
+    "catalog, https://…, kaggle://owner/model/framework/variation, gs://… or preset://…"
 )
 
 
@@ -42,12 +47,15 @@ class Resolved:
 def resolve(source: str | os.PathLike[str], *, verbose: int = 1) -> Resolved:
     """Finds an encoder by its source, and fetches it where needed.
 
-    In this order, the source may be: a folder; a name on the shelf
-    `saved_models/<name>/<version>/` (in the working directory, or where the variable
-    `TLKIT_SAVED_MODELS` says), of which the highest version counts; a short name in
-    the catalog; `https://…` of TF Hub, Kaggle or any server that answers as TF Hub
-    does; `kaggle://owner/model/framework/variation[/version]`; `gs://…`;
-    `preset://…`, a preset of keras-nlp.
+    In this order, the source may be: a folder, or a `.tar`, `.tar.gz` or `.tgz` of
+    one; a name on the shelf `saved_models/<name>/<version>/` (in the working directory,
+    or where the variable `TLKIT_SAVED_MODELS` says), of which the highest version
+    counts; a short name in the catalog; `https://…` of TF Hub, Kaggle or any server
+    that answers as TF Hub does; `kaggle://owner/model/framework/variation[/version]`;
+    `gs://…`; `preset://…`, a preset of keras-nlp.
+
+    A folder with a `tlkit.lock`, and what is in the cache, is compared with the SHA-256
+    of every file. With `TLKIT_OFFLINE=1` in the environment no network is touched.
 
     Args:
         source: The source. What was fetched once is not fetched again.
@@ -57,14 +65,25 @@ def resolve(source: str | os.PathLike[str], *, verbose: int = 1) -> Resolved:
         The folder or preset, with the encoder's card where there is one.
 
     Raises:
-        SourceError: Nothing usable is there; says what was tried and what to do.
+        SourceError: Nothing usable is there, or files are not what they were; says
+            what was tried and what to do.
         ExtraError: The source needs a package that is not installed.
 
     Example:
         >>> tlkit.sources.resolve("saved_models/flowers").path
         PosixPath('saved_models/flowers/3')
     """
-    text = os.fspath(source).strip()
+    found = _resolve(os.fspath(source).strip(), verbose=verbose)
+    if found.preset is not None and not pathlib.Path(found.preset).is_dir():
+        refuse_network(
+            f"The preset {found.preset}",
+            "keras-nlp fetches presets: where there is a network, save it with "
+            "preset.save_to_preset(folder), and give that folder as the source.",
+        )
+    return found
+
+
+def _resolve(text: str, *, verbose: int) -> Resolved:
     if not text:
         raise SourceError(f"The source is empty. {_FORMS}.")
     scheme, separator, rest = text.partition("://")
@@ -74,6 +93,8 @@ def resolve(source: str | os.PathLike[str], *, verbose: int = 1) -> Resolved:
     for place in (folder, shelf / text):
         if place.is_dir():
             return _from_folder(place, (str(folder), str(shelf / text)))
+        if place.is_file() and is_archive(place.name):
+            return _from_archive(place)
     if text in CATALOG:
         return _from_card(CATALOG[text], verbose=verbose)
     raise SourceError(_not_found(text, folder, shelf))
@@ -86,6 +107,7 @@ def _shelf() -> pathlib.Path:
 def _from_folder(folder: pathlib.Path, tried: tuple[str, ...]) -> Resolved:
     tried = tried[: tried.index(str(folder)) + 1]
     name = folder.absolute().name
+    check_lock(folder)
     if not is_saved_model(folder):
         if (folder / "config.json").exists():
             return Resolved(name=name, preset=str(folder), tried=tried)
@@ -93,13 +115,30 @@ def _from_folder(folder: pathlib.Path, tried: tuple[str, ...]) -> Resolved:
         if not versions:
             raise SourceError(explain_folder(folder))
         folder = folder / str(max(versions))
+        check_lock(folder)
     elif name.isdecimal():
         name = folder.absolute().parent.name
     check_saved_model(folder, full=False)
-    card = read_card(folder)
+    card = _card_in(folder)
     return Resolved(
         name=card.name if card else name, path=folder, card=card, tried=tried
     )
+
+
+def _from_archive(archive: pathlib.Path) -> Resolved:
+    folder = fetch_archive(archive)
+    card = _card_in(folder)
+    name = card.name if card else archive.name.partition(".")[0]
+    return Resolved(name=name, path=folder, card=card, tried=(str(archive),))
+
+
+def _card_in(folder: pathlib.Path) -> Card | None:
+    """The card in a folder; what it says relative to the folder becomes a full path."""
+    card = read_card(folder)
+    if card is None or not (card.preprocessor or "").startswith(("./", "../")):
+        return card
+    path = os.path.abspath(folder / card.preprocessor)
+    return dataclasses.replace(card, preprocessor=path)
 
 
 def _is_version(path: pathlib.Path) -> bool:
@@ -122,7 +161,7 @@ def _from_scheme(scheme: str, text: str, rest: str, *, verbose: int) -> Resolved
         return Resolved(name=_label(rest), preset=rest, tried=(text,))
     else:
         raise SourceError(f"No source begins with {scheme}://. {_FORMS}.")
-    card = read_card(folder) or card
+    card = _card_in(folder) or card
     name = card.name if card else _label(rest)
     return Resolved(name=name, path=folder, card=card, tried=(text,))
 
@@ -130,8 +169,12 @@ def _from_scheme(scheme: str, text: str, rest: str, *, verbose: int) -> Resolved
 def _from_card(card: Card, *, verbose: int) -> Resolved:
     # Kaggle first: since 2023 tfhub.dev has been no more than a redirect to it, and
     # one that fails at times (tensorflow/hub#932).
+    # But what was fetched before comes before both.
+    kept = [url for url in card_urls(card) if cached_url(url) is not None]
+    if not kept and not card.preset:
+        refuse_network(f"The encoder {card.name!r}")
     failures = []
-    for url in card_urls(card):
+    for url in kept[:1] or card_urls(card):
         try:
             folder = fetch_url(url, verbose=verbose)
         except SourceError as error:
@@ -187,7 +230,7 @@ def _not_found(text: str, folder: pathlib.Path, shelf: pathlib.Path) -> str:
         return f"{folder} is a file, and a source is a folder. " + (
             "Load it with keras.saving.load_model and give the model."
             if folder.suffix in (".keras", ".h5")
-            else "Unpack it first if it is an archive."
+            else "Unpack it first if it is an archive; .tar and .tar.gz are taken."
         )
     shelved = [path.name for path in shelf.glob("*") if path.is_dir()]
     names = [*shelved, *catalog_names()]

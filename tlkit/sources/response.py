@@ -14,11 +14,12 @@ _LINE_EVERY = 30.0  # seconds, where there is no terminal
 class Response:
     """An HTTP response that notices when the connection is cut.
 
-    `http.client` and `tarfile` take such an end for the end of the archive.
+    `http.client` takes such an end for the end of the answer.
 
     Attributes:
         received: Bytes read so far.
         length: Bytes that the server announced, or None.
+        headers: The headers of the answer.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class Response:
         self.received = 0
         announced = response.headers.get("Content-Length", "")
         self.length = int(announced) if announced.isdecimal() else None
+        self.headers = response.headers
         self._response = response
         terminal = sys.stderr.isatty()
         self._lines = bool(verbose) and not terminal
@@ -60,11 +62,6 @@ class Response:
             line = f"  {self.received / 1e6:,.0f}{of_all} MB"
             print(line, file=sys.stderr, flush=True)
         return data
-
-    def drain(self) -> None:
-        """Reads what is left, so that a cut after the last file is noticed, too."""
-        while self.read(1 << 20):
-            pass
 
     def close(self) -> None:
         """Closes the connection and the progress bar."""

@@ -1,0 +1,85 @@
+"""Which block each variable of a published encoder belongs to, in a file beside it."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import json
+import math
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .blocks import Block
+from .specs import Variable
+
+# Inside a SavedModel; TensorFlow and TF Serving leave `assets.extra` alone.
+BLOCKS_FILE = "assets.extra/tlkit_blocks.json"
+
+
+def write_block_map(
+    folder: pathlib.Path, blocks: Sequence[Block], names: Mapping[int, str]
+) -> None:
+    """Writes the blocks and their parts, with the names of their variables, as JSON.
+
+    Args:
+        folder: The SavedModel's.
+        blocks: The blocks in the order of depth.
+        names: The name of each variable, by the `id` of the Keras variable.
+    """
+
+    def entry(block: Block) -> dict[str, Any]:
+        return {
+            "name": block.name,
+            "variables": [names[id(v)] for v in block.variables],
+        }
+
+    entries = [
+        entry(block) | {"parts": [entry(part) for part in block.parts]}
+        for block in blocks
+    ]
+    path = folder / BLOCKS_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"blocks": entries}, indent=1) + "\n", encoding="utf-8")
+
+
+def read_block_map(folder: pathlib.Path) -> dict[str, str]:
+    """The block of each variable, by their names; empty where there is no good map."""
+    try:
+        text = (pathlib.Path(folder) / BLOCKS_FILE).read_text(encoding="utf-8")
+        entries = [
+            (name, str(entry["name"]))
+            for entry in json.loads(text)["blocks"]
+            for name in entry["variables"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    found = dict(entries)
+    plain = all(re.fullmatch(r"\w[\w.-]*", block) for block in found.values())
+    # Where variables have the same name, it says nothing.
+    return found if plain and len(found) == len(set(entries)) else {}
+
+
+def names_by_map(
+    segments: Sequence[Sequence[Variable]], block_of: Mapping[str, str]
+) -> list[str] | None:
+    """The name of each segment's block; `None` if the map does not fit.
+
+    Args:
+        segments: The variables of each segment, in the order of depth.
+        block_of: The block of each variable, by their names.
+    """
+    found = []
+    for segment in segments:
+        # A norm that begins a block may stand at the end of the segment before.
+        sizes: collections.Counter[str] = collections.Counter()
+        for variable in segment:
+            if variable.name not in block_of:
+                return None
+            sizes[block_of[variable.name]] += math.prod(variable.shape)
+        if not sizes:
+            return None
+        found.append(sizes.most_common(1)[0][0])
+    runs = [name for name, _ in itertools.groupby(found)]
+    return found if len(runs) == len(set(runs)) else None
