@@ -77,6 +77,7 @@ def test_the_public_names_are_those_of_the_design():
         "load_encoder",
         "plan",
         "predict",
+        "publish",
         "strategy",
         "tap",
         "text_classifier",

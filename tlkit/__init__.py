@@ -14,6 +14,7 @@ from .models import image_classifier as image_classifier
 from .models import tasks as tasks
 from .models import text_classifier as text_classifier
 from .serving import export as export
+from .serving import publish as publish
 from .training import ActivationCache as ActivationCache
 from .training import Phase as Phase
 from .training import Plan as Plan

@@ -259,3 +259,37 @@ def test_keras_exports_what_tlkit_built(image_model, tmp_path):
     loaded = tf.saved_model.load(str(tmp_path))
     found = loaded.serve(pixels)
     np.testing.assert_allclose(found, image_model(pixels), rtol=1e-5)
+
+
+def labelled(model, count):
+    """Pictures, and the labels that the model itself gives them."""
+    random = np.random.default_rng(4)
+    pixels = random.integers(0, 256, (count, 12, 12, 3)).astype(np.uint8)
+    names = models.task_of(model).labels
+    labels = [names.index(found.label) for found in tlkit.predict(model, list(pixels))]
+    return tf.data.Dataset.from_tensor_slices((pixels, labels))
+
+
+def test_a_small_model_rides_along_with_what_it_loses(image_model, tmp_path):
+    split = labelled(image_model, 40)
+    kwargs = {"check": False, "lite": "float16", "verbose": 0}
+    path = tlkit.export(image_model, tmp_path, examples=split, **kwargs)
+    extra = path / "assets.extra"
+    small = json.loads((extra / "tlkit_export.json").read_text())["small"]
+    assert small["rows"] == 40
+    assert small["accuracy"] == 1.0
+    assert small["accuracy_drop"] <= 0.01
+    assert small["bytes"] == (extra / "model.tflite").stat().st_size
+    assert "float16" in (extra / "model_card.md").read_text()
+
+
+def test_a_small_model_that_loses_too_much_leaves_nothing(image_model, tmp_path):
+    split = labelled(image_model, 10)
+    kwargs = {"check": False, "lite": "float16", "verbose": 0}
+    with pytest.raises(ExportError, match="accuracy_drop=-0.5"):
+        tlkit.export(
+            image_model, tmp_path, examples=split, accuracy_drop=-0.5, **kwargs
+        )
+    with pytest.raises(ExportError, match="examples=splits.validation"):
+        tlkit.export(image_model, tmp_path, **kwargs)
+    assert list(tmp_path.iterdir()) == []

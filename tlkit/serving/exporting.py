@@ -14,6 +14,7 @@ from ..encoders import find_encoder
 from ..errors import ExportError
 from ..models import task_of
 from ..reports import Report
+from .lite import LiteReport, Precision, write_lite
 from .papers import write_facts, write_papers, write_requests
 from .parity import TOLERANCE, check_parity
 from .rows import Rows, rows_of
@@ -21,6 +22,7 @@ from .signatures import served_module
 from .versions import write_version
 
 _TOP = 5
+_MEASURED = 500  # examples, for a small model's accuracy
 
 
 def export(
@@ -33,6 +35,8 @@ def export(
     top: int | None = None,
     check: bool = True,
     tolerance: float = TOLERANCE,
+    lite: Precision | None = None,
+    accuracy_drop: float = 0.01,
     verbose: int = 1,
 ) -> pathlib.Path:
     """Writes a model in TF Serving's form, with raw examples in and labels out.
@@ -59,7 +63,8 @@ def export(
 
     In `assets.extra` ride `model_card.md`, `tlkit_export.json`, `report.json`,
     `tf_serving_warmup_requests`, which TF Serving sends itself at the start, and
-    `batching.config` and `models.config` for `tensorflow_model_server`.
+    `batching.config` and `models.config` for `tensorflow_model_server`. With `lite`,
+    also `model.tflite`, a small model for LiteRT that takes prepared inputs.
 
     Args:
         model: A model that `tlkit` built.
@@ -72,6 +77,11 @@ def export(
         top: How many labels `top_labels` gives; 5, or all of fewer, if `None`.
         check: Whether to compare the export's answers with the model's.
         tolerance: By how much a score may differ then.
+        lite: `"float16"` or `"int8"`, to write a small model, too (of text models int8
+            is for the weights only). It is compared with the full one on up to 500 of
+            `examples`, which have to be given.
+        accuracy_drop: The most accuracy that the small model may lose, 0 to 1; where
+            `examples` have no labels, the largest share of them whose label changes.
         verbose: 0 for silence.
 
     Returns:
@@ -79,9 +89,10 @@ def export(
 
     Raises:
         ExportError: `tlkit` did not build the model, the version is there already, the
-            folder cannot be written, or the export does not answer as the model does;
-            nothing is left behind then.
+            folder cannot be written, the export does not answer as the model does, or
+            the small model loses too much; nothing is left behind then.
         DataError: `examples` are not what the model takes.
+        ExtraError: Nothing here runs LiteRT's files.
 
     Example:
 
@@ -94,6 +105,11 @@ def export(
     """
     _check_model(model)
     rows = rows_of(model, examples)
+    if lite is not None and rows.made:
+        raise ExportError(
+            "A small model is measured on held-out examples. Type: "
+            f"export(…, lite={lite!r}, examples=splits.validation)"
+        )
     served, functions = served_module(model, _top(top, task_of(model).outputs))
     directory = pathlib.Path(directory)
     name = directory.absolute().name
@@ -108,12 +124,16 @@ def export(
             ) from error
         write_papers(folder, model, name, report)
         write_requests(folder, model, name, rows)
-        parity = None
+        parity = small = None
         if check:
             _say(verbose, f"Asking it about {len(rows)} examples in another process")
             parity = check_parity(model, folder, rows, tolerance)
             _say(verbose, str(parity))
-        write_facts(folder, model, name, report, parity)
+        if lite is not None:
+            _say(verbose, f"Making a small model of {lite}, and measuring it")
+            small = _small(model, folder, lite, examples, accuracy_drop)
+            _say(verbose, str(small))
+        write_facts(folder, model, name, report, parity, small)
 
     return write_version(directory, version, write)
 
@@ -136,6 +156,12 @@ def _top(top: int | None, labels: int) -> int:
             f"{top!r}."
         )
     return top
+
+
+def _small(model, folder: pathlib.Path, lite, examples, limit: float) -> LiteReport:
+    rows = rows_of(model, examples, _MEASURED)
+    path = folder / "assets.extra" / "model.tflite"
+    return write_lite(model, path, lite, rows.raws, rows.labels, limit=limit)
 
 
 def _say(verbose: int, text: str) -> None:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from ..encoders import find_encoder
 from ..models import task_of
 from ..reports import Report
+from .lite import LiteReport
 from .parity import Parity
 from .rows import Rows, columns, kind_of
 from .signatures import EMBED, RAW
@@ -103,8 +104,18 @@ def write_facts(
     name: str,
     report: Report | None,
     parity: Parity | None,
+    small: LiteReport | None = None,
 ) -> None:
-    """Writes what the export is: `tlkit_export.json` for tools, a card for people."""
+    """Writes what the export is: `tlkit_export.json` for tools, a card for people.
+
+    Args:
+        folder: The export's folder.
+        model: What was exported.
+        name: The name under which it will be served.
+        report: What `tlkit.fit` returned, or `None`.
+        parity: How far its answers are from the model's; `None` if not compared.
+        small: What the small model beside it loses, if there is one.
+    """
     encoder = find_encoder(model)
     facts = {
         "name": name,
@@ -115,15 +126,21 @@ def write_facts(
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "parity": None if parity is None else dataclasses.asdict(parity),
+        "small": None if small is None else _small_facts(small),
     }
     extra = folder / "assets.extra"
     text = json.dumps(facts, indent=1, ensure_ascii=False)
     (extra / "tlkit_export.json").write_text(text + "\n", encoding="utf-8")
-    card = _card(model, facts, report, parity)
+    card = _card(model, facts, report, parity, small)
     (extra / "model_card.md").write_text(card, encoding="utf-8")
 
 
-def _card(model, facts: dict[str, Any], report, parity: Parity | None) -> str:
+def _small_facts(small: LiteReport) -> dict[str, Any]:
+    facts = dataclasses.asdict(small) | {"accuracy_drop": small.accuracy_drop}
+    return facts | {"path": small.path.name}
+
+
+def _card(model, facts: dict[str, Any], report, parity, small) -> str:
     labels = facts["labels"]
     shown = ", ".join(labels[:50]) + (", …" if len(labels) > 50 else "")
     licence = facts["licence"] or "not known; see where it came from"
@@ -137,6 +154,7 @@ def _card(model, facts: dict[str, Any], report, parity: Parity | None) -> str:
         f"- Parameters: {model.count_params():,}",
         f"- Written with TensorFlow {facts['tensorflow']}, Keras {facts['keras']}",
         f"- Served answers against the model's: {checked}",
+        *_small_lines(small),
         "",
         "## What to ask",
         "",
@@ -147,6 +165,16 @@ def _card(model, facts: dict[str, Any], report, parity: Parity | None) -> str:
         *_figures(report),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _small_lines(small: LiteReport | None) -> list[str]:
+    if small is None:
+        return []
+    _, *lines = str(small).splitlines()
+    size = f"{small.precision}, {small.megabytes:.2f} MB"
+    return [
+        f"- For LiteRT: `assets.extra/{small.path.name}`, {size}; {'; '.join(lines)}"
+    ]
 
 
 _ARTICLE = {
