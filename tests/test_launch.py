@@ -330,6 +330,8 @@ import subprocess
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 note(f"child{me}", child.pid)
 if me:
+    while not os.path.exists("child0"):  # on a busy machine the other may be later
+        time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGSEGV)
 time.sleep(60)
 """
