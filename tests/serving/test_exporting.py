@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tlkit
+from tests.data.pictures import exif, saved, scene, with_exif
 from tests.tiny import write_image_encoder, write_text_encoder
 from tlkit import models
 from tlkit.errors import DataError, ExportError
@@ -178,6 +179,25 @@ def test_a_picture_that_cannot_be_decoded_spoils_no_other(image_model, tmp_path)
     for name in ("score", "scores", "top_scores"):
         assert not answer[name][[0, 1, 3, 4]].any()
     assert not here(path, "embed", image_bytes=bad)["embedding"].any()
+
+
+def test_a_picture_alone_has_the_answer_that_it_has_among_others(image_model, tmp_path):
+    path = tlkit.export(image_model, tmp_path, check=False)
+    small = scene(20, 14)
+    picture = saved(small, "JPEG")
+    requests = [
+        picture,
+        with_exif(picture, exif(6)),
+        *(saved(small, kind) for kind in ("PNG", "GIF", "WEBP", "BMP")),
+        *(b"", b"no picture", picture[:-40], saved(small, "PNG")[:-40]),
+        with_exif(picture, exif(6))[:-40],
+    ]
+    together = here(path, image_bytes=requests)
+    assert together["label"][:6].all() and not together["label"][6:].any()
+    for row, raw in enumerate(requests):
+        alone = here(path, image_bytes=[raw])
+        assert alone["label"].tolist() == together["label"][row : row + 1].tolist()
+        np.testing.assert_allclose(alone["scores"][0], together["scores"][row], 1e-5)
 
 
 def test_a_batch_of_none_has_an_answer_of_none(image_model, text_model, tmp_path):

@@ -16,6 +16,9 @@ from .headers import begins, checked, first_bytes, numbers, refuse_enormous
 from .jpegs import decode_jpeg, reduced
 from .orientation import exchanges, read_orientation, stored_window, upright
 
+# Runs a function of a raw picture that may fail.
+Attempt = Callable[[Callable[[tf.Tensor], tf.Tensor], tf.Tensor, tf.Tensor], tf.Tensor]
+
 
 def decode(
     raw: tf.Tensor, size: tuple[int, int], window: tf.Tensor | None = None
@@ -45,6 +48,35 @@ def decode(
     height, width = size
     function = _decoder(int(height), int(width), window is not None)
     return function(raw) if window is None else function(raw, window)
+
+
+def decode_where_possible(
+    raw: tf.Tensor, size: tuple[int, int], attempt: Attempt
+) -> tf.Tensor:
+    """Decodes as `decode` does, where an error may be stopped.
+
+    What cannot fail stays outside of `attempt`, since serving pays for every op in it.
+
+    Args:
+        raw: A scalar string.
+        size: Height and width, in pixels.
+        attempt: Called with a function of the raw picture, the raw picture and the size
+            (int32 `[2]`) of what the function gives. It gives the function's value, or
+            pixels of that size in its place.
+
+    Returns:
+        float32 `[height, width, 3]`.
+    """
+    image = tf.cond(
+        tf.io.is_jpeg(raw),
+        lambda: _jpeg(raw, size, None, attempt),
+        lambda: attempt(
+            lambda raw: _other(raw, lambda image: resize(image, size)),
+            raw,
+            tf.constant(size),
+        ),
+    )
+    return tf.ensure_shape(image, (*size, 3))
 
 
 @functools.cache
@@ -87,13 +119,22 @@ def check(raw: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _jpeg(raw: tf.Tensor, size: tuple[int, int], window: tf.Tensor | None) -> tf.Tensor:
+def _jpeg(
+    raw: tf.Tensor,
+    size: tuple[int, int],
+    window: tf.Tensor | None,
+    attempt: Attempt | None = None,
+) -> tf.Tensor:
     orientation = read_orientation(raw)
     stored = tf.where(exchanges(orientation), size[::-1], size)
     if window is not None:
         window = stored_window(window, orientation)
+    if attempt is None:
+        image = decode_jpeg(raw, stored, window)
+    else:
+        image = attempt(lambda raw: decode_jpeg(raw, stored, window), raw, stored)
     # Turned when it is small.
-    return upright(decode_jpeg(raw, stored, window), orientation)
+    return upright(image, orientation)
 
 
 def _other(raw: tf.Tensor, finish: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:

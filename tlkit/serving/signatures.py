@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ..encoders import find_encoder
 from ..models import preprocessing, split, task_of
+from .broken_pictures import decode_each
 from .rows import kind_of
 
 RAW, TENSORS, EMBED = "serving_default", "tensors", "embed"
@@ -86,67 +87,6 @@ def _of_pictures(run: Callable[[Any], Answer], preprocess, kind: str):
 
     spec = tf.TensorSpec((None,), tf.string, name="image_bytes")
     return tf.function(raw, input_signature=[spec], autograph=False)
-
-
-def decode_each(preprocess, encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes pictures of which some may be broken.
-
-    TF Serving puts requests of several clients into one batch, so that an error would
-    be the answer to all of them.
-
-    Args:
-        preprocess: Decodes one picture to `[height, width, 3]`.
-        encoded: Strings `[batch]`.
-
-    Returns:
-        float32 `[batch, height, width, 3]`, zeros for what cannot be decoded, and bool
-        `[batch]`: what could be. Of no picture one row of zeros is made, since oneDNN's
-        convolutions fail on a batch of none.
-    """
-    shape = (preprocess.height, preprocess.width, 3)
-    # What a batch needs costs a single picture a millisecond more.
-    pixels, decoded = tf.cond(
-        tf.equal(tf.size(encoded), 1),
-        lambda: _decode_one(preprocess, encoded, shape),
-        lambda: _decode_many(preprocess, encoded, shape),
-    )
-    return tf.ensure_shape(pixels, (None, *shape)), decoded
-
-
-def _decode_one(preprocess, encoded: tf.Tensor, shape: tuple[int, int, int]):
-    # Only in tf.data can a graph go on after an error.
-    row = tf.data.Dataset.from_tensors(encoded[0])
-    row = row.map(lambda raw: (preprocess(raw), True)).ignore_errors()
-    nothing = tf.data.Dataset.from_tensors((tf.zeros(shape), False))
-    row = _plain(row.concatenate(nothing).take(1))
-    pixels, decoded = row.get_single_element()
-    return pixels[tf.newaxis], decoded[tf.newaxis]
-
-
-def _decode_many(preprocess, encoded: tf.Tensor, shape: tuple[int, int, int]):
-    count = tf.size(encoded, out_type=tf.int64)
-    rows = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
-    rows = rows.map(
-        lambda index, raw: (index, preprocess(raw)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=False,
-    ).ignore_errors()
-    # One behind the last, since a batch of nothing cannot be taken out.
-    last = tf.data.Dataset.from_tensors((count, tf.zeros(shape)))
-    rows = _plain(rows.concatenate(last).batch(count + 1))
-    index, pixels = rows.get_single_element()
-    places = index[:, tf.newaxis]
-    pixels = tf.scatter_nd(places, pixels, [count + 1, *shape])[: tf.maximum(count, 1)]
-    decoded = tf.scatter_nd(places, tf.ones_like(index), [count + 1])[:count] > 0
-    return pixels, decoded
-
-
-def _plain(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Without tuning and rewriting, which would cost every request milliseconds."""
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    options.experimental_optimization.apply_default_optimizations = False
-    return dataset.with_options(options)
 
 
 def _blank(answer: tf.Tensor, decoded: tf.Tensor) -> tf.Tensor:
