@@ -19,8 +19,8 @@ pixels at 224 and texts of some twenty words. For each:
 Learnt: the ops of `tf.data` in which broken pictures are passed over cost a single one
 0.7 ms, and as much again for what their map holds beside the decoder: with reading
 the orientation and the kinds that are no JPEG in it, ResNet-50 at half width was at
-1.09, and is at 1.02 to 1.04. A text padded to the next of a few lengths, as in training,
-cost a fifth of a request.
+1.09, and is at 1.02 to 1.04. A text padded to the next of a few lengths, as in
+training, cost a fifth of a request.
 """
 
 from __future__ import annotations

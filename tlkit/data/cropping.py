@@ -53,17 +53,47 @@ def resize(
     Returns:
         float32 `[height, width, channels]` in 0…255.
     """
+    if extent is None and not tf.is_tensor(size) and image.shape[:2] == tuple(size):
+        resized = tf.cast(image, tf.float32)
+    else:
+        resized = _resize(image, tf.convert_to_tensor(size), begin, extent)
+    return resized / 257 if image.dtype == tf.uint16 else resized
+
+
+def _resize(
+    image: tf.Tensor,
+    size: tf.Tensor,
+    begin: tf.Tensor | None,
+    extent: tf.Tensor | None,
+) -> tf.Tensor:
+    height, width = tf.unstack(size)
+    old_height, old_width, channels = tf.unstack(tf.shape(image))
     if extent is None:
-        begin, extent = tf.zeros([2]), tf.cast(tf.shape(image)[:2], tf.float32)
+        begin = tf.zeros([2])
+        extent = tf.cast(tf.stack([old_height, old_width]), tf.float32)
     scale = tf.cast(size, tf.float32) / extent
+    shift = -begin * scale
+    rows = _resize_rows(image, height, scale[0], shift[0])
+    columns = tf.transpose(tf.reshape(rows, [height, old_width, channels]), [1, 0, 2])
+    columns = _resize_rows(columns, width, scale[1], shift[1])
+    resized = tf.transpose(tf.reshape(columns, [width, height, channels]), [1, 0, 2])
+    return tf.ensure_shape(resized, (None, None, image.shape[-1]))
+
+
+def _resize_rows(
+    image: tf.Tensor, height: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor
+) -> tf.Tensor:
+    """Resizes `[h, w, channels]` to `[1, height, 1, w * channels]`."""
+    # The op works in vectors of the channels of a pixel. With a whole row for a pixel
+    # they are long: the same to the last bit, in less than half the time.
     # Antialiased, or a large picture becomes noise where it is made small. Integers go
     # in as they are: as floats a large picture would take four times as much memory.
-    resized = tf.raw_ops.ScaleAndTranslate(
-        images=image[tf.newaxis],
-        size=size,
-        scale=scale,
-        translation=-begin * scale,
+    rows, *pixels = tf.unstack(tf.shape(image))
+    return tf.raw_ops.ScaleAndTranslate(
+        images=tf.reshape(image, [1, rows, 1, tf.reduce_prod(pixels)]),
+        size=tf.stack([height, 1]),
+        scale=tf.stack([scale, 1.0]),
+        translation=tf.stack([shift, 0.0]),
         kernel_type="triangle",
         antialias=True,
-    )[0]
-    return resized / 257 if image.dtype == tf.uint16 else resized
+    )
