@@ -15,13 +15,17 @@ and timed from the folder to the last batch:
 The bars: `tlkit` at least 2.5 times as fast as `keras` and not behind `torch`, and its
 peak memory with all pictures no more than 100 MB above that with a tenth of them.
 
-Learnt: of such a JPEG, reading the entropy-coded data alone takes 4.0 to 4.3 ms of one
-core (decoding at an eighth), at a quarter 5.0, and decoding it whole 5.7 to 6.9, so the
-first bar is out of reach of anything that decodes. Another 2.4 ms go into the resizing
-with antialiasing (`ScaleAndTranslate`; without antialiasing 0.8), 0.3 into the EXIF
-orientation, next to nothing into the conditions around them. Pillow resizes faster,
-which is what `torch` is ahead by; and 0.8 s are the start of the process's first data
-set. `fancy_upscaling=False` gives the same bytes at a quarter, in the same time.
+Learnt: of such a JPEG, reading the entropy-coded data alone takes 3.7 to 4.3 ms of one
+core (decoding at an eighth), at a quarter 4.1 to 5.0, and decoding it whole 5.7 to 6.9,
+so the first bar is out of reach of anything that decodes. Resizing with antialiasing
+takes 1.1 to 1.5 ms more (`ScaleAndTranslate`, rows and columns apart, with a row for a
+pixel; 1.7 to 2.4 in one call, which works in vectors of three), the EXIF orientation
+0.2, the batch of floats 0.15. One thread for the ops of one call, as many calls as
+cores: a twentieth. Each epoch begins with 0.2 to 0.4 s in which TensorFlow optimizes
+the 800 ops of the decoder anew, and the process's first with 0.5 s of tracing: without
+these, `tlkit` would be level with `torch`, whose resizing (Pillow's) is the faster one.
+`fancy_upscaling=False` gives the same bytes at a quarter, in the same time; functions
+that are not inlined cost twice as much to begin with.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ class ImagePreprocessor:
     width: int
     per_example = True
 
+    # AutoGraph has nothing to convert here, and takes half a second to find that out.
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:
         """Gives float32 `[height, width, 3]` in 0…255.
 
@@ -32,6 +34,7 @@ class ImagePreprocessor:
         """
         return self._prepared(raw, None)
 
+    @tf.autograph.experimental.do_not_convert
     def cropped(self, raw: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
         """Gives a part of the picture as `__call__` gives the whole.
 

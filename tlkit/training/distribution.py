@@ -61,10 +61,16 @@ def hand_out(
     elif replicas > 1:
         dataset = dataset.map(lambda *batch: fill(batch, replicas))
     else:
-        dataset = dataset.map(lambda *batch: (*batch, ()))
+        dataset = dataset.map(_all_present)
     if replicas == 1:
         return dataset.prefetch(tf.data.AUTOTUNE)
     return strategy.experimental_distribute_dataset(dataset)
+
+
+# Every epoch maps anew, and AutoGraph has nothing to convert.
+@tf.autograph.experimental.do_not_convert
+def _all_present(*batch):
+    return (*batch, ())
 
 
 def _share(strategy: tf.distribute.Strategy) -> Share | None:

@@ -30,7 +30,9 @@ def tokenized(dataset: tf.data.Dataset, options: Options) -> Feed | None:
     if tokenize(tf.zeros([0, *raw.shape], tf.string)) is None:
         return None
     tokenize = tf.function(
-        tokenize, input_signature=[tf.TensorSpec([None, *raw.shape], tf.string)]
+        tokenize,
+        input_signature=[tf.TensorSpec([None, *raw.shape], tf.string)],
+        autograph=False,  # nothing to convert, in which it takes two seconds
     )
     found = []
     for texts, *rest in progress(
