@@ -259,6 +259,57 @@ def test_examples_may_be_a_split_arrays_or_made(image_model):
         rows_of(image_model, "rose.jpg")
 
 
+def test_examples_come_from_all_over(image_model, tmp_path):
+    # As a folder's: one class after the other.
+    pixels = np.repeat(np.arange(200, dtype=np.uint8), 27).reshape(200, 3, 3, 3)
+    labels = np.arange(200) // 100
+    dataset = tf.data.Dataset.from_tensor_slices((pixels, labels))
+    folder = tlkit.data.arrays(pixels, labels, validation=0.5).validation
+    for split, size in ((dataset, 200), (folder, 100)):
+        found = rows_of(image_model, split, 20)
+        assert len(found) == 20 and found.labels == (0,) * 10 + (1,) * 10
+        whole = rows_of(image_model, split, size)
+        assert set(found.raws) < set(whole.raws) and len(set(whole.raws)) == size
+        fewer = whole.spread(4)
+        assert fewer.labels == (0, 0, 1, 1)
+        assert fewer.raws[0] == whole.raws[0] and fewer.raws[-1] == whole.raws[-1]
+    ends = rows_of(image_model, [pixels[0], pixels[-1]])
+    assert rows_of(image_model, list(pixels), 2).raws == ends.raws
+    assert rows_of(image_model, dataset.take(3), 20).labels == (0, 0, 0)
+    with pytest.raises(DataError, match="not batched"):
+        rows_of(image_model, dataset.batch(4))
+
+
+def test_class_names_may_have_any_letters(tmp_path):
+    source = write_text_encoder(tmp_path / "1")
+    labels = ["Käse", "хлеб", "米饭"]
+    model = with_random_head(tlkit.text_classifier(source, labels))
+    path = tlkit.export(model, tmp_path / "out", examples=TEXTS, verbose=0)
+    facts = json.loads((path / "assets.extra" / "tlkit_export.json").read_text())
+    assert facts["parity"]["largest_difference"] < 1e-5
+    check(here(path, text=TEXTS), expected(model, TEXTS), [x.encode() for x in labels])
+
+
+def test_a_refused_export_leaves_no_empty_folder(text_model, tmp_path, monkeypatch):
+    folder = tmp_path / "new"
+    for options in ({"version": 0}, {"lite": "int4", "examples": TEXTS}):
+        with pytest.raises(ExportError):
+            tlkit.export(text_model, folder, check=False, **options)
+    assert not folder.exists()
+    monkeypatch.setattr(tf.saved_model, "save", _full_disk)
+    with pytest.raises(ExportError, match="cannot be written: no space"):
+        tlkit.export(text_model, folder, check=False)
+    assert not folder.exists()
+    folder.mkdir()
+    with pytest.raises(ExportError, match="cannot be written: no space"):
+        tlkit.export(text_model, folder, check=False)
+    assert list(folder.iterdir()) == []
+
+
+def _full_disk(*args, **kwargs):
+    raise tf.errors.ResourceExhaustedError(None, None, "no space left")
+
+
 def test_rows_are_kept_in_a_file(tmp_path):
     for rows in (
         Rows((b"a\0", b""), (1, 0)),

@@ -51,7 +51,7 @@ def test_a_version_appears_whole_or_not_at_all(tmp_path):
 
 
 def test_what_a_killed_export_left_is_cleared_away(tmp_path):
-    left = tmp_path / ".staging-killed"
+    left = tmp_path / ".tlkit-staging-killed"
     (left / "version").mkdir(parents=True)
     (left / "version" / "saved_model.pb").write_text("half")
     yesterday = time.time() - 25 * 60 * 60
@@ -92,4 +92,4 @@ def test_fifty_killed_exports_leave_only_versions_that_load(tmp_path):
     assert len(loaded) >= 5
     killed = [path for path in directory.iterdir() if path not in loaded]
     assert len(killed) >= 5
-    assert all(path.name.startswith(".staging-") for path in killed)
+    assert all(path.name.startswith(".tlkit-staging-") for path in killed)

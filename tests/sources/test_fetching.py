@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import shutil
 import tarfile
+import time
 
 import pytest
 import tensorflow as tf
@@ -103,6 +105,47 @@ def test_a_failure_leaves_nothing(server, cache, tmp_path):
     with pytest.raises(SourceError, match="the server does not have it"):
         fetch(f"{server.url}/none/1", tmp_path / "models/none", verbose=0)
     assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_places_that_cannot_be_are_refused(url, server, cache, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SourceError, match="file.model cannot be written: .*Give a pl"):
+        fetch(url, tmp_path / "file/model", verbose=0)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(SourceError, match="is the folder we are in"):
+        fetch(url, ".", bundle=True, verbose=0)
+    assert server.requests == []
+    monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "file/cache"))
+    with pytest.raises(SourceError, match="cannot be written: .*Have TLKIT_CACHE name"):
+        resolve(url, verbose=0)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_only_what_was_left_is_swept_away(url, tmp_path):
+    old = time.time() - 3 * 24 * 3600
+    others, working, left = (
+        tmp_path / name
+        for name in (".staging-site", ".tlkit-staging-now", ".tlkit-staging-left")
+    )
+    for folder in (others, working, left):
+        (folder / "inside").mkdir(parents=True)
+        (folder / "inside/archive").write_text("much")
+        for path in (folder, folder / "inside", folder / "inside/archive"):
+            os.utime(path, (old, old))
+    os.utime(working / "inside/archive")  # a download that is still at work
+    fetch(url, tmp_path / "model", verbose=0)
+    assert (others / "inside/archive").is_file()
+    assert (working / "inside/archive").is_file()
+    assert not left.exists()
+
+
+def test_a_full_disk_is_not_the_publishers_fault(url, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    none_free = type(usage)(usage.total, usage.total, 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: none_free)
+    with pytest.raises(SourceError, match="there is no room for it: .* 0 free."):
+        fetch(url, tmp_path / "model", verbose=0)
 
 
 def test_a_folder_does_not_go_into_itself(tiny_model, tmp_path):

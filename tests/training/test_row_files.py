@@ -281,7 +281,7 @@ def test_a_killed_write_leaves_nothing_that_is_found(
     done = run_code(KILLED, image_encoder, folder)
     assert done.returncode == 7, done.stderr[-3000:]
     (left,) = names(folder)
-    assert left.startswith(".staging-")
+    assert left.startswith(".tlkit-staging-")
     counted, data = reads(photos)
     found = features_of(activations_of(image_encoder, data, folder))
     assert counted.reads == 2 * 23
@@ -367,10 +367,10 @@ def test_room_is_made_by_age(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x").write_bytes(bytes(100))
         os.utime(tmp_path / name, (age, age))
-    (tmp_path / ".staging-x").mkdir()
+    (tmp_path / ".tlkit-staging-x").mkdir()
     assert make_room(tmp_path, 100, 500)
-    assert names(tmp_path) == [".staging-x", "a", "b", "c", "d"]
+    assert names(tmp_path) == [".tlkit-staging-x", "a", "b", "c", "d"]
     assert not make_room(tmp_path, 600, 500)
     assert len(names(tmp_path)) == 5
     assert make_room(tmp_path, 250, 500)
-    assert names(tmp_path) == [".staging-x", "c", "d"]
+    assert names(tmp_path) == [".tlkit-staging-x", "c", "d"]

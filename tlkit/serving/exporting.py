@@ -14,10 +14,10 @@ from ..encoders import find_encoder
 from ..errors import ExportError
 from ..models import task_of
 from ..reports import Report
-from .lite import LiteReport, Precision, write_lite
+from .lite import Precision, check_precision, write_lite
 from .papers import write_facts, write_papers, write_requests
 from .parity import TOLERANCE, check_parity
-from .rows import Rows, rows_of
+from .rows import MOST, Rows, rows_of
 from .signatures import served_module
 from .versions import write_version
 
@@ -71,8 +71,8 @@ def export(
         directory: The model's folder, such as `"saved_models/flowers"`.
         version: Number of the version; the next free one if `None`.
         examples: Examples to check and to warm up with, best of the validation split:
-            a split, or raw examples as `tlkit.predict` takes them. 32 are taken. If
-            `None`, some are made up.
+            a split, or raw examples as `tlkit.predict` takes them. 32 from all over it
+            are taken. If `None`, some are made up.
         report: What `tlkit.fit` returned, to ride along.
         top: How many labels `top_labels` gives; 5, or all of fewer, if `None`.
         check: Whether to compare the export's answers with the model's.
@@ -104,7 +104,10 @@ def export(
     ```
     """
     _check_model(model)
-    rows = rows_of(model, examples)
+    rows = rows_of(model, examples, MOST if lite is None else _MEASURED)
+    asked = rows.spread(MOST)
+    if lite is not None:
+        check_precision(lite)
     if lite is not None and rows.made:
         raise ExportError(
             "A small model is measured on held-out examples. Type: "
@@ -116,23 +119,21 @@ def export(
 
     def write(folder: pathlib.Path) -> None:
         _say(verbose, f"Writing {directory}")
-        try:
-            tf.saved_model.save(served, str(folder), signatures=functions)
-        except tf.errors.OpError as error:  # a full disk is one of these
-            raise ExportError(
-                f"{directory} cannot be written: {error.message}"
-            ) from error
+        tf.saved_model.save(served, str(folder), signatures=functions)
         write_papers(folder, model, name, report)
-        write_requests(folder, model, name, rows)
+        write_requests(folder, model, name, asked)
         parity = small = None
         if check:
-            _say(verbose, f"Asking it about {len(rows)} examples in another process")
-            parity = check_parity(model, folder, rows, tolerance)
+            _say(verbose, f"Asking it about {len(asked)} examples in another process")
+            parity = check_parity(model, folder, asked, tolerance)
             _say(verbose, str(parity))
         if lite is not None:
             _say(verbose, f"Making a small model of {lite}, and measuring it")
-            small = _small(model, folder, lite, examples, accuracy_drop)
-            _say(verbose, str(small))
+            path = folder / "assets.extra" / "model.tflite"
+            small = write_lite(
+                model, path, lite, rows.raws, rows.labels, limit=accuracy_drop
+            )
+            _say(verbose, str(small).replace(str(path), path.name))
         write_facts(folder, model, name, report, parity, small)
 
     return write_version(directory, version, write)
@@ -156,12 +157,6 @@ def _top(top: int | None, labels: int) -> int:
             f"{top!r}."
         )
     return top
-
-
-def _small(model, folder: pathlib.Path, lite, examples, limit: float) -> LiteReport:
-    rows = rows_of(model, examples, _MEASURED)
-    path = folder / "assets.extra" / "model.tflite"
-    return write_lite(model, path, lite, rows.raws, rows.labels, limit=limit)
 
 
 def _say(verbose: int, text: str) -> None:

@@ -21,6 +21,7 @@ from ..encoders import find_encoder
 from ..errors import ExportError
 from ..models import preprocessing, task_of
 from .lite_files import convert, runner
+from .rows import spread
 
 Precision = Literal["float16", "int8"]
 PRECISIONS = ("float16", "int8")
@@ -139,13 +140,18 @@ def write_lite(
 # === What comes in ===
 
 
-def _checked(model, precision, examples, labels, calibration):
-    """The held-out examples, their labels as numbers, and those to calibrate with."""
+def check_precision(precision: str) -> None:
+    """Raises an `ExportError` unless it is one of `PRECISIONS`."""
     if precision not in PRECISIONS:
         raise ExportError(
             f"The precision must be one of {', '.join(PRECISIONS)}. Received: "
             f"{precision!r}."
         )
+
+
+def _checked(model, precision, examples, labels, calibration):
+    """The held-out examples, their labels as numbers, and those to calibrate with."""
+    check_precision(precision)
     task = task_of(model)
     if task is None or find_encoder(model) is None:
         raise ExportError(
@@ -164,8 +170,11 @@ def _checked(model, precision, examples, labels, calibration):
     ranges = precision == "int8" and _has_ranges(model)
     if calibration is None and ranges:
         count = min(_CALIBRATION_ROWS, len(examples) // 2)
-        calibration, examples = examples[:count], examples[count:]
-        labels = None if labels is None else labels[count:]
+        learned = set(spread(len(examples), count))
+        calibration = [examples[i] for i in sorted(learned)]
+        left = [i for i in range(len(examples)) if i not in learned]
+        examples = [examples[i] for i in left]
+        labels = None if labels is None else [labels[i] for i in left]
     calibration = list(calibration) if ranges else []
     if not examples or (ranges and not calibration):
         raise ExportError(

@@ -49,7 +49,7 @@ class Parity:
     seconds: float
 
     def __str__(self) -> str:
-        kind = "made-up" if self.made else "held-out"
+        kind = "made-up" if self.made else "given"
         return (
             f"{self.examples} {kind} examples: the same labels, scores within "
             f"{self.largest_difference:.1e} (at most {self.tolerance:g} allowed)"
@@ -130,9 +130,7 @@ def ask(folder: pathlib.Path, requests: Requests) -> dict[str, dict[str, np.ndar
             cwd=place,
             capture_output=True,
             text=True,
-            # The devices belong to the process that trains.
-            env=os.environ
-            | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"},
+            env=os.environ | _ENVIRONMENT,
         )
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines() or ["it said nothing"]

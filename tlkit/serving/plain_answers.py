@@ -25,11 +25,9 @@ def main(folder: str, asked: str, answers: str) -> None:
         answer = served.signatures[signature](**inputs)
         for name, tensor in answer.items():
             array = tensor.numpy()
-            found[f"{signature}|{name}"] = (
-                np.char.encode(array.astype(str), "utf-8")
-                if tensor.dtype == tf.string
-                else array
-            )
+            if tensor.dtype == tf.string:  # objects, which would have to be pickled
+                array = array.astype(np.bytes_)
+            found[f"{signature}|{name}"] = array
     if "tlkit" in sys.modules:
         raise SystemExit("tlkit was imported, so this shows nothing")
     np.savez(answers, **found)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..data.access import access_of, pick
 from ..encoders import find_encoder
 from ..errors import DataError
 
@@ -50,6 +51,22 @@ class Rows:
     def __len__(self) -> int:
         return len(self.raws)
 
+    def spread(self, count: int) -> Rows:
+        """At most so many of them, from all over."""
+        places = spread(len(self), count)
+        raws = tuple(self.raws[i] for i in places)
+        labels = self.labels and tuple(self.labels[i] for i in places)
+        return Rows(raws, labels, self.made)
+
+
+def spread(size: int, count: int) -> list[int]:
+    """Places of at most `count` of so many examples, evenly from the first to the last.
+
+    A split of a folder has its classes one after the other: the first examples of it
+    would all be of one.
+    """
+    return np.linspace(0, size - 1, min(size, count)).round().astype(int).tolist()
+
 
 def kind_of(model: keras.Model) -> str:
     """What a model's raw examples are: `"image"`, `"pair"`, `"text"` or `"numbers"`."""
@@ -73,7 +90,7 @@ def rows_of(
         model: The model.
         examples: A split, whose elements are `(raw, label)`, not batched; or raw
             examples as `tlkit.predict` takes them; or `None` to have some made.
-        count: How many to take at most.
+        count: How many to take at most, spread over all whose number is known.
 
     Returns:
         The examples, in the form that the signature takes.
@@ -152,8 +169,8 @@ def load_rows(path: str | os.PathLike) -> Rows:
 
 def _taken(examples: Any, count: int) -> tuple[list[Any], list[int] | None]:
     if isinstance(examples, Rows):
-        labels = None if examples.labels is None else list(examples.labels[:count])
-        return list(examples.raws[:count]), labels
+        found = examples.spread(count)
+        return list(found.raws), None if found.labels is None else list(found.labels)
     if not isinstance(examples, tf.data.Dataset):
         if isinstance(examples, (str, bytes, os.PathLike)) or not isinstance(
             examples, Iterable
@@ -162,9 +179,35 @@ def _taken(examples: Any, count: int) -> tuple[list[Any], list[int] | None]:
                 "examples must be a split (a tf.data.Dataset) or several raw examples. "
                 f"Received: {examples!r:.80}"
             )
+        if isinstance(examples, Sequence):
+            return [examples[i] for i in spread(len(examples), count)], None
         return list(itertools.islice(examples, count)), None
-    elements = list(examples.take(count).as_numpy_iterator())
-    if isinstance(examples.element_spec, tuple):
+    return _of_dataset(examples, count)
+
+
+def _of_dataset(
+    dataset: tf.data.Dataset, count: int
+) -> tuple[list[Any], list[int] | None]:
+    spec = dataset.element_spec
+    if isinstance(spec, tuple):
+        label = spec[1] if len(spec) == 2 else None
+        is_index = isinstance(label, tf.TensorSpec) and label.dtype.is_integer
+        if not is_index or label.shape.rank != 0:
+            raise DataError(
+                "A split has elements (raw, label), not batched, with the label as an "
+                f"index. Received elements of {spec}. Give splits.validation, or "
+                "dataset.unbatch()."
+            )
+    size = int(dataset.cardinality())
+    if access_of(dataset) is not None and size > count:
+        chosen = pick(dataset, np.array(spread(size, count)), verbose=0)
+    else:
+        places = tf.constant(spread(max(size, 0), count), tf.int64)
+        is_chosen = lambda place, _: tf.reduce_any(places == place)
+        spaced = dataset.enumerate().filter(is_chosen).map(lambda _, element: element)
+        chosen = spaced if size > count else dataset.take(count)
+    elements = list(chosen.as_numpy_iterator())
+    if isinstance(spec, tuple):
         return [x[0] for x in elements], [int(x[1]) for x in elements]
     return elements, None
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Callable
+
+import tensorflow as tf
 
 from ..errors import ExportError, TlkitError
 from ..sources.cache import staging
@@ -39,16 +42,10 @@ def write_version(
     Raises:
         ExportError: The version is there already, or the directory cannot be written.
     """
-    number = next_version(directory) if version is None else version
-    if number < 1:
-        raise ExportError(f"A version is a number from 1 up. Received: {version!r}.")
-    final = directory / str(number)
-    if final.exists():
-        raise ExportError(
-            f"{final} is there already. Leave `version` out for the next free one "
-            f"({next_version(directory)}), or remove that folder first."
-        )
+    is_new = not directory.exists()
     try:
+        number = _number(directory, version)
+        final = directory / str(number)
         # On the same disk, so that the rename is atomic, and with a name that is no
         # number, which TF Serving leaves alone. What killed exports left goes, too.
         with staging(final) as workshop:
@@ -63,6 +60,24 @@ def write_version(
             f"{directory} cannot be written: {error.strerror or error}. Give a folder "
             "that exists or can be made, on a disk with room."
         ) from error
+    except tf.errors.OpError as error:  # TensorFlow's, of a full disk
+        raise ExportError(f"{directory} cannot be written: {error.message}") from error
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # it is not empty, or was not made
+                directory.rmdir()
+
+
+def _number(directory: pathlib.Path, version: int | None) -> int:
+    number = next_version(directory) if version is None else version
+    if number < 1:
+        raise ExportError(f"A version is a number from 1 up. Received: {version!r}.")
+    if (directory / str(number)).exists():
+        raise ExportError(
+            f"{directory / str(number)} is there already. Leave `version` out for the "
+            f"next free one ({next_version(directory)}), or remove that folder first."
+        )
+    return number
 
 
 def _rename(

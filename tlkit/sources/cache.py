@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import platformdirs
 
-_STAGING = ".staging-"
+_STAGING = ".tlkit-staging-"
 _DAY = 24 * 60 * 60
 
 
@@ -74,9 +74,14 @@ def remove(path: pathlib.Path) -> None:
         os.replace(path, folder / "old")
 
 
+def _last_written(folder: pathlib.Path) -> float:
+    """When something in a folder was written last; a long download is at work."""
+    return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+
+
 def _sweep(folder: pathlib.Path) -> None:
     """Removes what killed processes left, once it is too old to be at work."""
     for left in folder.glob(f"{_STAGING}*"):
         with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > _DAY:
+            if time.time() - _last_written(left) > _DAY:
                 shutil.rmtree(left, ignore_errors=True)

@@ -80,14 +80,20 @@ def damages(
 
 
 def _is_same(path: pathlib.Path, facts: Mapping[str, Any]) -> bool:
-    same = path.stat().st_size == facts["size"]
-    return same and sha256_of(path) == facts["sha256"]
+    try:
+        same = path.stat().st_size == facts["size"]
+        return same and sha256_of(path) == facts["sha256"]
+    except OSError:  # a link to nothing, or another process took it away
+        return False
 
 
 def _looks(folder: pathlib.Path, leave_out: Iterable[str]) -> tuple:
     looks = []
     for name, path in _files(folder, leave_out):
-        facts = path.stat()
+        try:
+            facts = path.stat()
+        except OSError:  # a link to nothing, or another process took it away
+            continue
         times = facts.st_mtime_ns, facts.st_ctime_ns
         looks.append((name, facts.st_ino, facts.st_size, times))
     return tuple(looks)

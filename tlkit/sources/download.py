@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pathlib
 import posixpath
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..errors import SourceError
+from ..errors import SourceError, TlkitError
 from .cache import staging
 from .check import check_saved_model, is_saved_model
 from .digests import sha256_of
@@ -131,7 +132,7 @@ def _fetch(
         download: Fills an empty folder and returns what is known of the archive.
         timeout: Seconds, for the message; `None` if it is on this machine.
     """
-    with staging(entry_of(handle)) as workshop:
+    with _staging(entry_of(handle)) as workshop:
         folder = workshop / "unpacked"
         folder.mkdir()
         try:
@@ -154,6 +155,20 @@ def _fetch(
         facts = {"handle": handle, "address": address, "archive": archive}
         lock = make_lock(made / "model", **facts, outside=True)
         return keep(made, lock, handle)
+
+
+@contextlib.contextmanager
+def _staging(entry: pathlib.Path) -> Iterator[pathlib.Path]:
+    try:
+        with staging(entry) as workshop:
+            yield workshop
+    except OSError as error:
+        if isinstance(error, TlkitError):
+            raise
+        raise SourceError(
+            f"The cache folder {entry.parent} cannot be written: "
+            f"{error.strerror or error}. Have TLKIT_CACHE name another folder."
+        ) from error
 
 
 def _model_in(folder: pathlib.Path) -> pathlib.Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import urllib.error
 
 from .unpacking import UnsafeArchive
@@ -23,6 +24,11 @@ def explain(address: str, error: Exception, timeout: float | None) -> str:
             on this machine.
     """
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{address}: there is no room for it: {error.strerror}. Free some, or have "
+            "TLKIT_CACHE name a folder on another disk."
+        )
     if isinstance(error, UnsafeArchive):
         return (
             f"{address}: its archive was refused: {error}. No SavedModel needs that; "

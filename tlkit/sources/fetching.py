@@ -8,7 +8,7 @@ import os
 import pathlib
 import shutil
 
-from ..errors import SourceError
+from ..errors import SourceError, TlkitError
 from .bundles import write_bundle
 from .cache import staging
 from .cards import Card, write_card
@@ -59,16 +59,26 @@ def fetch(
         PosixPath('models/bert')
     """
     target = pathlib.Path(directory).expanduser()
+    if target.absolute() == pathlib.Path.cwd():
+        raise SourceError(f"{directory} is the folder we are in. Give another place.")
     if bundle and not is_archive(target.name):
         target = target.with_name(f"{target.name}.tar")
     _refuse_taken(target)
-    with staging(target) as workshop:
-        made = workshop / "model"
-        lock = _make(source, made, verbose=verbose)
-        if bundle:
-            write_bundle(made, lock, workshop / target.name)
-            made = workshop / target.name
-        _move(made, target)
+    try:
+        with staging(target) as workshop:
+            made = workshop / "model"
+            lock = _make(source, made, verbose=verbose)
+            if bundle:
+                write_bundle(made, lock, workshop / target.name)
+                made = workshop / target.name
+            _move(made, target)
+    except OSError as error:
+        if isinstance(error, TlkitError):
+            raise
+        raise SourceError(
+            f"{target} cannot be written: {error.strerror or error}. Give a place in a "
+            "folder that exists or can be made, on a disk with room."
+        ) from error
     return target
 
 

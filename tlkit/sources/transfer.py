@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import errno
 import hashlib
 import pathlib
 import re
@@ -97,9 +98,8 @@ def _archive_url(url: str) -> str:
 def _check_room(length: int | None, path: pathlib.Path) -> None:
     free = shutil.disk_usage(path.parent).free
     if length and length > free:
-        raise OSError(
-            f"it has {length:,} bytes, and the disk of {path.parent} {free:,} free"
-        )
+        lack = f"it has {length:,} bytes, and the disk of {path.parent} {free:,} free"
+        raise OSError(errno.ENOSPC, lack)
 
 
 def _announced(headers: Message) -> Iterator[tuple[str, bytes]]:

@@ -7,6 +7,7 @@ goes unnoticed (tensorflow-hub reads its downloads so).
 
 from __future__ import annotations
 
+import errno
 import gzip
 import pathlib
 import shutil
@@ -139,4 +140,5 @@ class _Counted:
         if self._count > MOST_BYTES:
             raise UnsafeArchive(f"{of}; no encoder is so large")
         if self._count > self._free:
-            raise UnsafeArchive(f"{of}, and the disk has {self._free:,} free")
+            lack = f"{of}, and the disk has {self._free:,} free"
+            raise OSError(errno.ENOSPC, lack)
