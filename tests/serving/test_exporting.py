@@ -240,7 +240,7 @@ def test_what_rides_along(text_model, tmp_path):
     card = (extra / "model_card.md").read_text()
     assert card.startswith("# films\n")
     assert "good, bad, odd" in card
-    assert "3 held-out examples" in card
+    assert "3 given examples" in card
 
 
 def test_examples_may_be_a_split_arrays_or_made(image_model):
@@ -248,7 +248,7 @@ def test_examples_may_be_a_split_arrays_or_made(image_model):
     split = tf.data.Dataset.from_tensor_slices((pixels, np.arange(10) % 2))
     found = rows_of(image_model, split, 4)
     assert found.labels == (0, 1, 0, 1)
-    for raw, array in zip(found.raws, pixels, strict=False):
+    for raw, array in zip(found.raws, pixels[[0, 3, 6, 9]], strict=True):
         np.testing.assert_array_equal(tf.io.decode_png(raw), array)
     made = rows_of(image_model, None)
     assert made.made

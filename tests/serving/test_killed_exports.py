@@ -55,7 +55,8 @@ def test_what_a_killed_export_left_is_cleared_away(tmp_path):
     (left / "version").mkdir(parents=True)
     (left / "version" / "saved_model.pb").write_text("half")
     yesterday = time.time() - 25 * 60 * 60
-    os.utime(left, (yesterday, yesterday))
+    for each in (left / "version/saved_model.pb", left / "version", left):
+        os.utime(each, (yesterday, yesterday))
     path = write_version(tmp_path, None, lambda folder: None)
     assert list(tmp_path.iterdir()) == [path]
 

@@ -12,6 +12,7 @@ from tests.tiny import write_image_encoder, write_text_encoder
 from tlkit import models
 from tlkit.errors import ExportError
 from tlkit.serving.lite import LiteReport, write_lite
+from tlkit.serving.rows import spread
 
 LABELS = ["dark", "bright", "red"]
 TEXTS = ["good film", "the bad films!", "bad", "good good good film", "the film", "!"]
@@ -60,7 +61,8 @@ def test_a_small_image_model_runs_by_itself(image_model, tmp_path, precision, ap
     labels = [LABELS[i] for i in expected.argmax(axis=1)]
     path = tmp_path / "deep" / "small.tflite"
     report = write_lite(image_model, path, precision, x, labels, limit=0.05)
-    measured = slice(None) if precision == "float16" else slice(40, None)
+    learned = [] if precision == "float16" else spread(80, 40)  # int8's ranges
+    measured = np.setdiff1d(np.arange(80), learned)
     assert report.rows == len(x[measured]) and report.path == path
     assert report.bytes == path.stat().st_size
     assert report.megabytes == pytest.approx(report.bytes / 1e6)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -538,7 +537,7 @@ def test_what_is_there_is_left_alone(text_encoder, published_images, tmp_path):
     beside.mkdir(parents=True)
     with pytest.raises(ExportError, match="texts_preprocess/2 is there already"):
         publish(text_encoder, tmp_path / "texts", version=2)
-    assert list((tmp_path / "texts").iterdir()) == []
+    assert not (tmp_path / "texts").exists()
     with pytest.raises(ExportError, match="from 1 up"):
         publish(encoder, tmp_path, version=0)
 
@@ -554,8 +553,7 @@ def test_a_failure_leaves_nothing(text_encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(KeyboardInterrupt):
         publish(text_encoder, tmp_path / "texts")
-    assert list(pathlib.Path(tmp_path / "texts").iterdir()) == []
-    assert list(pathlib.Path(tmp_path / "texts_preprocess").iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_model_without_an_encoder_is_refused(tmp_path):

@@ -288,7 +288,8 @@ def test_a_killed_write_leaves_nothing_that_is_found(
     np.testing.assert_array_equal(found, kept[1])
     assert "no use" not in capsys.readouterr().err
     # Once it is too old to be at work, it is removed.
-    os.utime(folder / left, (1, 1))
+    for path in (*(folder / left).rglob("*"), folder / left):
+        os.utime(path, (1, 1))
     activations_of(image_encoder, photos, folder, dtype="float16").part_and_feeds(0)
     assert left not in names(folder) and len(names(folder)) == 2
 
