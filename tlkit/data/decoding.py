@@ -67,16 +67,7 @@ def decode_where_possible(
     Returns:
         float32 `[height, width, 3]`.
     """
-    image = tf.cond(
-        tf.io.is_jpeg(raw),
-        lambda: _jpeg(raw, size, None, attempt),
-        lambda: attempt(
-            lambda raw: _other(raw, lambda image: resize(image, size)),
-            raw,
-            tf.constant(size),
-        ),
-    )
-    return tf.ensure_shape(image, (*size, 3))
+    return _decode(raw, size, None, attempt)
 
 
 @functools.cache
@@ -88,14 +79,24 @@ def _decoder(height: int, width: int, with_window: bool) -> Callable[..., tf.Ten
     size = (height, width)
 
     def decode_at_size(raw, window=None):
-        image = tf.cond(
-            tf.io.is_jpeg(raw),
-            lambda: _jpeg(raw, size, window),
-            lambda: _other(raw, lambda image: resize(crop(image, window), size)),
-        )
-        return tf.ensure_shape(image, (height, width, 3))
+        return _decode(raw, size, window, lambda function, raw, _: function(raw))
 
     return tf.function(decode_at_size, input_signature=signature, autograph=False)
+
+
+def _decode(
+    raw: tf.Tensor,
+    size: tuple[int, int],
+    window: tf.Tensor | None,
+    attempt: Attempt,
+) -> tf.Tensor:
+    finish = lambda image: resize(crop(image, window), size)
+    image = tf.cond(
+        tf.io.is_jpeg(raw),
+        lambda: _jpeg(raw, size, window, attempt),
+        lambda: attempt(lambda raw: _other(raw, finish), raw, tf.constant(size)),
+    )
+    return tf.ensure_shape(image, (*size, 3))
 
 
 @tf.autograph.experimental.do_not_convert
@@ -123,16 +124,13 @@ def _jpeg(
     raw: tf.Tensor,
     size: tuple[int, int],
     window: tf.Tensor | None,
-    attempt: Attempt | None = None,
+    attempt: Attempt,
 ) -> tf.Tensor:
     orientation = read_orientation(raw)
     stored = tf.where(exchanges(orientation), size[::-1], size)
     if window is not None:
         window = stored_window(window, orientation)
-    if attempt is None:
-        image = decode_jpeg(raw, stored, window)
-    else:
-        image = attempt(lambda raw: decode_jpeg(raw, stored, window), raw, stored)
+    image = attempt(lambda raw: decode_jpeg(raw, stored, window), raw, stored)
     # Turned when it is small.
     return upright(image, orientation)
 

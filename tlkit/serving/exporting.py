@@ -108,11 +108,11 @@ def export(
     asked = rows.spread(MOST)
     if lite is not None:
         check_precision(lite)
-    if lite is not None and rows.made:
-        raise ExportError(
-            "A small model is measured on held-out examples. Type: "
-            f"export(…, lite={lite!r}, examples=splits.validation)"
-        )
+        if rows.made:
+            raise ExportError(
+                "A small model is measured on held-out examples. Type: "
+                f"export(…, lite={lite!r}, examples=splits.validation)"
+            )
     served, functions = served_module(model, _top(top, task_of(model).outputs))
     directory = pathlib.Path(directory)
     name = directory.absolute().name

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..data.access import access_of, pick
+from ..data.access import pick
 from ..encoders import find_encoder
 from ..errors import DataError
 
@@ -189,7 +189,8 @@ def _of_dataset(
     dataset: tf.data.Dataset, count: int
 ) -> tuple[list[Any], list[int] | None]:
     spec = dataset.element_spec
-    if isinstance(spec, tuple):
+    is_labelled = isinstance(spec, tuple)
+    if is_labelled:
         label = spec[1] if len(spec) == 2 else None
         is_index = isinstance(label, tf.TensorSpec) and label.dtype.is_integer
         if not is_index or label.shape.rank != 0:
@@ -198,18 +199,16 @@ def _of_dataset(
                 f"index. Received elements of {spec}. Give splits.validation, or "
                 "dataset.unbatch()."
             )
-    size = int(dataset.cardinality())
-    if access_of(dataset) is not None and size > count:
-        chosen = pick(dataset, np.array(spread(size, count)), verbose=0)
     else:
-        places = tf.constant(spread(max(size, 0), count), tf.int64)
-        is_chosen = lambda place, _: tf.reduce_any(places == place)
-        spaced = dataset.enumerate().filter(is_chosen).map(lambda _, element: element)
-        chosen = spaced if size > count else dataset.take(count)
+        dataset = dataset.map(lambda raw: (raw, 0))
+    size = int(dataset.cardinality())
+    if size > count:
+        chosen = pick(dataset, np.array(spread(size, count)), verbose=0)
+    else:  # few, or nobody knows how many
+        chosen = dataset.take(count)
     elements = list(chosen.as_numpy_iterator())
-    if isinstance(spec, tuple):
-        return [x[0] for x in elements], [int(x[1]) for x in elements]
-    return elements, None
+    raws = [raw for raw, _ in elements]
+    return raws, [int(label) for _, label in elements] if is_labelled else None
 
 
 def _text(raw: Any) -> bytes:
