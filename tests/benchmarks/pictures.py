@@ -20,10 +20,11 @@ core (decoding at an eighth), at a quarter 4.1 to 5.0, and decoding it whole 5.7
 so the first bar is out of reach of anything that decodes. Resizing with antialiasing
 takes 1.1 to 1.5 ms more (`ScaleAndTranslate`, rows and columns apart, with a row for a
 pixel; 1.7 to 2.4 in one call, which works in vectors of three), the EXIF orientation
-0.2, the batch of floats 0.15. One thread for the ops of one call, as many calls as
-cores: a twentieth. Each epoch begins with 0.2 to 0.4 s in which TensorFlow optimizes
-the 800 ops of the decoder anew, and the process's first with 0.5 s of tracing: without
-these, `tlkit` would be level with `torch`, whose resizing (Pillow's) is the faster one.
+0.2, the batch of floats 0.15. One thread for the ops of one call: a twentieth; twice as
+many calls as cores: a sixth, once it runs. Each epoch begins with 0.2 to 0.4 s in which
+TensorFlow optimizes the 900 ops of the decoder anew, more than half of them for what is
+no JPEG, and the process's first with 0.5 to 0.7 s of tracing: without these, `tlkit`
+would be level with `torch`, whose resizing (Pillow's) is the faster one.
 `fancy_upscaling=False` gives the same bytes at a quarter, in the same time; functions
 that are not inlined cost twice as much to begin with.
 """

@@ -67,6 +67,29 @@ def enormous_png(width: int, height: int) -> bytes:
     return bytes(small)
 
 
+def gif_of(frames, data=b"\2\x44\1\0", *, shared=None, own=None) -> bytes:
+    """A GIF of a small screen and frames of these sizes.
+
+    Args:
+        frames: Widths and heights.
+        data: The blocks of every frame; those of one pixel.
+        shared: How many doublings of two colors the palette of all has; `None` for no
+            palette.
+        own: Likewise of each frame's.
+    """
+    flags = lambda doublings: 0 if doublings is None else 0x80 + doublings
+    colors = lambda doublings: (
+        b"" if doublings is None else b",!;" * 2 ** (doublings + 1)
+    )
+    raw = b"GIF89a" + struct.pack("<HHBBB", 40, 24, flags(shared), 0, 0)
+    raw += colors(shared)
+    for width, height in frames:
+        raw += b"\x21\xf9\4\0\0\0\0\0\x21\xfe\5,hey!\0"
+        raw += b"," + struct.pack("<HHHHB", 0, 0, width, height, flags(own))
+        raw += colors(own) + b"\2" + data
+    return raw + b"\x3b"
+
+
 def enormous_jpeg(side: int) -> bytes:
     """A real gray JPEG of one shade; `side` must be a multiple of 32."""
     small = bytearray(saved(Image.new("L", (16, 16), 128), "JPEG"))

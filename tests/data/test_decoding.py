@@ -17,6 +17,7 @@ from .pictures import (
     enormous_jpeg,
     enormous_png,
     exif,
+    gif_of,
     saved,
     scene,
     with_exif,
@@ -314,8 +315,8 @@ REFUSED = {
     ),
     "PNG of nothing": (enormous_png(0, 0), "PNG"),
     "enormous GIF": (
-        LOSSLESS["GIF"][:6] + b"\xff" * 4 + LOSSLESS["GIF"][10:],
-        r"too large:\] \[65535\] \[by\] \[65535\]",
+        gif_of([(40_000, 30_000)]),
+        r"frames together have\] \[1200\]",
     ),
     "enormous BMP": (
         LOSSLESS["BMP"][:18] + struct.pack("<ii", 20_000, -30_000) + b"\1\0\x18" * 9,

@@ -148,6 +148,22 @@ def test_a_full_disk_is_not_the_publishers_fault(url, tmp_path, monkeypatch):
         fetch(url, tmp_path / "model", verbose=0)
 
 
+def test_a_copy_of_what_is_read_only_can_be_written(tiny_model, cache, tmp_path):
+    source = tmp_path / "locked"
+    shutil.copytree(tiny_model, source)
+    inside = [source, *source.rglob("*")]
+    for path in inside:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        made = fetch(source, tmp_path / "copy", verbose=0)
+    finally:
+        for path in inside:
+            path.chmod(0o755)
+    assert check_lock(made).files == describe_files(source)
+    # Root may write whatever the mode says.
+    assert all(p.stat().st_mode & 0o600 == 0o600 for p in (made, *made.rglob("*")))
+
+
 def test_a_folder_does_not_go_into_itself(tiny_model, tmp_path):
     source = pathlib.Path(shutil.copytree(tiny_model, tmp_path / "model"))
     with pytest.raises(SourceError, match="cannot be copied into itself"):

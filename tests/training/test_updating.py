@@ -31,6 +31,10 @@ BY_KERAS = {
     "use_ema": lambda: keras.optimizers.SGD(0.1, use_ema=True),
 }
 
+CLOSE = {"rtol": 1e-6, "atol": 1e-7}
+# Whose step is one op (tlkit/training/adam.py).
+APART = dict.fromkeys(("AdamW", "global_clipnorm"), {"rtol": 0, "atol": 5e-6})
+
 
 def make_variables():
     random = np.random.default_rng(0)
@@ -66,7 +70,7 @@ def test_weights_move_as_keras_moves_them(name):
         one.iterations.assign_add(1)
         other.apply([tf.constant(g) for g in gradients], theirs[:2])
     for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(a.numpy(), b.numpy(), **APART.get(name, CLOSE))
     np.testing.assert_array_equal(ours[2].numpy(), make_variables()[2].numpy())
 
 

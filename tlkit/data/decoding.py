@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from .bitmaps import decode_bitmap
 from .cropping import crop, resize
+from .gifs import decode_gif
 from .headers import begins, checked, first_bytes, numbers, refuse_enormous
 from .jpegs import decode_jpeg, reduced
 from .orientation import exchanges, read_orientation, stored_window, upright
@@ -140,8 +141,8 @@ def _other(raw: tf.Tensor, finish: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tenso
     header = first_bytes(raw)
     raw = refuse_enormous(raw, header)
     png, gif, bmp = (begins(header, magic) for magic in (b"\x89PNG", b"GIF8", b"BM"))
-    index = tf.where(bmp, 2, tf.where(png | gif, 1, 0))
-    decoders = [_any, _png_or_gif, decode_bitmap]
+    index = tf.reduce_sum(tf.where([png, gif, bmp], [1, 2, 3], 0))
+    decoders = [_any, _png, decode_gif, decode_bitmap]
 
     def shallow() -> tf.Tensor:
         return tf.switch_case(index, [lambda d=decoder: d(raw) for decoder in decoders])
@@ -153,8 +154,8 @@ def _other(raw: tf.Tensor, finish: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tenso
     return tf.cond(is_deep, lambda: finish(deep()), lambda: finish(shallow()))
 
 
-def _png_or_gif(raw: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_image(raw, channels=3, expand_animations=False)
+def _png(raw: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_png(raw, channels=3)
 
 
 def _any(raw: tf.Tensor) -> tf.Tensor:

@@ -52,10 +52,10 @@ def refuse_enormous(raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
     """Gives the picture back unless decoding it whole would take too much memory.
 
     The header says its size, so nothing of it has been decoded by then. A WebP has at
-    most 16,383 pixels on a side and always passes.
+    most 16,383 pixels on a side and always passes; so does a GIF here (see `gifs.py`).
 
     Args:
-        raw: A string with an encoded PNG, GIF, BMP or anything else.
+        raw: A string with an encoded PNG, BMP or anything else.
         header: Its first bytes.
 
     Returns:
@@ -64,10 +64,9 @@ def refuse_enormous(raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: It has more than 2²⁸ pixels.
     """
-    kinds = [begins(header, magic) for magic in (b"\x89PNG", b"GIF8", b"BM")]
+    kinds = [begins(header, magic) for magic in (b"\x89PNG", b"BM")]
     sides = [
         numbers(header, 16, 2, little=False),
-        numbers(header, 6, 2, tf.uint16),
         # A negative height means that rows go from the top to the bottom.
         tf.abs(numbers(header, 18, 2)),
     ]

@@ -21,8 +21,11 @@ from tensorflow.python.eager import context
 
 def parallel_map(dataset: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
     """A map on all cores, whose results stay in order."""
-    # As many calls as cores, said in words: AUTOTUNE means 16 at most without a tuner.
-    mapped = dataset.map(function, num_parallel_calls=_cores(), deterministic=True)
+    # In words: AUTOTUNE means 16 at most without a tuner. Twice as many as cores, since
+    # results that wait for their turn take up places: with as many calls as cores,
+    # pictures came a sixth more slowly.
+    calls = 2 * _cores()
+    mapped = dataset.map(function, num_parallel_calls=calls, deterministic=True)
     if mapped.options().threading.max_intra_op_parallelism is not None:
         return mapped
     # The calls keep all cores busy. That an op of one waits for threads that are in

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import pathlib
 import shutil
+import stat
 
 from ..errors import SourceError, TlkitError
 from .bundles import write_bundle
@@ -132,6 +133,9 @@ def _copy(source: pathlib.Path, made: pathlib.Path) -> None:
         raise SourceError(f"{source} cannot be copied into itself. Give another place.")
     try:
         shutil.copytree(source, made)
+        # The copy is its owner's, however locked the source is.
+        for path in (made, *made.rglob("*")):
+            path.chmod(path.stat().st_mode | stat.S_IRUSR | stat.S_IWUSR)
     except OSError as error:  # shutil.Error is one
         raise SourceError(f"{source} could not be copied: {error}") from error
     kept = read_entry(source)

@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from ..errors import TrainingError
+from .adam import Step, adam_step
 from .averaging import Averages
 from .rates import has_schedule
 
@@ -45,6 +46,7 @@ def make_update(
         return _keras_update(optimizer, variables, factors, averages)
 
     fixed = has_schedule(optimizer)
+    step = adam_step(optimizer) or optimizer.update_step
 
     def update(gradients, rate):
         rate = tf.convert_to_tensor(optimizer.learning_rate) if fixed else rate
@@ -53,7 +55,7 @@ def make_update(
             gradients = [g / optimizer.loss_scale_factor for g in gradients]
         gradients = _clipped(optimizer, gradients)
         for gradient, variable, factor in zip(gradients, moved, own, strict=True):
-            _move(optimizer, variable, gradient, rate * factor)
+            _move(optimizer, step, variable, gradient, rate * factor)
             averages.follow(variable, optimizer.iterations)
 
     return update
@@ -94,14 +96,14 @@ def _with_gradient(gradients, *others):
     return list(zip(*rows, strict=True)) if rows else [()] * (1 + len(others))
 
 
-def _move(optimizer, variable: keras.Variable, gradient, rate) -> None:
+def _move(optimizer, step: Step, variable: keras.Variable, gradient, rate) -> None:
     value = variable.value
     # `_use_weight_decay` is private; `exclude_from_weight_decay` is what users call.
     # tests/training/test_updating.py notices when it changes.
     if optimizer.weight_decay is not None and optimizer._use_weight_decay(value):
         decay = tf.cast(rate, value.dtype) * optimizer.weight_decay
         value.assign_sub(value * decay)
-    optimizer.update_step(gradient, value, rate)
+    step(gradient, value, rate)
     if variable.constraint is not None:
         variable.assign(variable.constraint(variable))
 
