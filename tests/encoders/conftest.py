@@ -2,6 +2,7 @@
 
 import warnings
 
+import keras
 import pytest
 
 import tlkit
@@ -18,6 +19,8 @@ def written(tmp_path_factory):
 
     def folder(name):
         if name not in folders:
+            # The same weights whichever test asks first.
+            keras.utils.set_random_seed(1)
             with warnings.catch_warnings():  # those of the libraries that write
                 warnings.simplefilter("ignore")
                 FORMS[name].write(root / name)

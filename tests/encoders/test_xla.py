@@ -117,8 +117,8 @@ def test_a_step_is_compiled_once_and_does_what_it_does_uncompiled(
     assert found == pytest.approx(loss, rel=1e-5)
     scale = max(np.linalg.norm(g) for g in expected)
     pairs = zip(model.trainable_variables, gradients, expected, strict=True)
-    # The weights of some forms are drawn anew in each process, and the statistics of a
-    # small batch take some digits more.
+    # The statistics of a small batch take some digits more, and so do their means,
+    # which are sums that nearly vanish.
     tolerance = 1e-5 if batch_norm == "frozen" else 1e-4
     for variable, one, other in pairs:
         # Biases before a batch norm have a gradient of nothing but rounding.
@@ -130,7 +130,7 @@ def test_a_step_is_compiled_once_and_does_what_it_does_uncompiled(
         moved = not np.array_equal(before, with_xla)
         assert moved == (not np.array_equal(before, without)), variable.path
         if is_statistic(variable):
-            assert error(with_xla, without) <= 1e-5
+            assert error(with_xla, without) <= tolerance, variable.path
         elif id(variable) not in trainable:
             assert not moved or variable.dtype == "int64"
     assert lowered(step, inputs, LABELS) == Lowered(0, ())

@@ -205,7 +205,9 @@ def outputs_of(model, inputs, strategy=None, replica=0):
 
 def close(ones, others):
     for one, other in zip(ones, others, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+        # A logit near zero is a difference of larger numbers, with their rounding.
+        scale = abs(other).max()
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * scale)
 
 
 def still_of_tlkit(inner, model):
