@@ -1,7 +1,9 @@
 """Pictures of every kind come out as Pillow decodes them, or are refused."""
 
+import contextlib
 import functools
 import io
+import re
 import struct
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from tlkit.data.decoding import check, decode
+from tlkit.data import decoding
+from tlkit.data.decoding import check, decode, usual_kinds_first
 from tlkit.data.jpegs import reduced
 
 from .pictures import (
@@ -26,17 +29,42 @@ from .pictures import (
 SMALL = scene(40, 24)
 
 
+@pytest.fixture(autouse=True)
+def many(monkeypatch):
+    """The graph of the usual kinds is made, however many of others have come."""
+    monkeypatch.setattr(decoding, "_MANY", float("inf"))
+
+
 @functools.cache
-def _graph(size, with_window):
-    """As it runs in tf.data and in an exported model."""
+def _graph(size, with_window, usual_first):
+    """As it runs in an exported model, and as in the data sets of this process."""
     specs = [tf.TensorSpec([], tf.string)]
     specs += [tf.TensorSpec([4], tf.float32)] * with_window
-    return tf.function(lambda raw, *window: decode(raw, size, *window), specs)
+    function = tf.function(lambda raw, *window: decode(raw, size, *window), specs)
+    with usual_kinds_first() if usual_first else contextlib.nullcontext():
+        return function.get_concrete_function()
 
 
 def decoded(raw, size, window=None):
-    given = [] if window is None else [tf.constant(window, tf.float32)]
-    return _graph(size, window is not None)(raw, *given).numpy()
+    """What both graphs give, or the error that both raise."""
+    given = [tf.constant(raw)]
+    given += [] if window is None else [tf.constant(window, tf.float32)]
+    one, other = (_graph(size, window is not None, usual) for usual in (False, True))
+    try:
+        found = one(*given).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+            other(*given)
+        assert _said(caught.value) == _said(error)
+        raise
+    np.testing.assert_array_equal(other(*given).numpy(), found)
+    return found
+
+
+def _said(error):
+    """What an error says is wrong, without the names of functions and ops."""
+    first = error.message.partition("\n")[0]
+    return re.sub(r"\{\{.*?\}\} |ValueError: | \[Op:.*", "", first)
 
 
 def as_pillow(raw):
@@ -376,3 +404,34 @@ def test_an_enormous_progressive_jpeg_is_refused():
             tf.errors.InvalidArgumentError, match=r"\[20000\] \[by\] \[30000\]"
         ):
             function(bytes(raw))
+
+
+# === Graphs of the usual kinds ===
+
+
+def _ops_of(graph):
+    definition = graph.graph.as_graph_def()
+    nodes = [*definition.node]
+    for function in definition.library.function:
+        nodes += function.node_def
+    return {node.op for node in nodes}
+
+
+def test_a_graph_of_the_usual_kinds_is_for_this_process_alone():
+    whole, usual = (_ops_of(_graph((8, 8), False, first)) for first in (False, True))
+    assert "EagerPyFunc" in usual and "EagerPyFunc" not in whole
+    assert "DecodeImage" in whole and "DecodeImage" not in usual
+
+
+def test_where_many_of_other_kinds_come_they_are_decoded_in_the_graph(monkeypatch):
+    monkeypatch.setattr(decoding, "_MANY", 2)
+    monkeypatch.setattr(decoding, "_called_back", 0)
+    raws = [LOSSLESS[kind] for kind in ("PNG", "GIF", "BMP")]
+    raws = tf.data.Dataset.from_tensor_slices([*raws, saved(SMALL, "JPEG")])
+    found = []
+    for _ in range(2):
+        with usual_kinds_first():
+            pictures = raws.map(lambda raw: decode(raw, (24, 40)))
+        found.append(np.array(list(pictures.as_numpy_iterator())))
+        assert decoding._called_back == 2
+    np.testing.assert_array_equal(*found)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ..errors import DataError
 from .access import access_of, read_order
+from .decoding import usual_kinds_first
 from .ordering import WINDOW, Order, mixed_seed, order
 from .reading import parallel_map, shuffled, untuned
 
@@ -124,7 +125,8 @@ def batches(
         if not grouped:
             dataset = dataset.skip(skip * own_size)
     if per_example:
-        dataset = _map_first(dataset, preprocess)
+        with usual_kinds_first():
+            dataset = _map_first(dataset, preprocess)
     dataset = dataset.batch(own_size, drop_remainder=drop_remainder)
     if grouped:
         dataset = shuffled(dataset, WINDOW, mixed_seed(seed, epoch)).skip(skip)

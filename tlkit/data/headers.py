@@ -71,9 +71,17 @@ def refuse_enormous(raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
         tf.abs(numbers(header, 18, 2)),
     ]
     sides = tf.reduce_sum(tf.where(tf.stack(kinds)[:, tf.newaxis], sides, 0), axis=0)
+    return refuse_unless(_fits(sides), raw, sides[0], sides[1])
+
+
+def png_fits(header: tf.Tensor) -> tf.Tensor:
+    """Whether `refuse_enormous` lets a PNG pass, by its first bytes."""
+    return _fits(numbers(header, 16, 2, little=False))
+
+
+def _fits(sides: tf.Tensor) -> tf.Tensor:
     # As floats: the product of two such numbers does not fit in 32 bits.
-    pixels = tf.reduce_prod(tf.cast(sides, tf.float32))
-    return refuse_unless(pixels <= MOST_PIXELS, raw, sides[0], sides[1])
+    return tf.reduce_prod(tf.cast(sides, tf.float32)) <= MOST_PIXELS
 
 
 def refuse_unless(

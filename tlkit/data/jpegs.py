@@ -21,7 +21,11 @@ _PROGRESSIVE = 0xFFC2
 
 
 def decode_jpeg(
-    raw: tf.Tensor, size: tf.Tensor, window: tf.Tensor | None = None
+    raw: tf.Tensor,
+    size: tf.Tensor,
+    window: tf.Tensor | None = None,
+    *,
+    fits: bool = False,
 ) -> tf.Tensor:
     """Decodes a JPEG, or a window of it, at a size.
 
@@ -30,6 +34,7 @@ def decode_jpeg(
         size: int32 `[2]`: height and width.
         window: float32 `[4]`: `(y, x, height, width)` of the part to take, in shares of
             the stored picture. Little more than it is decoded.
+        fits: Whether `fits_whole` is known to be true of it.
 
     Returns:
         float32 `[height, width, 3]` in 0…255, as it is stored: not turned as its EXIF
@@ -38,12 +43,16 @@ def decode_jpeg(
     Raises:
         tf.errors.InvalidArgumentError: It is broken or too large.
     """
-    pixels, begin, extent = reduced(raw, size, window)
+    pixels, begin, extent = reduced(raw, size, window, fits=fits)
     return resize(pixels, size, begin, extent)
 
 
 def reduced(
-    raw: tf.Tensor, size: tf.Tensor, window: tf.Tensor | None = None
+    raw: tf.Tensor,
+    size: tf.Tensor,
+    window: tf.Tensor | None = None,
+    *,
+    fits: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Decodes a JPEG no larger than is needed for a size. Arguments as above.
 
@@ -63,7 +72,8 @@ def reduced(
     # Where a ratio is possible all smaller ones are, so their number is its index.
     index = tf.reduce_sum(tf.cast(tf.reduce_all(enough, axis=1), tf.int32))
     ratio = tf.gather(_RATIOS, index)
-    raw = refuse_unless(_fits(raw, shape, ratio), raw, shape[1], shape[0])
+    if not fits:
+        raw = refuse_unless(_fits(raw, shape, ratio), raw, shape[1], shape[0])
     begin, end = area[:2] // ratio, -(-(area[:2] + area[2:]) // ratio)
     part = None if window is None else tf.concat([begin, end - begin], axis=0)
     pixels = tf.switch_case(
@@ -82,9 +92,18 @@ def _decode_at(raw: tf.Tensor, ratio: int, part: tf.Tensor | None) -> tf.Tensor:
     return tf.io.decode_and_crop_jpeg(raw, part, **options)
 
 
+def fits_whole(raw: tf.Tensor) -> tf.Tensor:
+    """Whether there is memory for a JPEG, at whatever ratio."""
+    return _values(tf.io.extract_jpeg_shape(raw)) < min(MOST_PIXELS, _MOST_VALUES)
+
+
+def _values(shape: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_prod(tf.cast(shape, tf.float32))
+
+
 def _fits(raw: tf.Tensor, shape: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
     """Whether there is memory for a JPEG of a shape, decoded at a ratio."""
-    values = tf.reduce_prod(tf.cast(shape, tf.float32))
+    values = _values(shape)
     # Of a progressive one all frequencies are kept, whatever the ratio, until its last
     # scan has been read.
     return tf.cond(
