@@ -76,6 +76,17 @@ def test_pictures_are_prepared_one_by_one(tmp_path):
         assert label == found_label
 
 
+def test_a_function_of_the_users_own_may_branch_on_tensors():
+    def halve_even(raws):
+        if tf.reduce_sum(raws) % 2 == 0:
+            return raws // 2
+        return raws
+
+    numbers = tf.data.Dataset.from_tensor_slices(([2, 4, 6, 7], [0, 0, 0, 0]))
+    found = tlkit.data.batches(numbers, halve_even, batch_size=2)
+    assert [raws.numpy().tolist() for raws, _ in found] == [[1, 2], [6, 7]]
+
+
 def test_texts_are_prepared_in_batches():
     splits = tlkit.data.arrays(["a b", "c", "d e f"], [0, 1, 1], validation=0, test=0)
 

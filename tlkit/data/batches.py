@@ -176,7 +176,10 @@ def _map_first(
     dataset: tf.data.Dataset, function: Callable[[Any], Any]
 ) -> tf.data.Dataset:
     """Applies a function to the first part of every element."""
-    return parallel_map(dataset, lambda raw, *rest: (function(raw), *rest))
+    own = type(function).__module__.partition(".")[0] == __name__.partition(".")[0]
+    return parallel_map(
+        dataset, lambda raw, *rest: (function(raw), *rest), autograph=not own
+    )
 
 
 def buffer_size(dataset: tf.data.Dataset, preprocess: Callable | None) -> int:
