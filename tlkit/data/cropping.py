@@ -72,25 +72,28 @@ def _resize(
         begin = tf.zeros([2])
         extent = tf.cast(tf.stack([old_height, old_width]), tf.float32)
     scale = tf.cast(size, tf.float32) / extent
-    shift = -begin * scale
-    rows = _resize_rows(image, height, scale[0], shift[0])
+    scales, shifts = tf.unstack(scale), tf.unstack(-begin * scale)
+    rows = _resize_rows(image, old_height, height, scales[0], shifts[0])
     columns = tf.transpose(tf.reshape(rows, [height, old_width, channels]), [1, 0, 2])
-    columns = _resize_rows(columns, width, scale[1], shift[1])
+    columns = _resize_rows(columns, old_width, width, scales[1], shifts[1])
     resized = tf.transpose(tf.reshape(columns, [width, height, channels]), [1, 0, 2])
     return tf.ensure_shape(resized, (None, None, image.shape[-1]))
 
 
 def _resize_rows(
-    image: tf.Tensor, height: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor
+    image: tf.Tensor,
+    old_height: tf.Tensor,
+    height: tf.Tensor,
+    scale: tf.Tensor,
+    shift: tf.Tensor,
 ) -> tf.Tensor:
-    """Resizes `[h, w, channels]` to `[1, height, 1, w * channels]`."""
+    """Resizes `[old_height, w, channels]` to `[1, height, 1, w * channels]`."""
     # The op works in vectors of the channels of a pixel. With a whole row for a pixel
     # they are long: the same to the last bit, in less than half the time.
     # Antialiased, or a large picture becomes noise where it is made small. Integers go
     # in as they are: as floats a large picture would take four times as much memory.
-    rows, *pixels = tf.unstack(tf.shape(image))
     return tf.raw_ops.ScaleAndTranslate(
-        images=tf.reshape(image, [1, rows, 1, tf.reduce_prod(pixels)]),
+        images=tf.reshape(image, [1, old_height, 1, -1]),
         size=tf.stack([height, 1]),
         scale=tf.stack([scale, 1.0]),
         translation=tf.stack([shift, 0.0]),

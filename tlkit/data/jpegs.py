@@ -62,25 +62,26 @@ def reduced(
         of 53.4 at an eighth, which has 54 pixels.
     """
     shape = tf.io.extract_jpeg_shape(raw)
-    if window is None:
-        area = tf.concat([[0, 0], shape[:2]], axis=0)
-    else:
-        area = in_pixels(window, shape[:2])
+    origin, sides = None, shape[:2]
+    if window is not None:
+        origin, sides = tf.split(in_pixels(window, sides), 2)
     needed = _RESERVE * tf.cast(size, tf.float32)
-    ratios = tf.constant(_RATIOS[1:], tf.float32)[:, tf.newaxis]
-    enough = tf.cast(area[2:], tf.float32) >= ratios * needed
+    ratios = tf.constant([[ratio] for ratio in _RATIOS[1:]], tf.float32)
+    enough = tf.cast(sides, tf.float32) >= ratios * needed
     # Where a ratio is possible all smaller ones are, so their number is its index.
     index = tf.reduce_sum(tf.cast(tf.reduce_all(enough, axis=1), tf.int32))
     ratio = tf.gather(_RATIOS, index)
     if not fits:
         raw = refuse_unless(_fits(raw, shape, ratio), raw, shape[1], shape[0])
-    begin, end = area[:2] // ratio, -(-(area[:2] + area[2:]) // ratio)
-    part = None if window is None else tf.concat([begin, end - begin], axis=0)
+    begin, part, scale = tf.zeros([2]), None, tf.cast(ratio, tf.float32)
+    if window is not None:
+        first, end = origin // ratio, -(-(origin + sides) // ratio)
+        part = tf.concat([first, end - first], axis=0)
+        begin = tf.cast(origin, tf.float32) / scale - tf.cast(first, tf.float32)
     pixels = tf.switch_case(
         index, [lambda r=ratio: _decode_at(raw, r, part) for ratio in _RATIOS]
     )
-    exact = tf.cast(area, tf.float32) / tf.cast(ratio, tf.float32)
-    return pixels, exact[:2] - tf.cast(begin, tf.float32), exact[2:]
+    return pixels, begin, tf.cast(sides, tf.float32) / scale
 
 
 def _decode_at(raw: tf.Tensor, ratio: int, part: tf.Tensor | None) -> tf.Tensor:

@@ -71,11 +71,11 @@ def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """
 
     def turned() -> tf.Tensor:
-        tables = (_ROWS_REVERSED, _COLUMNS_REVERSED)
-        reversed_axes = tf.stack([_says(table, orientation) for table in tables])
-        axes = tf.boolean_mask([0, 1], reversed_axes)
+        tables = zip(_ROWS_REVERSED, _COLUMNS_REVERSED, strict=True)
+        reversed_axes = tf.gather([[*map(bool, x), False] for x in tables], orientation)
         order = tf.where(exchanges(orientation), [1, 0, 2], [0, 1, 2])
-        return tf.transpose(tf.reverse(image, axes), order)
+        # Not tf.reverse, which takes the axes' numbers.
+        return tf.transpose(tf.raw_ops.Reverse(tensor=image, dims=reversed_axes), order)
 
     return tf.cond(tf.equal(orientation, 1), lambda: image, turned)
 
@@ -96,12 +96,14 @@ def _from_tiff(tiff: tf.Tensor) -> tf.Tensor:
     ]
     words = tf.cast(tf.where(little, *both), tf.int32)
     # Of four bytes that give a place in 64 KiB two are zeros.
-    directory = tf.maximum(words[2], words[3]) // 2
-    count = words[tf.minimum(directory, _LOOKED_AT // 2 - 1)]
-    entries = words[directory + 1 : directory + 1 + 6 * count]
-    entries = tf.reshape(entries[: tf.size(entries) // 6 * 6], [-1, 6])
-    values = entries[:, 4]
-    given = (entries[:, 0] == _ORIENTATION) & (entries[:, 1] == _SHORT)
+    directory = tf.reduce_max(words[2:4]) // 2
+    count = tf.gather(words, tf.minimum(directory, _LOOKED_AT // 2 - 1))
+    # Those that are there, each of six words.
+    rest = words[directory + 1 :]
+    count = tf.minimum(count, tf.size(rest) // 6)
+    entries = tf.reshape(rest[: 6 * count], [-1, 6])
+    tags, kinds, _, _, values, _ = tf.unstack(entries, axis=1)
+    given = (tags == _ORIENTATION) & (kinds == _SHORT)
     given &= known & (values >= 1) & (values <= 8)
     # The 1 is for an empty directory.
     return tf.reduce_max(tf.concat([[1], tf.where(given, values, 1)], axis=0))
