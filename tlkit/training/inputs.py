@@ -18,10 +18,11 @@ from ..data.reading import parallel_map, untuned
 from ..errors import DataError
 from .augmented import augmented
 from .feeds import Feed, Options, Share, rows_feed, shared_out
-from .rows import tensor_rows
+from .rows import ArrayRows, held_rows
 from .tokens import tokenized
 
 _CHUNK = 1024  # examples that are read together
+_TOGETHER = 16  # likewise, of large arrays
 
 
 def make_feed(x: Any, y: Any, weights: Any, options: Options) -> Feed:
@@ -109,9 +110,20 @@ def arrays_feed(x: Any, y: Any, weights: Any, options: Options) -> Feed:
     if sizes == {0}:
         raise DataError("x has no examples.")
     if options.preprocess is None or nested:
-        return rows_feed(tensor_rows(x), y, weights, options)
-    with tf.device("CPU"):
-        return _split_feed(tf.data.Dataset.from_tensor_slices((x, y, weights)), options)
+        return rows_feed(held_rows(x), y, weights, options)
+    return _split_feed(_slices((x, y, weights)), options)
+
+
+def _slices(columns: Any) -> tf.data.Dataset:
+    """The examples of arrays one by one."""
+    rows = held_rows(columns)
+    if not isinstance(rows, ArrayRows):
+        with tf.device("CPU"):
+            return tf.data.Dataset.from_tensor_slices(rows.columns)
+    places = tf.data.Dataset.range(rows.count).batch(_TOGETHER)
+    examples = parallel_map(places, rows.gather).unbatch()
+    # `unbatch` forgets how many there are.
+    return examples.apply(tf.data.experimental.assert_cardinality(rows.count))
 
 
 def _split_feed(dataset: tf.data.Dataset, options: Options) -> Feed:

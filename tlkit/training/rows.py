@@ -10,6 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+# From here on a copy of the arrays takes longer than calls of Python for the batches.
+_MANY_BYTES = 2**26
+
 
 class Rows(Protocol):
     """As many examples as there are, each with the same nest of values."""
@@ -84,8 +87,50 @@ class TensorRows:
         return found.hexdigest()
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArrayRows:
+    """Rows of arrays of numbers, as they are: tensors of them would be copies.
+
+    Attributes:
+        columns: A nest of arrays `[count, …]`.
+    """
+
+    columns: Any
+
+    @property
+    def count(self) -> int:
+        return len(_flat(self.columns)[0])
+
+    def gather(self, places: tf.Tensor) -> Any:
+        arrays = _flat(self.columns)
+        take = lambda chosen: [array.take(chosen, axis=0) for array in arrays]
+        dtypes = [tf.as_dtype(array.dtype) for array in arrays]
+        # Flattened, since eagerly a list of one comes back as that one.
+        found = _flat(tf.numpy_function(take, [places], dtypes, stateful=False))
+        for array, tensor in zip(arrays, found, strict=True):
+            tensor.set_shape([None, *array.shape[1:]])
+        return tf.nest.pack_sequence_as(self.columns, found)
+
+    def digest(self) -> str:
+        # That of `TensorRows`.
+        found = hashlib.sha256()
+        for array in _flat(self.columns):
+            found.update(f"{array.dtype.name} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
+
+
+def held_rows(columns: Any) -> TensorRows | ArrayRows:
+    """Rows of a nest of arrays, in memory."""
+    arrays = _flat(columns)
+    numbers = all(array.dtype.kind in "biuf" for array in arrays)
+    if numbers and sum(array.nbytes for array in arrays) >= _MANY_BYTES:
+        return ArrayRows(columns)
+    return tensor_rows(columns)
+
+
 def tensor_rows(columns: Any, lengths: Lengths | None = None) -> TensorRows:
-    """Rows of arrays, or of ragged tensors, in memory."""
+    """Rows of arrays, or of ragged tensors, as tensors."""
     with tf.device("CPU"):
         tensors = [
             tf.convert_to_tensor(c) if isinstance(c, np.ndarray) else c
