@@ -18,15 +18,19 @@ peak memory with all pictures no more than 100 MB above that with a tenth of the
 Learnt: of such a JPEG, reading the entropy-coded data alone takes 3.7 to 4.3 ms of one
 core (decoding at an eighth), at a quarter 4.1 to 5.0, and decoding it whole 5.7 to 6.9,
 so the first bar is out of reach of anything that decodes. Resizing with antialiasing
-takes 1.1 to 1.5 ms more (`ScaleAndTranslate`, rows and columns apart, with a row for a
+takes 0.7 to 1.5 ms more (`ScaleAndTranslate`, rows and columns apart, with a row for a
 pixel; 1.7 to 2.4 in one call, which works in vectors of three), the EXIF orientation
-0.2, the batch of floats 0.15. One thread for the ops of one call: a twentieth; twice as
-many calls as cores: a sixth, once it runs. Each epoch begins with 0.2 to 0.4 s in which
-TensorFlow optimizes the 900 ops of the decoder anew, more than half of them for what is
-no JPEG, and the process's first with 0.5 to 0.7 s of tracing: without these, `tlkit`
-would be level with `torch`, whose resizing (Pillow's) is the faster one.
-`fancy_upscaling=False` gives the same bytes at a quarter, in the same time; functions
-that are not inlined cost twice as much to begin with.
+0.05, the batch of floats 0.15. Four calls and two threads of its own for each core keep
+the cores busy (5.9 ms of them for a picture); with as many as cores it took a sixth to
+a fourth longer.
+Each epoch begins with TensorFlow optimizing the decoder's ops anew, nine tenths of it
+in grappler, which grows with them: 0.3 s with 945, more than half of them for what is
+no JPEG, 0.15 with 253; and the process's first with 0.4 or 0.1 s of tracing them.
+Without grappler (a function that is not inlined, or is for one device) the first
+picture comes still later: oneDNN's rewriting of the graph then sees what grappler would
+have cut. AutoGraph took a tenth of a second to find nothing to convert.
+`fancy_upscaling=False` gives the same bytes at a quarter, in the same time.
+`keras` ends some epochs after 10.2 seconds whatever it has to do: see `epoch_ends`.
 """
 
 from __future__ import annotations
