@@ -131,7 +131,7 @@ def batches(
     if grouped:
         dataset = shuffled(dataset, WINDOW, mixed_seed(seed, epoch)).skip(skip)
     if for_tokens:
-        dataset = _map_first(dataset, preprocess)
+        dataset = _map_first(dataset, preprocess, batched=True)
     return untuned(dataset.prefetch(tf.data.AUTOTUNE))
 
 
@@ -173,13 +173,12 @@ def _by_length(dataset: tf.data.Dataset, window: int) -> tf.data.Dataset:
 
 
 def _map_first(
-    dataset: tf.data.Dataset, function: Callable[[Any], Any]
+    dataset: tf.data.Dataset, function: Callable[[Any], Any], *, batched: bool = False
 ) -> tf.data.Dataset:
     """Applies a function to the first part of every element."""
     own = type(function).__module__.partition(".")[0] == __name__.partition(".")[0]
-    return parallel_map(
-        dataset, lambda raw, *rest: (function(raw), *rest), autograph=not own
-    )
+    of_first = lambda raw, *rest: (function(raw), *rest)
+    return parallel_map(dataset, of_first, batched=batched, autograph=not own)
 
 
 def buffer_size(dataset: tf.data.Dataset, preprocess: Callable | None) -> int:

@@ -18,15 +18,22 @@ import tensorflow as tf
 # Private, since nothing public shuffles by one seed alone: see `shuffled`.
 from tensorflow.python.eager import context
 
+_MOST_BATCHES = 16
+
 
 def parallel_map(
-    dataset: tf.data.Dataset, function: Callable, *, autograph: bool = False
+    dataset: tf.data.Dataset,
+    function: Callable,
+    *,
+    batched: bool = False,
+    autograph: bool = False,
 ) -> tf.data.Dataset:
     """A map on all cores, whose results stay in order.
 
     Args:
         dataset: What is mapped.
         function: Takes the parts of an element.
+        batched: Whether elements are batches, of which fewer are made at a time.
         autograph: Whether `if` and `for` in the function, and in what it calls, may be
             meant for tensors. Here they never are, and AutoGraph takes a tenth of a
             second to find that out.
@@ -35,9 +42,11 @@ def parallel_map(
         function = tf.autograph.experimental.do_not_convert(function)
     # In numbers: AUTOTUNE means 16 at most without a tuner. Results that wait for their
     # turn take up places, and threads that hand one over are not at work: with as many
-    # calls and threads as cores, pictures came a fourth more slowly.
+    # calls and threads as cores, pictures came a fourth more slowly. A batch of them
+    # may take 20 MB, and a machine for TPUs has a hundred cores and more.
     cores = _cores()
-    mapped = dataset.map(function, num_parallel_calls=4 * cores, deterministic=True)
+    calls = min(cores, _MOST_BATCHES) if batched else 4 * cores
+    mapped = dataset.map(function, num_parallel_calls=calls, deterministic=True)
     options, given = tf.data.Options(), mapped.options().threading
     if given.private_threadpool_size is None:
         options.threading.private_threadpool_size = 2 * cores

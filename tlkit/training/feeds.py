@@ -149,7 +149,7 @@ def rows_feed(
     def dataset_of(*parts: np.ndarray, view: int = 0) -> tf.data.Dataset:
         with tf.device("CPU"):
             dataset = tf.data.Dataset.from_tensor_slices(parts)
-        loaded = parallel_map(dataset, loader(view))
+        loaded = parallel_map(dataset, loader(view), batched=True)
         return untuned(loaded.prefetch(tf.data.AUTOTUNE))
 
     def batches(epoch: int | None, *, skip: int = 0, share: Share | None = None):

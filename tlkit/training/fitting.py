@@ -79,10 +79,12 @@ def fit(
     Args:
         model: A model of `tlkit`, or any Keras model with one loss.
         x: Data from `tlkit.data`; or what Keras's `fit` takes: arrays (float64 becomes
-            float32), or a batched `tf.data.Dataset` of `(inputs, labels)` or
-            `(inputs, labels, weights)`. For a model of `tlkit`, arrays and texts are
-            raw examples, and a dict of arrays holds inputs. Of a dataset of your own
-            all workers must get the same batches: seed its `shuffle`.
+            float32; large ones, of `numpy.load(…, mmap_mode="r")` too, are read as
+            they are needed and must not change meanwhile), or a batched
+            `tf.data.Dataset` of `(inputs, labels)` or `(inputs, labels, weights)`. For
+            a model of `tlkit`, arrays and texts are raw examples, and a dict of arrays
+            holds inputs. Of a dataset of your own all workers must get the same
+            batches: seed its `shuffle`.
         y: The labels of arrays and texts, as indices or names.
         schedule: The phases. Default: `head_then_all()` for a model of `tlkit`, else
             one phase that trains what the model leaves trainable, at a constant rate.

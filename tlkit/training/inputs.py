@@ -72,7 +72,9 @@ def dataset_feed(dataset: tf.data.Dataset, options: Options) -> Feed:
     raw = spec[0]
     if options.preprocess is not None and _is_strings(raw):
         batches = parallel_map(
-            batches, lambda raws, *rest: (options.preprocess.batch(raws), *rest)
+            batches,
+            lambda raws, *rest: (options.preprocess.batch(raws), *rest),
+            batched=True,
         )
 
     def of_epoch(epoch, *, skip: int = 0, share: Share | None = None):
