@@ -70,7 +70,8 @@ def batches(
             that all of them have as many batches.
 
     Returns:
-        A dataset of `(inputs, labels, …)` with a batch axis in front.
+        A dataset of `(inputs, labels, …)` with a batch axis in front. One that decodes
+        pictures is for this process: it calls Python for the rarer kinds of them.
 
     Raises:
         DataError: A number is out of its range.

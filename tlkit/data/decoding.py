@@ -145,7 +145,8 @@ def _whole_decoder(size: tuple[int, int]) -> Callable[..., tf.Tensor]:
         global _called_back
         _called_back += 1
         try:
-            return _decoder(*size, len(given) > 1, False)(*given)
+            with tf.device("CPU"):  # as in the rest of a data set
+                return _decoder(*size, len(given) > 1, False)(*given)
         except tf.errors.OpError as error:
             # What is a ValueError here is an InvalidArgumentError there.
             raise ValueError(_in_words(given[0]) or error.message) from None
