@@ -104,12 +104,8 @@ class ArrayRows:
     def gather(self, places: tf.Tensor) -> Any:
         arrays = _flat(self.columns)
         take = lambda chosen: [array.take(chosen, axis=0) for array in arrays]
-        dtypes = [tf.as_dtype(array.dtype) for array in arrays]
-        # Flattened, since eagerly a list of one comes back as that one.
-        found = _flat(tf.numpy_function(take, [places], dtypes, stateful=False))
-        for array, tensor in zip(arrays, found, strict=True):
-            tensor.set_shape([None, *array.shape[1:]])
-        return tf.nest.pack_sequence_as(self.columns, found)
+        specs = [tf.TensorSpec([None, *a.shape[1:]], a.dtype) for a in arrays]
+        return gather_in_python(take, places, specs, self.columns)
 
     def digest(self) -> str:
         # That of `TensorRows`.
@@ -118,6 +114,28 @@ class ArrayRows:
             found.update(f"{array.dtype.name} {array.shape}".encode())
             found.update(np.ascontiguousarray(array).data)
         return found.hexdigest()
+
+
+def gather_in_python(
+    read: Callable[[np.ndarray], list[np.ndarray]],
+    places: tf.Tensor,
+    specs: Sequence[tf.TensorSpec],
+    structure: Any,
+) -> Any:
+    """What a function of Python gives of some rows, in a graph too.
+
+    Args:
+        read: Gives the columns, each `[batch, …]`, of the rows at some places.
+        places: int64 `[batch]`.
+        specs: Of the columns.
+        structure: The nest that the columns are packed into, in flattened order.
+    """
+    dtypes = [spec.dtype for spec in specs]
+    # Flattened, since eagerly a list of one comes back as that one.
+    found = _flat(tf.numpy_function(read, [places], dtypes, stateful=False))
+    for spec, tensor in zip(specs, found, strict=True):
+        tensor.set_shape(spec.shape)
+    return tf.nest.pack_sequence_as(structure, found)
 
 
 def held_rows(columns: Any) -> TensorRows | ArrayRows:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import TrainingError
-from .rows import Lengths
+from .rows import Lengths, gather_in_python
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,14 +154,11 @@ class StoredRows:
 
     def gather(self, places: tf.Tensor) -> Any:
         """The nest of dense tensors of some rows, in a graph too."""
-        dtypes = [tf.as_dtype(c.read_as or c.dtype) for c in self.columns]
-        # Flattened, since eagerly a list of one comes back as that one.
-        found = tf.nest.flatten(
-            tf.numpy_function(self.read, [places], dtypes, stateful=False)
-        )
-        for column, tensor in zip(self.columns, found, strict=True):
-            tensor.set_shape([None, *self._static(column)])
-        return tf.nest.pack_sequence_as(self.structure, found)
+        specs = [
+            tf.TensorSpec([None, *self._static(c)], c.read_as or c.dtype)
+            for c in self.columns
+        ]
+        return gather_in_python(self.read, places, specs, self.structure)
 
     def digest(self) -> str:
         """Activations of activations are not kept, so nothing asks for one."""
