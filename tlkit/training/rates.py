@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import keras
 
 from ..errors import TrainingError
+from .update_counts import update_counts
 
 _WEIGHT_DECAY = 0.01
 
@@ -34,6 +35,7 @@ def build_optimizer(
     """
     if not optimizer.built:
         optimizer.build(list(variables))
+        update_counts(optimizer)
         return
     known = {id(variable) for variable in optimizer._trainable_variables}
     unknown = [v.path for v in variables if id(v) not in known]
@@ -43,6 +45,7 @@ def build_optimizer(
             f"variables that are to be trained, such as {unknown[0]}. Give a fresh "
             "one: tlkit.fit(…, optimizer=keras.optimizers.AdamW())."
         )
+    update_counts(optimizer)
 
 
 def finalize(optimizer: keras.optimizers.Optimizer) -> None:

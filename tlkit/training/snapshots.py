@@ -8,10 +8,12 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ..errors import TrainingError
 from .callback_states import CallbackStates
 from .checkpoints import CheckpointWarning
+from .update_counts import counts_by_name, update_counts
 from .variable_names import stable_names, told_apart, without_number
 
 
@@ -42,6 +44,7 @@ def take(
         for name, variable in {
             **weights_by_name(model),
             **slots_by_name(optimizer, model),
+            **_counts_by_name(optimizer, model),
             **_metrics_by_name(metrics),
         }.items()
     }
@@ -75,8 +78,12 @@ def put_back(
             another shape or dtype there.
     """
     variables = weights_by_name(model) | slots_by_name(optimizer, model)
+    counts = _counts_by_name(optimizer, model)
     prefixes = ("weights/", "optimizer/")
     saved = {k: array for k, array in arrays.items() if k.startswith(prefixes)}
+    counted = not counts.keys().isdisjoint(saved)  # since tlkit 0.2
+    if counted:
+        variables |= counts
     wrong = list(_misfits(saved, variables).values())
     if wrong:
         more = f"\n  … and {len(wrong) - 10:,} more" if len(wrong) > 10 else ""
@@ -89,6 +96,8 @@ def put_back(
         )
     for name, variable in variables.items():
         variable.assign(saved[name])
+    if counts and not counted:
+        update_counts(optimizer).estimate(model.weights)
     _put_back_metrics(arrays, metrics)
     callbacks.put_back(state["callbacks"])
 
@@ -149,6 +158,13 @@ def slots_by_name(
             found.setdefault(id(value), (attribute.strip("_"), value))
     names, variables = zip(*found.values(), strict=True)
     return _by_name("optimizer/", told_apart(names), variables)
+
+
+def _counts_by_name(
+    optimizer: keras.optimizers.Optimizer, model: keras.Model
+) -> dict[str, tf.Variable]:
+    names = weights_by_name(model, "optimizer/")
+    return counts_by_name(optimizer, {id(v): name for name, v in names.items()})
 
 
 def _attributes(optimizer: keras.optimizers.Optimizer) -> list[tuple[str, Any]]:

@@ -17,6 +17,7 @@ from ..errors import TrainingError
 from .adam import Step, adam_step
 from .averaging import Averages
 from .rates import has_schedule
+from .update_counts import update_counts
 
 # Of the gradients (`None` for a variable that has none) and the learning rate.
 Update = Callable[[Sequence[tf.Tensor | None], tf.Tensor], None]
@@ -46,7 +47,8 @@ def make_update(
         return _keras_update(optimizer, variables, factors, averages)
 
     fixed = has_schedule(optimizer)
-    step = adam_step(optimizer) or optimizer.update_step
+    counts = update_counts(optimizer)
+    step = counts.counted(adam_step(optimizer) or optimizer.update_step)
 
     def update(gradients, rate):
         rate = tf.convert_to_tensor(optimizer.learning_rate) if fixed else rate
@@ -126,10 +128,13 @@ def _keras_update(optimizer, variables, factors, averages: Averages) -> Update:
             "layer_decay must be 1. Use AdamW, Adam, SGD or another plain optimizer."
         )
 
+    counts = update_counts(optimizer)
+
     def update(gradients, rate):
         del rate  # set from outside, where a schedule of its own allows it
         gradients, moved, _ = _with_gradient(gradients, variables, factors)
-        optimizer.apply(gradients, moved)
+        with counts.applied_by_keras():
+            optimizer.apply(gradients, moved)
         for variable in moved:
             averages.follow(variable, optimizer.iterations - 1)
 

@@ -1,0 +1,162 @@
+"""Counts the updates of each variable, as the bias corrections of optimizers need it.
+
+Adam, Adamax, Lamb, Nadam and Adafactor divide by numbers that depend on how many
+updates there were. Keras has one count for the whole optimizer. A block that is
+unfrozen after 2,325 updates then has moments of zero and no correction, so its first
+steps are three to six times too large. Here each variable has its own count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Beyond so many factors of Nadam's product, 1 - 0.96**i / 2 is 1 in float32.
+_NADAM_FACTORS = 1000
+
+
+class UpdateCounts:
+    """The number of updates of each variable of an optimizer.
+
+    Args:
+        optimizer: A built optimizer; of a `LossScaleOptimizer` the inner one counts.
+    """
+
+    def __init__(self, optimizer: keras.optimizers.Optimizer):
+        self.optimizer = _innermost(optimizer)
+        # Private: the order of the slots (Keras 3.13 to 3.15).
+        variables = self.optimizer._trainable_variables
+        self.values = [
+            tf.Variable(0, dtype=tf.int64, trainable=False) for _ in variables
+        ]
+        self._index = {id(variable): i for i, variable in enumerate(variables)}
+
+    def of(self, variable_id: int) -> tf.Variable | None:
+        """Returns the int64 scalar count of the variable with an `id`, or `None`."""
+        index = self._index.get(variable_id)
+        return None if index is None else self.values[index]
+
+    def estimate(self, variables: Sequence[keras.Variable]) -> None:
+        """Estimates counts that nobody recorded, from the state of the optimizer.
+
+        Args:
+            variables: Those to estimate. A variable with slots of zeros has not been
+                updated; all others get the optimizer's `iterations`.
+        """
+        iterations = int(self.optimizer.iterations.numpy())
+        for variable in variables:
+            count = self.of(id(variable))
+            if count is not None:
+                count.assign(iterations if self._is_updated(variable) else 0)
+
+    def _is_updated(self, variable: keras.Variable) -> bool:
+        prefix = f"{variable.path.replace('/', '_')}_"
+        slots = [v for v in self.optimizer.variables if v.name.startswith(prefix)]
+        return not slots or any(np.any(slot.numpy()) for slot in slots)
+
+    def counted(self, step):
+        """Wraps an optimizer's step so that it uses and increments a variable's count.
+
+        Args:
+            step: A function of a gradient, a `tf.Variable` and a learning rate, such as
+                `optimizer.update_step`.
+
+        Returns:
+            A function of the same arguments.
+        """
+
+        def step_with_count(gradient, value, rate):
+            count = self.values[self.optimizer._get_variable_index(value)]
+            with self._in_place_of_iterations(tf.convert_to_tensor(count)):
+                step(gradient, value, rate)
+            count.assign_add(1)
+
+        return step_with_count
+
+    @contextlib.contextmanager
+    def applied_by_keras(self) -> Iterator[None]:
+        """Makes `optimizer.apply` use the counts, while a step function is traced."""
+        own = self.counted(self.optimizer.update_step)
+        with _attributes(self.optimizer, update_step=own):
+            yield
+
+    @contextlib.contextmanager
+    def _in_place_of_iterations(self, count: tf.Tensor) -> Iterator[None]:
+        # Private names, read by the optimizers' steps (Keras 3.13 to 3.15).
+        # tests/training/test_update_counts.py notices when they change.
+        attributes: dict[str, Any] = {"_iterations": count}
+        if isinstance(self.optimizer, keras.optimizers.Nadam):
+            attributes["_u_product"] = _nadam_product(self.optimizer, count + 1)
+        with _attributes(self.optimizer, **attributes):
+            yield
+
+
+# Weak, so that the counts end with their optimizer; a user may `fit` again with it.
+_COUNTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def update_counts(optimizer: keras.optimizers.Optimizer) -> UpdateCounts:
+    """Returns the counts of an optimizer, which continue from an earlier `fit`.
+
+    Args:
+        optimizer: A built optimizer. The first call for it is made in the scope of its
+            strategy, in which it creates the counts.
+    """
+    counts = _COUNTS.get(optimizer)
+    if counts is None:
+        counts = _COUNTS[optimizer] = UpdateCounts(optimizer)
+        if int(optimizer.iterations.numpy()):  # Keras's `fit` trained with it before
+            counts.estimate(counts.optimizer._trainable_variables)
+    return counts
+
+
+def counts_by_name(
+    optimizer: keras.optimizers.Optimizer, names: Mapping[int, str]
+) -> dict[str, tf.Variable]:
+    """Returns the counts of an optimizer that has any, for a checkpoint.
+
+    Args:
+        optimizer: The optimizer.
+        names: Names of variables by their `id`.
+    """
+    counts = _COUNTS.get(optimizer)
+    if counts is None:
+        return {}
+    found = {f"{name}/updates": counts.of(id_) for id_, name in names.items()}
+    return {name: count for name, count in found.items() if count is not None}
+
+
+def _innermost(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Returns the optimizer inside of loss scaling, or the optimizer itself."""
+    while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+@contextlib.contextmanager
+def _attributes(thing: Any, **values: Any) -> Iterator[None]:
+    """Sets attributes for a while, behind the back of Keras's tracking."""
+    before = {name: vars(thing)[name] for name in values if name in vars(thing)}
+    vars(thing).update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del vars(thing)[name]
+        vars(thing).update(before)
+
+
+def _nadam_product(optimizer, updates: tf.Tensor) -> tf.Tensor:
+    """Computes the product of momenta that Keras's Nadam accumulates in a variable."""
+    # Of beta_1 * (1 - 0.96**i / 2) for i = 1, 2, …; the second factor soon is 1.
+    factors = 1 - 0.5 * 0.96 ** np.arange(_NADAM_FACTORS, dtype=np.float64)
+    factors[0] = 1.0
+    table = tf.constant(np.cumprod(factors), tf.float32)
+    schedule = tf.gather(table, tf.minimum(updates, _NADAM_FACTORS - 1))
+    return schedule * tf.pow(float(optimizer.beta_1), tf.cast(updates, tf.float32))
