@@ -116,8 +116,8 @@ def test_the_example_of_augmentation_runs(tmp_path):
 
 
 def test_the_test_command_is_there_for_continuous_integration():
-    (command,) = re.findall(r"^\$ (pip install .*pytest)$", README.read_text(), re.M)
-    assert command == 'pip install -e ".[test]" && pytest'
+    (command,) = re.findall(r"^\$ (pip install .*pytest.*)$", README.read_text(), re.M)
+    assert command == 'pip install -e ".[test]" && pytest -n 2 --dist loadfile'
 
 
 def test_every_python_example_can_be_compiled():
