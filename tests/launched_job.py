@@ -13,7 +13,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from tlkit.training import workers
+from tlkit.training.strategies import workers
 
 UPDATES, IN_A_CALL = 30, 2
 

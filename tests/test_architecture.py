@@ -10,10 +10,13 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tlkit"
 # From left to right; a room imports itself and rooms before it.
 ROOMS = [
     "errors",
+    "files",
+    "progress",
     "launching",
     "sources",
     "encoders",
     "data",
+    "tasks",
     "models",
     "reports",
     "training",

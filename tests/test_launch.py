@@ -15,8 +15,8 @@ import pytest
 
 from tlkit.errors import TrainingError
 from tlkit.launch import program
-from tlkit.launching.clusters import config_of, free_addresses, read_cluster, unproxied
-from tlkit.launching.devices import shares
+from tlkit.launching.cluster import config_of, free_addresses, read_cluster, unproxied
+from tlkit.launching.gpus import shares
 from tlkit.launching.slurm import expand_counts, expand_hosts, slurm_workers
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")

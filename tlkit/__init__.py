@@ -3,6 +3,7 @@
 from . import data as data
 from . import reports as reports
 from . import samples as samples
+from . import tasks as tasks
 from .encoders import Block as Block
 from .encoders import Encoder as Encoder
 from .encoders import freeze as freeze
@@ -11,7 +12,6 @@ from .encoders import load_encoder as load_encoder
 from .encoders import tap as tap
 from .models import build_model as build_model
 from .models import image_classifier as image_classifier
-from .models import tasks as tasks
 from .models import text_classifier as text_classifier
 from .serving import export as export
 from .serving import publish as publish

@@ -25,7 +25,7 @@ def measure(variant: str, epochs: int) -> list[float]:
     """Seconds of each epoch."""
     import tensorflow as tf
 
-    from tlkit.data.reading import untuned
+    from tlkit.data.examples.tf_data import untuned
 
     with tf.device("CPU"):
         x = np.zeros((64, 224, 224, 3), np.float32)

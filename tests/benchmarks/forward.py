@@ -142,7 +142,7 @@ def _plain(saved: pathlib.Path, batch):
 
 
 def _folded(saved: pathlib.Path, batch):
-    from tlkit.encoders.frozen_forward import FrozenForward
+    from tlkit.encoders.inference.forward_pass import FrozenForward
 
     forward = FrozenForward(_encoder(saved))
     return _called(lambda x: forward(x).outputs, batch)

@@ -91,7 +91,7 @@ def _job(network: str):
     import tensorflow as tf
 
     import tlkit
-    from tlkit.data.reading import untuned
+    from tlkit.data.examples.tf_data import untuned
 
     random = np.random.default_rng(0)
     batches, _ = SIZES[network]

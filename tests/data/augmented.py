@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tlkit.data import Augmentation
-from tlkit.data.example_seeds import example_seed
+from tlkit.data.augmentation.example_seeds import example_seed
 
 
 def only(**options):

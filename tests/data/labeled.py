@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 import tlkit
-from tlkit.data.access import attach_access, tensor_access
+from tlkit.data.examples.random_access import attach_access, tensor_access
 
 
 def numbered(counts, *, labels=None, kind="array", start=0):

@@ -3,14 +3,14 @@ import pytest
 import tensorflow as tf
 
 import tlkit
-from tlkit.data.access import (
+from tlkit.data.examples.example_order import order
+from tlkit.data.examples.random_access import (
     access_of,
     attach_access,
     map_with_access,
     read_order,
     tensor_access,
 )
-from tlkit.data.ordering import order
 
 from .labeled import examples, numbered, numbers, streaming
 from .pictures import write_classes

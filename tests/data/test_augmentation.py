@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 import tlkit.data
-from tlkit.data.augmentation import Augmentation, _changed
-from tlkit.data.color import Color
-from tlkit.data.example_seeds import batch_seed, example_seed, view_number
+from tlkit.data.augmentation.augmentation import Augmentation, _changed
+from tlkit.data.augmentation.color import Color
+from tlkit.data.augmentation.example_seeds import batch_seed, example_seed, view_number
 from tlkit.errors import DataError
 
 from .augmented import only, picture, views

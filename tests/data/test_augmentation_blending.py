@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tlkit.data import blending
-from tlkit.data.example_seeds import batch_seed
+from tlkit.data.augmentation import mixup as blending
+from tlkit.data.augmentation.example_seeds import batch_seed
 from tlkit.errors import DataError
 
 from .augmented import only, picture

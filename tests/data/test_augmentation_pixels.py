@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 
 from tlkit.data import Augmentation
-from tlkit.data.example_seeds import example_seed
-from tlkit.data.rand_augment import OPERATIONS, operation
+from tlkit.data.augmentation.example_seeds import example_seed
+from tlkit.data.augmentation.rand_augment import OPERATIONS, operation
 from tlkit.models.pictures import ImagePreprocessor
 
 from .augmented import only, picture, views
@@ -87,7 +87,7 @@ def test_the_crop_shows_the_window():
 
 
 def test_the_crop_resamples_as_resizing_does():
-    from tlkit.data.geometry import crop
+    from tlkit.data.augmentation.geometry import crop
 
     pixels = tf.constant(picture(0, 40, 40))
     np.testing.assert_array_equal(crop(pixels, tf.constant([0.0, 0, 1, 1])), pixels)
@@ -141,7 +141,7 @@ def test_colors_change_as_in_pillow(factor):
     pillow = pytest.importorskip("PIL.Image")
     from PIL import ImageEnhance
 
-    from tlkit.data import color
+    from tlkit.data.augmentation import color
 
     pixels = tf.image.resize(picture(3, 6, 6), (24, 30)).numpy().round()
     image = pillow.fromarray(pixels.astype(np.uint8))
@@ -160,7 +160,7 @@ def test_tables_of_values_are_those_of_pillow():
     pillow = pytest.importorskip("PIL.Image")
     from PIL import ImageOps
 
-    from tlkit.data import color
+    from tlkit.data.augmentation import color
 
     dim = (picture(1, 40, 30) / 3 + [0, 40, 90]).round().astype(np.float32)
     image = pillow.fromarray(dim.astype(np.uint8))
@@ -182,7 +182,7 @@ def test_tables_of_values_are_those_of_pillow():
 
 def test_pictures_turn_as_in_pillow():
     pillow = pytest.importorskip("PIL.Image")
-    from tlkit.data import geometry
+    from tlkit.data.augmentation import geometry
 
     pixels = tf.image.resize(picture(3, 5, 5), (41, 31)).numpy().round()
     project = lambda matrix: geometry.project(pixels, tf.constant(matrix, tf.float32))

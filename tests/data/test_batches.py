@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import tlkit.data
-from tlkit.data.batches import buffer_size
+from tlkit.data.examples.batches import buffer_size
 from tlkit.errors import DataError
 
 from .pictures import write_classes

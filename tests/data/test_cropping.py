@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tlkit.data.cropping import resize
+from tlkit.data.images.resize import resize
 
 
 def by_the_op(image, size, begin=(0, 0), extent=None):

@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from tlkit.data import decoding
-from tlkit.data.decoding import check, decode, usual_kinds_first
-from tlkit.data.jpegs import reduced
+from tlkit.data.images import decoder as decoding
+from tlkit.data.images.decoder import check, decode, usual_kinds_first
+from tlkit.data.images.jpeg import reduced
 
 from .pictures import (
     encoded,

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tlkit.data.decoding import decode
-from tlkit.data.gifs import frame_pixels
+from tlkit.data.images.decoder import decode
+from tlkit.data.images.gifs import frame_pixels
 
 from .pictures import gif_of
 

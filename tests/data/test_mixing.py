@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import tlkit
-from tlkit.data.access import access_of
+from tlkit.data.examples.random_access import access_of
 from tlkit.errors import DataError
 
 from .labeled import examples, numbered, numbers, streaming

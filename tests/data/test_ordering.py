@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 import tlkit.data
-from tlkit.data.access import attach_access, tensor_access
-from tlkit.data.ordering import WINDOW, mixed_seed, order
+from tlkit.data.examples.example_order import WINDOW, mixed_seed, order
+from tlkit.data.examples.random_access import attach_access, tensor_access
 from tlkit.errors import DataError
 
 
@@ -20,7 +20,7 @@ def _numbers(count):
 
 
 def _streamed(count, **options):
-    """The labels in each batch of `tlkit.data.batches`, and what fills up."""
+    """The labels in each batch of `tlkit.data.examples.batches`, and what fills up."""
     dataset = tlkit.data.batches(_numbers(count), None, **options)
     return [[part.numpy().tolist() for part in parts[1:]] for parts in dataset]
 

@@ -308,7 +308,7 @@ def test_options_are_checked_before_files_are_read(tmp_path, option, value, mess
 
 def test_silent_and_with_lines(tmp_path, capsys, monkeypatch):
     write_classes(tmp_path, {"a": 3, "b": 3})
-    monkeypatch.setattr("tlkit.data.progress._SECONDS", 0.0)
+    monkeypatch.setattr("tlkit.progress._SECONDS", 0.0)
     tlkit.data.image_folder(tmp_path, verbose=0)
     assert "checking" not in capsys.readouterr().err
     tlkit.data.image_folder(tmp_path)

@@ -4,9 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 import tlkit
-from tlkit.data.reading import deterministic, untuned
-from tlkit.training.feeds import Options
-from tlkit.training.inputs import make_feed
+from tlkit.data.examples.tf_data import deterministic, untuned
+from tlkit.training.feeds.feed import Options
+from tlkit.training.feeds.fit_inputs import make_feed
 
 OPTIONS = Options(batch_size=4)
 

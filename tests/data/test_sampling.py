@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import tlkit
-from tlkit.data.access import access_of, pick
+from tlkit.data.examples.random_access import access_of, pick
 from tlkit.errors import DataError
 
 from .labeled import examples, numbered, numbers, streaming
@@ -217,7 +217,7 @@ def test_a_dataset_whose_length_changes_is_noticed():
 
 
 def test_too_much_to_hold_says_to_write_shards(monkeypatch):
-    monkeypatch.setattr("tlkit.data.access._HELD_BYTES", 10)
+    monkeypatch.setattr("tlkit.data.examples.random_access._HELD_BYTES", 10)
     with pytest.raises(DataError, match=r"Type: splits = tlkit.data.tfrecords\("):
         tlkit.data.balanced(streaming(numbered([30, 5])))
 

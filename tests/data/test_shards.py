@@ -150,7 +150,7 @@ def sharded(tmp_path):
 
 
 def _access(dataset):
-    from tlkit.data.access import access_of
+    from tlkit.data.examples.random_access import access_of
 
     return access_of(dataset)
 
@@ -353,7 +353,7 @@ def test_a_killed_write_leaves_nothing_that_can_be_read(tmp_path):
 
 
 def test_a_writer_at_work_is_left_alone(tmp_path):
-    from tlkit.data.folder_writing import folder_in_making
+    from tlkit.files.atomic import folder_in_making
 
     with folder_in_making(tmp_path / "shards") as first:
         (first / "part").write_text("x")

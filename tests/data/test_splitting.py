@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tlkit.data import stratified_split
-from tlkit.data.splitting import random_order
+from tlkit.data.examples.splitting import random_order
 from tlkit.errors import DataError
 
 

@@ -137,7 +137,7 @@ def test_records_that_differ_are_named(folder):
 
 
 def test_it_trains_by_place(folder):
-    from tlkit.data.access import access_of
+    from tlkit.data.examples.random_access import access_of
 
     access = access_of(_read(folder / "train-*").train)
     places = np.array([8, 2, 8])

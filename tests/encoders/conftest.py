@@ -8,7 +8,7 @@ import pytest
 import tlkit
 from tests.encoders.compare import variables_of
 from tests.encoders.forms import FORMS
-from tlkit.encoders.reading import read_saved_model
+from tlkit.encoders.saved_model.saved_model_reader import read_saved_model
 
 
 @pytest.fixture(scope="session")

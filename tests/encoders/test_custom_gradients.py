@@ -7,7 +7,7 @@ import tensorflow as tf
 import tlkit
 from tests.encoders.compare import error, gradients_of
 from tests.encoders.forms import FORMS, _trace, write_swish_without
-from tlkit.encoders.custom_gradients import find_function
+from tlkit.encoders.graph.custom_gradients import find_function
 from tlkit.errors import EncoderError
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import tlkit
 from tests.encoders.forms import FORMS, write_keras3
-from tlkit.encoders.endpoints import find_endpoints
+from tlkit.encoders.saved_model.endpoints import find_endpoints
 from tlkit.errors import EncoderError, SourceError
 
 

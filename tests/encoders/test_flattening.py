@@ -6,9 +6,9 @@ import tensorflow as tf
 
 import tlkit
 from tests.encoders.forms import FORMS, _trace
-from tlkit.encoders.flat_graph import CannotOpen, node_of, tensor_of
-from tlkit.encoders.inlining import inline
-from tlkit.encoders.shapes import static_shapes
+from tlkit.encoders.graph.flat_graph import CannotOpen, node_of, tensor_of
+from tlkit.encoders.graph.inlining import inline
+from tlkit.encoders.graph.tensor_shapes import static_shapes
 
 PURE = [name for name, form in FORMS.items() if form.opened is True]
 STATEFUL = {"ReadVariableOp", "VarHandleOp", "AssignVariableOp", "AssignSubVariableOp"}

@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from tests.encoders.compare import assert_close, error, variables_of
 from tests.encoders.forms import FORMS
-from tlkit.encoders.flattening import flatten
-from tlkit.encoders.folding import fold, frozen_function
-from tlkit.encoders.frozen_forward import FrozenForward
-from tlkit.encoders.stretches import Stretch
+from tlkit.encoders.graph.flattener import flatten
+from tlkit.encoders.graph.graph_runner import Stretch
+from tlkit.encoders.inference.folding import fold, frozen_function
+from tlkit.encoders.inference.forward_pass import FrozenForward
 
 PURE = [name for name, form in FORMS.items() if form.opened is True]
 # How many batch norms are left: those of a DenseNet are not behind a convolution of
@@ -273,7 +273,7 @@ def test_layer_norms_keep_their_epsilon(epsilon):
 
 def test_a_network_too_large_for_one_graph_is_captured(opened, monkeypatch):
     encoder, inputs = opened("keras2"), FORMS["keras2"].examples()
-    monkeypatch.setattr("tlkit.encoders.folding.MOST_BYTES", 100)
+    monkeypatch.setattr("tlkit.encoders.inference.folding.MOST_BYTES", 100)
     forward = FrozenForward(encoder)
     assert_close(forward(inputs).outputs, encoder(inputs, training=False), 1e-5)
     assert len(forward._function.get_concrete_function().captured_inputs) > 9

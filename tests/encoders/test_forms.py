@@ -175,7 +175,7 @@ def test_the_rest_from_every_cut_gives_the_whole(opened, name):
 
 
 def _run(encoder, network, cut, first, last, training, flat, seed):
-    from tlkit.encoders.network import Stretch
+    from tlkit.encoders.network.network import Stretch
 
     inside = range(first, last + 1)
     outputs = range(len(network.graphs[training].outputs))

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tlkit
 from tests.encoders.compare import assert_close, error, gradients_of, variables_of
 from tests.encoders.forms import FORMS
-from tlkit.encoders.frozen_norms import with_running_statistics
+from tlkit.encoders.network.frozen_batch_norms import with_running_statistics
 
 
 @pytest.mark.parametrize("name", ["by_hand", "keras3", "tf1", "densenet"])

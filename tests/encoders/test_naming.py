@@ -2,7 +2,7 @@
 
 import pytest
 
-from tlkit.encoders.naming import name_segments
+from tlkit.encoders.network.block_names import name_segments
 
 
 def resnet(stem, unit, units=((2, 3), (3, 4), (4, 6), (5, 3)), last=()):

@@ -99,7 +99,7 @@ def test_a_subclassed_model_runs_as_a_whole(images):
 
     model = Small()
     plain = model(images)
-    encoder = tlkit.encoders.native.NativeEncoder(model)
+    encoder = tlkit.encoders.native_encoder.NativeEncoder(model)
     np.testing.assert_allclose(encoder(images, training=True), 2 * plain, rtol=1e-6)
     tlkit.freeze(encoder, train="head")
     np.testing.assert_allclose(encoder(images, training=True), plain, rtol=1e-6)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import tlkit
 from tests.encoders.forms import FORMS
-from tlkit.encoders.randomness import STATELESS, is_random, key_random_ops
+from tlkit.encoders.graph.random_ops import STATELESS, is_random, key_random_ops
 
 
 def test_a_seed_repeats_the_draws(written):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import tlkit
 from tests.encoders.compare import assert_close
-from tlkit.encoders.reading import read_saved_model
+from tlkit.encoders.saved_model.saved_model_reader import read_saved_model
 
 pytestmark = pytest.mark.real
 

@@ -13,7 +13,7 @@ import tlkit
 from tests.encoders.compare import assert_close, gradients_of, variables_of
 from tests.encoders.forms import FORMS
 from tests.encoders.test_forms import functional
-from tlkit.encoders import opened as opened_module
+from tlkit.encoders import opened_encoder as opened_module
 
 KEPT = [name for name, form in FORMS.items() if form.opened is True and name != "table"]
 

@@ -13,11 +13,11 @@ from tensorflow.core.protobuf import saved_model_pb2
 import tlkit
 from tests.encoders.forms import FORMS
 from tests.tiny import write_text_encoder
-from tlkit.encoders.outside_ops import outside_ops
+from tlkit.encoders.saved_model.outside_ops import outside_ops
 from tlkit.errors import EncoderError, SourceError
-from tlkit.models.packing import Packing
-from tlkit.models.texts import SavedPreprocessor
-from tlkit.sources.check import parse_saved_model
+from tlkit.models.text.packer import Packing
+from tlkit.models.text.text_preprocessors import SavedPreprocessor
+from tlkit.sources.store.saved_model_check import parse_saved_model
 
 
 @pytest.fixture(autouse=True)

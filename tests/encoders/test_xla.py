@@ -13,10 +13,10 @@ from tests.encoders.compiled_step import make_step
 from tests.encoders.forms import FORMS, _pictures, _save_keras2
 from tests.encoders.test_forms import is_statistic
 from tlkit.encoders import lowered, why_not_compiled
-from tlkit.encoders.compiling import Lowered
-from tlkit.encoders.flat_graph import constant, make_node, type_attribute
-from tlkit.encoders.network import Network
-from tlkit.encoders.opened import _NETWORKS
+from tlkit.encoders.graph.flat_graph import constant, make_node, type_attribute
+from tlkit.encoders.network.network import Network
+from tlkit.encoders.opened_encoder import _NETWORKS
+from tlkit.encoders.xla_report import Lowered
 
 LABELS = tf.constant([0, 1, 2, 0])
 COMPILED = [n for n, form in FORMS.items() if form.opened is True and n != "table"]

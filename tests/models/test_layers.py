@@ -6,7 +6,7 @@ import pytest
 
 from tlkit.errors import DataError, EncoderError
 from tlkit.models import Head, Pixels, TokenPooling
-from tlkit.models.tasks import Classification, classification, task_from_config
+from tlkit.tasks import Classification, classification, task_from_config
 
 RED = np.array([[[[255.0, 0.0, 51.0]]]], np.float32)
 

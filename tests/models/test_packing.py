@@ -11,9 +11,12 @@ import tlkit
 from tests.tiny import write_text_encoder
 from tlkit.errors import DataError, EncoderError
 from tlkit.models import preprocessing
-from tlkit.models.packing import Packing
-from tlkit.models.texts import WordPiecePreprocessor, _word_piece_tokenizer
-from tlkit.models.truncation import fit
+from tlkit.models.text.packer import Packing
+from tlkit.models.text.text_preprocessors import (
+    WordPiecePreprocessor,
+    _word_piece_tokenizer,
+)
+from tlkit.models.text.truncation import fit
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "##z", *LETTERS, "。", "!", "水")

@@ -7,10 +7,13 @@ import tensorflow as tf
 import tlkit
 from tests.tiny import write_text_encoder
 from tlkit.errors import EncoderError
-from tlkit.models.packing import Packing
 from tlkit.models.pictures import ImagePreprocessor
-from tlkit.models.preprocessing import preprocessing
-from tlkit.models.texts import SavedPreprocessor, WordPiecePreprocessor
+from tlkit.models.preprocessors import preprocessing
+from tlkit.models.text.packer import Packing
+from tlkit.models.text.text_preprocessors import (
+    SavedPreprocessor,
+    WordPiecePreprocessor,
+)
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "##s", "cafe", ",", "!"]
 CLS, SEP, HELLO, WORLD, S, CAFE = 2, 3, 4, 5, 6, 7

@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 
 from tlkit.errors import EncoderError
-from tlkit.models.packing import Packing
-from tlkit.models.texts import SavedPreprocessor
+from tlkit.models.text.packer import Packing
+from tlkit.models.text.text_preprocessors import SavedPreprocessor
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 CLS, SEP = 2, 3

@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from tlkit import samples
 from tlkit.errors import SourceError
-from tlkit.samples import bert, resnet, vgg, wheels
-from tlkit.samples.encoders import read_safetensors
-from tlkit.samples.reusable import make_variables, save_reusable
+from tlkit.samples import wheels
+from tlkit.samples.networks import bert, resnet, vgg
+from tlkit.samples.networks.reusable_sample import make_variables, save_reusable
+from tlkit.samples.sample_encoders import read_safetensors
 from tlkit.sources import resolve
 
 

@@ -13,8 +13,8 @@ from tests.data.pictures import exif, saved, scene, with_exif
 from tests.tiny import write_image_encoder, write_text_encoder
 from tlkit import models
 from tlkit.errors import DataError, ExportError
-from tlkit.serving import parity
-from tlkit.serving.rows import Rows, load_rows, rows_of, save_rows
+from tlkit.serving import parity_check as parity
+from tlkit.serving.export_examples import Rows, load_rows, rows_of, save_rows
 
 TEXTS = ["good film", "the bad films!", ""]
 

@@ -11,8 +11,8 @@ from tests.serving.real_models import REAL
 from tests.tiny import write_image_encoder, write_text_encoder
 from tlkit import models
 from tlkit.errors import ExportError
+from tlkit.serving.export_examples import spread
 from tlkit.serving.lite import LiteReport, write_lite
-from tlkit.serving.rows import spread
 
 LABELS = ["dark", "bright", "red"]
 TEXTS = ["good film", "the bad films!", "bad", "good good good film", "the film", "!"]

@@ -8,8 +8,8 @@ import tlkit
 from tests.tiny import write_text_encoder
 from tlkit.errors import ExportError
 from tlkit.serving import exporting
-from tlkit.serving.parity import check_parity
-from tlkit.serving.rows import rows_of
+from tlkit.serving.export_examples import rows_of
+from tlkit.serving.parity_check import check_parity
 
 TEXTS = ["good film", "the bad films!", "", "film"]
 

@@ -19,10 +19,10 @@ from tests.serving.real_models import REAL
 from tests.tiny import PIECES, write_image_encoder, write_text_encoder
 from tlkit import models
 from tlkit.encoders.block_map import BLOCKS_FILE
-from tlkit.encoders.reading import read_saved_model
+from tlkit.encoders.saved_model.saved_model_reader import read_saved_model
 from tlkit.errors import ExportError
 from tlkit.serving.publishing import publish
-from tlkit.sources.cards import read_card
+from tlkit.sources.catalog.cards import read_card
 from tlkit.sources.hub import import_tensorflow_hub
 
 TEXTS = ["good film", "the bad films!", ""]
@@ -468,7 +468,11 @@ def test_a_keras_model_of_unknown_inputs_is_refused(tmp_path):
     model = Small()
     model(np.ones((2, 2)))
     with pytest.raises(ExportError, match="does not say what it takes"):
-        publish(tlkit.encoders.native.NativeEncoder(model), tmp_path / "a", verbose=0)
+        publish(
+            tlkit.encoders.native_encoder.NativeEncoder(model),
+            tmp_path / "a",
+            verbose=0,
+        )
 
 
 # === Preprocessors ===

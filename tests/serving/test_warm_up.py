@@ -7,8 +7,8 @@ from google.protobuf import text_format
 
 import tlkit
 from tests.tiny import write_image_encoder, write_text_encoder
-from tlkit.serving.papers import BATCH_SIZES
-from tlkit.serving.rows import rows_of
+from tlkit.serving.export_examples import rows_of
+from tlkit.serving.extra_files import BATCH_SIZES
 from tlkit.serving.warm_up import FILE
 
 prediction_log = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")

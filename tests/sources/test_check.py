@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tlkit.errors import SourceError
 from tlkit.sources import resolve
-from tlkit.sources.check import check_saved_model
+from tlkit.sources.store.saved_model_check import check_saved_model
 
 DATA = "variables/variables.data-00000-of-00001"
 

@@ -19,9 +19,9 @@ import pytest
 import tensorflow as tf
 
 from tlkit.errors import ExtraError, SourceError
+from tlkit.files.digests import describe_files
 from tlkit.sources import resolve
-from tlkit.sources.digests import describe_files
-from tlkit.sources.download import fetch_bucket, fetch_url
+from tlkit.sources.download.download import fetch_bucket, fetch_url
 
 from .conftest import FILES
 from .hub_server import archive, send, slowly

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import pytest
 
 from tlkit.errors import SourceError
+from tlkit.files.digests import describe_files
 from tlkit.sources import fetch, resolve
-from tlkit.sources.digests import describe_files
-from tlkit.sources.download import fetch_url
+from tlkit.sources.download.download import fetch_url
 
 from .hub_server import send
 

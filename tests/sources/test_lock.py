@@ -7,8 +7,9 @@ import shutil
 import pytest
 
 from tlkit.errors import SourceError
-from tlkit.sources import digests, resolve
-from tlkit.sources.lock import LOCK_FILE, Lock, check_lock, make_lock, write_lock
+from tlkit.files import digests
+from tlkit.sources import resolve
+from tlkit.sources.store.lock import LOCK_FILE, Lock, check_lock, make_lock, write_lock
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from tlkit.errors import SourceError
 from tlkit.samples import wheels
 from tlkit.sources import fetch, resolve
-from tlkit.sources.download import fetch_bucket
-from tlkit.sources.offline import is_offline
+from tlkit.sources.download.download import fetch_bucket
+from tlkit.sources.download.offline import is_offline
 
 from .hub_server import send
 

@@ -8,7 +8,7 @@ import pytest
 
 from tlkit.errors import SourceError
 from tlkit.sources import CATALOG, Card, resolve
-from tlkit.sources.cards import read_card, write_card
+from tlkit.sources.catalog.cards import read_card, write_card
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ import tarfile
 import pytest
 
 from tlkit.errors import SourceError
+from tlkit.files.digests import describe_files
 from tlkit.sources import resolve
-from tlkit.sources.digests import describe_files
-from tlkit.sources.unpacking import CutArchive, UnsafeArchive, unpack
+from tlkit.sources.store.archives import CutArchive, UnsafeArchive, unpack
 
 from .conftest import FILES
 from .hub_server import archive, send

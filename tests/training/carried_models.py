@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import tlkit
 from tests.tiny import write_image_encoder, write_text_encoder
-from tlkit.training.carrying import carry_back, carry_in
+from tlkit.training.strategies.scope_copies import carry_back, carry_in
 
 RANDOM = np.random.default_rng(0)
 LABELS = ["a", "b", "c"]

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 import tlkit
+from tlkit.training.checkpoints.checkpoint_files import CheckpointWarning
 
 
 def main(encoder: str, directory: str, epochs: str, strategy: str | None = None):
@@ -21,7 +22,7 @@ def main(encoder: str, directory: str, epochs: str, strategy: str | None = None)
     model = tlkit.image_classifier(encoder, ["a", "b"], image_size=8, dropout=0.2)
     # A checkpoint that was killed while it was written is passed over in silence; one
     # that is damaged is not, and must not be there.
-    warnings.simplefilter("error", tlkit.training.checkpoints.CheckpointWarning)
+    warnings.simplefilter("error", CheckpointWarning)
     tlkit.fit(
         model,
         x,
@@ -42,7 +43,7 @@ def main(encoder: str, directory: str, epochs: str, strategy: str | None = None)
         checkpoint_steps=1,
         verbose=0,
     )
-    if place is None or tlkit.training.workers.is_chief(place):
+    if place is None or tlkit.training.strategies.workers.is_chief(place):
         np.savez(f"{directory}/weights.npz", *model.get_weights())
 
 

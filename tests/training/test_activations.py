@@ -13,11 +13,11 @@ from tests.tiny import PIECES
 from tests.training.two_devices import result_of, start
 from tlkit import models
 from tlkit.training import Phase, fit
-from tlkit.training.activations import Activations
-from tlkit.training.caching import ActivationCache
-from tlkit.training.planning import make_plan
-from tlkit.training.preparing import feeds_for, options_for
-from tlkit.training.schedules import check_schedule
+from tlkit.training.activations.cached_activations import Activations
+from tlkit.training.arguments import feeds_for, options_for
+from tlkit.training.plans.cache_plan import ActivationCache
+from tlkit.training.plans.plan import make_plan
+from tlkit.training.plans.schedules import check_schedule
 
 LABELS = ["a", "b", "c"]
 WORDS = ["good", "bad", "film", "films", "the", "!"]

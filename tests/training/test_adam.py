@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tlkit.training.adam import adam_step
+from tlkit.training.loop.adam import adam_step
 
 
 class OwnAdam(keras.optimizers.Adam):

@@ -9,7 +9,7 @@ from tlkit.encoders.costs import segment_costs
 from tlkit.errors import PlanError
 from tlkit.models.halving import FEATURES
 from tlkit.training import ActivationCache, Phase
-from tlkit.training.caching import cache_options, machine_memory
+from tlkit.training.plans.cache_plan import cache_options, machine_memory
 
 # Multiplications of the tiny encoder for 8 by 8 pixels: 4 * 4 * 4 * 27 in its first
 # stage, 2 * 2 * 6 * 36 in its second. 4 * 4 * 4 numbers lie between them, 6 at the end.

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from tests.training.conftest import make_plain_model
 from tlkit.errors import TrainingError
-from tlkit.training import checkpoints
-from tlkit.training.callback_states import CallbackStates
-from tlkit.training.checkpoints import CheckpointWarning
+from tlkit.training.checkpoints import checkpoint_files as checkpoints
+from tlkit.training.checkpoints.callback_states import CallbackStates
+from tlkit.training.checkpoints.checkpoint_files import CheckpointWarning
 
 
 class Run:

@@ -13,7 +13,7 @@ import tlkit
 from tests.training.carried_models import KINDS
 from tests.training.two_devices import result_of, start
 from tlkit.errors import TrainingError
-from tlkit.training.carrying import carry_in, carry_tool
+from tlkit.training.strategies.scope_copies import carry_in, carry_tool
 
 BETWEEN = """
 from tests.training.carried_models import check_all
@@ -26,7 +26,7 @@ import json
 import keras
 import tensorflow as tf
 from tlkit.training import strategy
-from tlkit.training.carrying import carry_back, carry_in
+from tlkit.training.strategies.scope_copies import carry_back, carry_in
 workers = strategy("auto")
 task = workers.cluster_resolver.task_id
 keras.utils.set_random_seed(task)

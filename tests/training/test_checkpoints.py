@@ -17,9 +17,9 @@ import pytest
 import tlkit
 from tests.own_disk import through_own_disk
 from tlkit.errors import TrainingError
-from tlkit.training import checkpoints
-from tlkit.training.checkpoints import CheckpointWarning, latest, write
-from tlkit.training.plain_values import NotPlainError
+from tlkit.training.checkpoints import checkpoint_files as checkpoints
+from tlkit.training.checkpoints.checkpoint_files import CheckpointWarning, latest, write
+from tlkit.training.checkpoints.plain_values import NotPlainError
 
 # Runs the module without the rest of the package, which takes seconds to start.
 ALONE = """
@@ -30,7 +30,7 @@ for name, path in (("tlkit", package), ("tlkit.training", package / "training"))
     sys.modules[name].__path__ = [str(path)]
 import numpy as np
 from tlkit.errors import TrainingError
-from tlkit.training import checkpoints
+from tlkit.training.checkpoints import checkpoint_files as checkpoints
 directory = sys.argv[2]
 def write(number, size=1000):
     arrays = {f"a{i}": np.full(size, number, np.float32) for i in range(20)}

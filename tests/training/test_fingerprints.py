@@ -13,12 +13,13 @@ import tlkit
 from tests.training.conftest import LABELS, make_plain_model
 from tlkit import models
 from tlkit.errors import TrainingError
-from tlkit.training import Phase, checkpoints
-from tlkit.training.class_weights import weigh_classes
-from tlkit.training.feeds import Options
-from tlkit.training.fingerprints import check_same, differences, fingerprint
-from tlkit.training.inputs import make_feed
-from tlkit.training.model_facts import model_facts
+from tlkit.training import Phase
+from tlkit.training.checkpoints import checkpoint_files as checkpoints
+from tlkit.training.checkpoints.fingerprint import check_same, differences, fingerprint
+from tlkit.training.checkpoints.model_facts import model_facts
+from tlkit.training.feeds.class_weights import weigh_classes
+from tlkit.training.feeds.feed import Options
+from tlkit.training.feeds.fit_inputs import make_feed
 
 
 def facts(numbers, *, model=None, **changes):
@@ -310,7 +311,7 @@ def test_another_process_finds_the_same(make_model, image_encoder):
 import json
 import keras
 import tlkit
-from tlkit.training.model_facts import model_facts
+from tlkit.training.checkpoints.model_facts import model_facts
 for _ in range(3):
     keras.Sequential([keras.layers.Dense(1)]).build((1, 1))
 model = tlkit.image_classifier({str(image_encoder)!r}, {LABELS}, image_size=8)

@@ -7,8 +7,8 @@ import tlkit
 from tlkit.encoders import find_encoder
 from tlkit.errors import PlanError
 from tlkit.training import Phase
-from tlkit.training.choosing import choose
-from tlkit.training.layer_rates import block_factors, rate_factors
+from tlkit.training.plans.layer_decay import block_factors, rate_factors
+from tlkit.training.plans.trainable_selection import choose
 
 
 def factors_by_path(model, phase):

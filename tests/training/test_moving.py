@@ -7,7 +7,8 @@ import pytest
 import tlkit
 from tlkit.errors import TrainingError
 from tlkit.models.halving import FEATURES
-from tlkit.training import Phase, activations, fit
+from tlkit.training import Phase, fit
+from tlkit.training.activations import cached_activations as activations
 
 
 def values(model):

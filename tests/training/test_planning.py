@@ -8,7 +8,7 @@ import pytest
 import tlkit
 from tlkit.errors import PlanError
 from tlkit.training import Phase, gradual, plan
-from tlkit.training.choosing import choose, learnable_weights
+from tlkit.training.plans.trainable_selection import choose, learnable_weights
 
 
 def paths(variables):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlkit.training.proof import checksums
+from tlkit.training.loop.frozen_check import checksums
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "bool"])

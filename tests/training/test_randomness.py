@@ -7,11 +7,11 @@ import tensorflow as tf
 
 import tlkit
 from tests.training.two_devices import result_of, start
-from tlkit.training.randomness import seed_generators, set_seeds
+from tlkit.training.loop.randomness import seed_generators, set_seeds
 
 MASKS = """
 import keras
-from tlkit.training.randomness import seed_generators, set_seeds
+from tlkit.training.loop.randomness import seed_generators, set_seeds
 
 class Two(keras.Model):
     def __init__(self):

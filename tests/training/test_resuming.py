@@ -181,7 +181,7 @@ def test_ctrl_c_writes_a_checkpoint_and_leaves(image_encoder, tmp_path):
     _, said = job.communicate(timeout=60)
     assert job.returncode == -signal.SIGINT or "KeyboardInterrupt" in said
     assert "Interrupted" in said
-    saved = tlkit.training.checkpoints.latest(tmp_path)
+    saved = tlkit.training.checkpoints.checkpoint_files.latest(tmp_path)
     assert not saved.state["finished"] and saved.state["position"]["updates"] > 0
 
 

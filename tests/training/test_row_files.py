@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from tests.own_disk import through_own_disk
 from tests.training import test_activations as tools
-from tlkit.data.ordering import order
-from tlkit.training import row_files
-from tlkit.training.row_files import FileStorage, make_room, shard_name
+from tlkit.data.examples.example_order import order
+from tlkit.training.activations import cache_files as row_files
+from tlkit.training.activations.cache_files import FileStorage, make_room, shard_name
 
 phases = tools.phases
 
@@ -257,7 +257,7 @@ def test_a_full_disk_is_no_reason_to_stop(image_encoder, tmp_path):
 KILLED = """
 import os, pathlib, sys
 from tests.training import test_activations as tools
-from tlkit.training import row_files
+from tlkit.training.activations import cache_files as row_files
 encoder, folder = map(pathlib.Path, sys.argv[1:])
 write = row_files.FileStorage.write
 

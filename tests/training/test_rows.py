@@ -5,10 +5,16 @@ import pytest
 import tensorflow as tf
 
 from tests.training.conftest import make_plain_model
-from tlkit.training import fit, rows
-from tlkit.training.feeds import Options
-from tlkit.training.inputs import arrays_feed
-from tlkit.training.rows import ArrayRows, TensorRows, held_rows, tensor_rows
+from tlkit.training import fit
+from tlkit.training.feeds import array_rows as rows
+from tlkit.training.feeds.array_rows import (
+    ArrayRows,
+    TensorRows,
+    held_rows,
+    tensor_rows,
+)
+from tlkit.training.feeds.feed import Options
+from tlkit.training.feeds.fit_inputs import arrays_feed
 
 RANDOM = np.random.default_rng(0)
 NESTS = {

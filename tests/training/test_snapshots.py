@@ -12,10 +12,11 @@ import tensorflow as tf
 import tlkit
 from tests.training.conftest import make_plain_model
 from tlkit.errors import TrainingError
-from tlkit.training import checkpoints, snapshots
-from tlkit.training.callback_states import CallbackStates
-from tlkit.training.checkpoints import CheckpointWarning
-from tlkit.training.variable_names import stable_names
+from tlkit.training.checkpoints import checkpoint_files as checkpoints
+from tlkit.training.checkpoints import snapshot as snapshots
+from tlkit.training.checkpoints.callback_states import CallbackStates
+from tlkit.training.checkpoints.checkpoint_files import CheckpointWarning
+from tlkit.training.checkpoints.variable_names import stable_names
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -266,7 +267,7 @@ two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
 from tests.training.conftest import make_plain_model
 from tests.training.test_snapshots import Job, make_accuracy
-from tlkit.training import checkpoints
+from tlkit.training.checkpoints import checkpoint_files as checkpoints
 
 random = np.random.default_rng(0)
 x, y = random.normal(size=(8, 4)).astype("float32"), np.arange(8) % 3

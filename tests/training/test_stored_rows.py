@@ -5,9 +5,14 @@ import pytest
 import tensorflow as tf
 
 from tlkit.errors import TrainingError
-from tlkit.training.row_files import FileStorage
-from tlkit.training.rows import Lengths
-from tlkit.training.stored_rows import Column, MemoryStorage, StoredRows, row_offsets
+from tlkit.training.activations.cache_files import FileStorage
+from tlkit.training.activations.cached_rows import (
+    Column,
+    MemoryStorage,
+    StoredRows,
+    row_offsets,
+)
+from tlkit.training.feeds.array_rows import Lengths
 
 
 def storage_of(where, offsets, folder):

@@ -8,16 +8,12 @@ import tensorflow as tf
 
 from tests.training.two_devices import result_of, start
 from tlkit.errors import DataError, TrainingError
-from tlkit.training.strategies import (
-    check_batch_size,
-    find_place,
-    strategy,
-)
+from tlkit.training.strategies.strategies import check_batch_size, find_place, strategy
 
 PLACES = """
 import keras
 from tlkit.errors import TrainingError
-from tlkit.training.strategies import find_place, strategy
+from tlkit.training.strategies.strategies import find_place, strategy
 
 def make():
     layers = [keras.Input((2,)), keras.layers.Dense(2), keras.layers.Dropout(0.5)]

@@ -6,11 +6,12 @@ import pytest
 import tensorflow as tf
 
 from tests.training.conftest import make_plain_model
-from tlkit.training import Phase, fit, snapshots
-from tlkit.training.averaging import Averages
-from tlkit.training.callback_states import CallbackStates
-from tlkit.training.update_counts import update_counts
-from tlkit.training.updating import counts_itself, make_update
+from tlkit.training import Phase, fit
+from tlkit.training.checkpoints import snapshot as snapshots
+from tlkit.training.checkpoints.callback_states import CallbackStates
+from tlkit.training.loop.averages import Averages
+from tlkit.training.loop.update import counts_itself, make_update
+from tlkit.training.loop.update_counts import update_counts
 
 OPTIMIZERS = {
     name: getattr(keras.optimizers, name)

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tlkit.errors import TrainingError
 from tlkit.training import Phase, fit
-from tlkit.training.averaging import Averages
-from tlkit.training.updating import check_replicas, counts_itself, make_update
+from tlkit.training.loop.averages import Averages
+from tlkit.training.loop.update import check_replicas, counts_itself, make_update
 
 PLAIN = {
     "SGD": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),

@@ -16,9 +16,9 @@ from tensorflow.python.eager import context
 
 from tlkit.errors import TrainingError
 from tlkit.launching import read_cluster
-from tlkit.launching.clusters import config_of, free_addresses
-from tlkit.training import workers
-from tlkit.training.meeting import _hello, connect
+from tlkit.launching.cluster import config_of, free_addresses
+from tlkit.training.strategies import workers
+from tlkit.training.strategies.rendezvous import _hello, connect
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 

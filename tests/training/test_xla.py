@@ -7,7 +7,8 @@ import tensorflow as tf
 
 import tlkit
 from tlkit.errors import TrainingError
-from tlkit.training import Phase, fit, steps
+from tlkit.training import Phase, fit
+from tlkit.training.loop import step as steps
 
 
 def test_a_phase_is_traced_once_and_ends_as_without(make_model, splits, monkeypatch):

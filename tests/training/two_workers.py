@@ -9,7 +9,7 @@ import time
 import tensorflow as tf
 
 from tlkit.errors import TrainingError
-from tlkit.training import workers
+from tlkit.training.strategies import workers
 
 
 def say(**seen):

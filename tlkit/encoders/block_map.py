@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .blocks import Block
-from .specs import Variable
+from .network.specs import Variable
 
 # Inside a SavedModel; TensorFlow and TF Serving leave `assets.extra` alone.
 BLOCKS_FILE = "assets.extra/tlkit_blocks.json"

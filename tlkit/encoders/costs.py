@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from .flat_graph import FlatGraph, as_graph_def, node_of, tensor_of
+from .graph.flat_graph import FlatGraph, as_graph_def, node_of, tensor_of
 
 if TYPE_CHECKING:
-    from .opened import OpenedEncoder
+    from .opened_encoder import OpenedEncoder
 
 
 @dataclasses.dataclass(frozen=True)

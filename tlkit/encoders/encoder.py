@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from ..errors import EncoderError
 from .blocks import Block, table
-from .inputs import checked_inputs
-from .trust import trust_source, trusts_keras_file
+from .input_check import checked_inputs
+from .saved_model.trust import trust_source, trusts_keras_file
 
 
 class Encoder(keras.layers.Layer):

@@ -11,9 +11,9 @@ import keras
 from ..sources import CATALOG, Card
 from .blocks import Block, table
 from .encoder import Encoder
-from .inputs import describe
+from .input_check import describe
 from .loading import load_encoder
-from .specs import specs_to_json
+from .network.specs import specs_to_json
 
 
 @dataclasses.dataclass(frozen=True)

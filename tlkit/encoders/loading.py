@@ -16,12 +16,17 @@ from ..errors import EncoderError, import_extra
 from ..sources import Card, resolve
 from .block_map import read_block_map
 from .encoder import Encoder
-from .flat_graph import CannotOpen
-from .native import NativeEncoder
-from .opened import opened_encoder
+from .graph.flat_graph import CannotOpen
+from .native_encoder import NativeEncoder
+from .opened_encoder import opened_encoder
 from .opening import open_network
-from .reading import Restored, outside_strategy, read_module, read_saved_model
-from .restored import RestoredEncoder
+from .restored_encoder import RestoredEncoder
+from .saved_model.saved_model_reader import (
+    Restored,
+    outside_strategy,
+    read_module,
+    read_saved_model,
+)
 from .vocabulary import read_vocabulary
 
 

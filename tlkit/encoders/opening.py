@@ -6,13 +6,13 @@ import dataclasses
 
 import tensorflow as tf
 
-from .flat_graph import CannotOpen, FlatGraph
-from .flattening import flatten
-from .network import Network
-from .reading import Restored
-from .shapes import untie_shapes
-from .specs import Variable
-from .upsampling import repeat_pixels
+from .graph.flat_graph import CannotOpen, FlatGraph
+from .graph.flattener import flatten
+from .graph.tensor_shapes import untie_shapes
+from .graph.upsampling import repeat_pixels
+from .network.network import Network
+from .network.specs import Variable
+from .saved_model.saved_model_reader import Restored
 
 
 def open_network(restored: Restored) -> tuple[Network, list[Variable]]:

@@ -3,6 +3,6 @@
 Nothing here imports TensorFlow: the launcher is up at once, and stays small.
 """
 
-from .clusters import Cluster as Cluster
-from .clusters import read_cluster as read_cluster
-from .clusters import unproxied as unproxied
+from .cluster import Cluster as Cluster
+from .cluster import read_cluster as read_cluster
+from .cluster import unproxied as unproxied

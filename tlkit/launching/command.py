@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Mapping
 
 from ..errors import TlkitError, TrainingError
-from .clusters import config_of, free_addresses, read_cluster, unproxied
-from .devices import shares
+from .cluster import config_of, free_addresses, read_cluster, unproxied
+from .gpus import shares
 from .job import Job, run, say
 from .slurm import slurm_workers
 

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 
 from ..errors import TrainingError
-from .clusters import PORTS
+from .cluster import PORTS
 
 _NEEDED = (
     "SLURM_PROCID",

@@ -13,11 +13,11 @@ import keras
 import tensorflow as tf
 
 from ..encoders import Encoder
-from ..encoders.frozen_forward import FrozenForward
-from ..encoders.halves import all_inputs, can_halve, cut_state, needed_inputs
+from ..encoders.encoder_prefix import all_inputs, can_halve, cut_state, needed_inputs
+from ..encoders.inference.forward_pass import FrozenForward
 from ..errors import EncoderError
-from .anatomy import head_of, split
-from .windows import Windows
+from .model_prefix import head_of, split
+from .text.windows import Windows
 
 # The cut behind everything but the head.
 FEATURES = -1

@@ -6,8 +6,8 @@ import dataclasses
 
 import tensorflow as tf
 
-from ..data.cropping import crop, resize
-from ..data.decoding import decode
+from ..data.images.decoder import decode
+from ..data.images.resize import crop, resize
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .evaluation import ClassRow, Evaluation
+    from .evaluation_result import ClassRow, Evaluation
 
 _FEW = 20  # classes that are shown in full
 _WORST = 10  # rows and pairs that are shown of more

@@ -5,8 +5,8 @@ from .datasets import Texts as Texts
 from .datasets import data as data
 from .datasets import data_names as _data_names
 from .demo import demo as demo
-from .encoders import encoder as encoder
-from .encoders import encoder_names as _encoder_names
+from .sample_encoders import encoder as encoder
+from .sample_encoders import encoder_names as _encoder_names
 from .splitting import splits as splits
 
 

@@ -17,12 +17,12 @@ from ..data import Splits
 from ..errors import ExportError, SourceError
 from ..models import image_classifier, text_classifier
 from ..serving import export
-from ..serving.parity import ask
-from ..serving.rows import columns, rows_of
+from ..serving.export_examples import columns, rows_of
+from ..serving.parity_check import ask
 from ..serving.signatures import RAW
 from ..training import Phase, evaluate, fit, predict
 from .datasets import data
-from .encoders import encoder
+from .sample_encoders import encoder
 from .splitting import splits
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..data import Splits, arrays
+from ..data import Splits
+from ..data.loaders import arrays
 from .datasets import Texts, data
 
 

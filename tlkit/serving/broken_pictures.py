@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from ..data.decoding import decode_where_possible
+from ..data.images.decoder import decode_where_possible
 from ..models.pictures import ImagePreprocessor
 
 

@@ -14,10 +14,10 @@ from ..encoders import find_encoder
 from ..errors import ExportError
 from ..models import task_of
 from ..reports import Report
+from .export_examples import MOST, Rows, rows_of
+from .extra_files import write_facts, write_papers, write_requests
 from .lite import Precision, check_precision, write_lite
-from .papers import write_facts, write_papers, write_requests
-from .parity import TOLERANCE, check_parity
-from .rows import MOST, Rows, rows_of
+from .parity_check import TOLERANCE, check_parity
 from .signatures import served_module
 from .versions import write_version
 

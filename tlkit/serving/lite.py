@@ -19,9 +19,10 @@ import tensorflow as tf
 
 from ..encoders import find_encoder
 from ..errors import ExportError
-from ..models import preprocessing, task_of
+from ..models import preprocessors as preprocessing
+from ..models import task_of
+from .export_examples import spread
 from .lite_files import convert, runner
-from .rows import spread
 
 Precision = Literal["float16", "int8"]
 PRECISIONS = ("float16", "int8")

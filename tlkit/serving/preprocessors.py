@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from ..encoders import Encoder
 from ..errors import import_extra
-from ..models.packing import Packing
-from ..models.texts import WordPiecePreprocessor
-from ..models.truncation import keep
+from ..models.text.packer import Packing
+from ..models.text.text_preprocessors import WordPiecePreprocessor
+from ..models.text.truncation import keep
 from ..sources import resolve
 
 _SPECIAL = ("[CLS]", "[SEP]")

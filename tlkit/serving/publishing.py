@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from ..encoders import Encoder, find_encoder
 from ..encoders.block_map import write_block_map
-from ..encoders.reading import outside_strategy
-from ..encoders.reusable import make_reusable
+from ..encoders.reusable_saved_model import make_reusable
+from ..encoders.saved_model.saved_model_reader import outside_strategy
 from ..errors import ExportError
-from ..sources.cards import Card, write_card
+from ..sources.catalog.cards import Card, write_card
 from .preprocessors import preprocessor_writer
 from .versions import next_version, write_version
 

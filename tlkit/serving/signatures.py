@@ -9,9 +9,10 @@ import keras
 import tensorflow as tf
 
 from ..encoders import find_encoder
-from ..models import preprocessing, split, task_of
+from ..models import preprocessors as preprocessing
+from ..models import split, task_of
 from .broken_pictures import decode_each
-from .rows import kind_of
+from .export_examples import kind_of
 
 RAW, TENSORS, EMBED = "serving_default", "tensors", "embed"
 

@@ -7,7 +7,7 @@ import pathlib
 import tarfile
 
 from ..errors import SourceError
-from .lock import LOCK_FILE, Lock
+from .store.lock import LOCK_FILE, Lock
 
 _PACKED = (".gz", ".tgz")
 _NO_LOCK = (OSError, ValueError, LookupError, TypeError, AttributeError)

@@ -10,15 +10,15 @@ import shutil
 import stat
 
 from ..errors import SourceError, TlkitError
+from ..files.cache import staging
+from ..files.digests import damages
 from .bundles import write_bundle
-from .cache import staging
-from .cards import Card, write_card
-from .check import check_saved_model, parse_saved_model
-from .digests import damages
-from .entries import read_entry
-from .lock import Lock, check_lock, make_lock, write_lock
+from .catalog.cards import Card, write_card
+from .download.http import is_archive
 from .resolve import Resolved, resolve
-from .transfer import is_archive
+from .store.lock import Lock, check_lock, make_lock, write_lock
+from .store.saved_model_check import check_saved_model, parse_saved_model
+from .store.source_cache import read_entry
 
 # Where the preprocessor stands, beside the encoder's own files.
 _PREPROCESSOR = "preprocessor"

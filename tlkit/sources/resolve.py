@@ -8,15 +8,15 @@ import os
 import pathlib
 
 from ..errors import SourceError
-from .cards import Card, read_card
-from .catalog import CATALOG, catalog_names
-from .check import check_saved_model, explain_folder, is_saved_model
-from .download import cached_url, fetch_archive, fetch_bucket, fetch_url
-from .failures import OFFLINE
-from .kaggle import fetch_kaggle
-from .lock import check_lock
-from .offline import refuse_network
-from .transfer import is_archive
+from .catalog.cards import Card, read_card
+from .catalog.catalog import CATALOG, catalog_names
+from .download.download import cached_url, fetch_archive, fetch_bucket, fetch_url
+from .download.download_errors import OFFLINE
+from .download.http import is_archive
+from .download.kaggle import fetch_kaggle
+from .download.offline import refuse_network
+from .store.lock import check_lock
+from .store.saved_model_check import check_saved_model, explain_folder, is_saved_model
 
 _FORMS = (
     "A source is a folder, a .tar or .tar.gz, a name on the shelf, a name in the "

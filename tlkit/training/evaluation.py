@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from .. import models, reports
 from ..errors import DataError, TrainingError
-from .collecting import collect
-from .feeds import Feed
-from .inputs import make_feed
-from .objectives import Objective
-from .preparing import options_for
+from .arguments import options_for
+from .feeds.feed import Feed
+from .feeds.fit_inputs import make_feed
+from .loop.loss_and_metrics import Objective
+from .model_outputs import collect
 
 
 def evaluate(

@@ -13,14 +13,8 @@ import tensorflow as tf
 
 from .. import reports
 from ..data import Augmentation, Splits
-from .activations import Activations, final_evaluation
-from .caching import ActivationCache, cache_options, can_keep
-from .carrying import carry_back, carry_in
-from .interrupts import Interrupts
-from .loop import run_phase
-from .making import find_tools, job_facts, make_run, optimizer_lent
-from .planning import Plan, make_plan
-from .preparing import (
+from .activations.cached_activations import Activations, final_evaluation
+from .arguments import (
     accumulation_of,
     build,
     count_steps_for,
@@ -29,14 +23,20 @@ from .preparing import (
     phases_for,
     updates_of,
 )
-from .rates import finalize
-from .reporting import make_folder, make_report, write_plan
-from .running import Run
-from .saving import Rules, Saver, check_rules, check_same_everywhere
-from .schedules import Phase
-from .showing import say
-from .strategies import Place, check_batch_size, find_place, is_tpu
-from .workers import is_chief, naming_lost_workers
+from .checkpoints.saver import Rules, Saver, check_rules, check_same_everywhere
+from .loop.display import say
+from .loop.interrupts import Interrupts
+from .loop.optimizer import finalize
+from .loop.run import Run
+from .phase_loop import run_phase
+from .plans.cache_plan import ActivationCache, cache_options, can_keep
+from .plans.plan import Plan, make_plan
+from .plans.schedules import Phase
+from .run_report import make_folder, make_report, write_plan
+from .run_setup import find_tools, job_facts, make_run, optimizer_lent
+from .strategies.scope_copies import carry_back, carry_in
+from .strategies.strategies import Place, check_batch_size, find_place, is_tpu
+from .strategies.workers import is_chief, naming_lost_workers
 
 
 def fit(

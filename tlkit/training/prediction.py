@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from .. import data, models
-from ..data.progress import progress
 from ..encoders import find_encoder
 from ..errors import DataError
-from .collecting import inference
+from ..progress import progress
+from .model_outputs import inference
 
 
 @dataclasses.dataclass(frozen=True)

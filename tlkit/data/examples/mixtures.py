@@ -1,0 +1,245 @@
+"""Several data sets become one, each with a share of the training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from ...errors import DataError
+from .random_access import Access, access_of, attach_access, map_with_access, pick
+from .records import raw_spec
+from .splits import SPLIT_NAMES, Splits
+from .splitting import check_seed, random_order
+from .tf_data import deterministic
+
+
+def mixture(
+    sources: Mapping[str, Splits] | Sequence[Splits],
+    *,
+    weights: Mapping[str, float] | Sequence[float] | None = None,
+    examples: int | None = None,
+    seed: int = 0,
+) -> Splits:
+    """Mixes data sets of the same kind, each with a share of the training examples.
+
+    Labels are matched by their names: the result has those of the first data set, then
+    those that others add. What is repeated, and what is left out if `examples` is
+    small, is drawn once, by the seed: every epoch has the same examples in another
+    order, so that what a frozen encoder makes of them can be kept. A data set that
+    cannot be read by place, such as TFDS's, gives its first examples, in its order.
+
+    Args:
+        sources: The data sets, by name or in a sequence.
+        weights: The share of each of the training examples, by the same names or in the
+            same order: numbers above 0; only their ratios matter. Default: their sizes,
+            so that every example comes once.
+        examples: How many training examples an epoch has. Default: as few as give
+            every example at least once; those of data sets with a larger weight than
+            their size come again.
+        seed: Not negative.
+
+    Returns:
+        A data set whose training split has `examples` of them, in a random order. Its
+        validation and test splits are those of all data sets that have one, one behind
+        the other, everything once.
+
+    Raises:
+        DataError: There is no data set, they differ in kind, in shape or in dtype, or a
+            weight is not a number above 0.
+
+    Example:
+
+    ```python
+    splits = tlkit.data.mixture(
+        {"ours": ours, "public": public}, weights={"ours": 1, "public": 3}
+    )
+    ```
+    """
+    named = _named(sources)
+    _check_alike(named)
+    labels = tuple(dict.fromkeys(name for s in named.values() for name in s.labels))
+    sizes = np.array([_size(splits.train, name) for name, splits in named.items()])
+    counts = _shares(sizes, _read_weights(weights, named, sizes), examples)
+    index = {label: number for number, label in enumerate(labels)}
+    ids = [np.array([index[x] for x in s.labels], np.int32) for s in named.values()]
+    parts = [
+        _relabeled(_draw(splits.train, size, count, check_seed(seed) + number), own)
+        for number, (splits, size, count, own) in enumerate(
+            zip(named.values(), sizes.tolist(), counts.tolist(), ids, strict=True)
+        )
+    ]
+    which = np.repeat(np.arange(len(parts)), counts)
+    train = _interleaved(parts, which[random_order(len(which), seed=seed)])
+    held_out = {}
+    for name in SPLIT_NAMES[1:]:
+        held_out[name] = _joined([getattr(s, name) for s in named.values()], ids)
+    return Splits(
+        train=train,
+        **held_out,
+        labels=labels,
+        kind=next(iter(named.values())).kind,
+        skipped=tuple(entry for s in named.values() for entry in s.skipped),
+    )
+
+
+def _draw(dataset: tf.data.Dataset, size: int, count: int, seed: int):
+    """So many examples of one data set: all of them as often as it takes."""
+    if access_of(dataset) is not None:
+        return pick(dataset, np.resize(random_order(size, seed=seed), count))
+    if count > size:
+        dataset = dataset.repeat()
+    return dataset.take(count)
+
+
+def _relabeled(dataset: tf.data.Dataset, index: np.ndarray) -> tf.data.Dataset:
+    """The same examples with other labels: `index` has the new one of each."""
+    if (index == np.arange(len(index))).all():
+        return dataset
+    new = lambda raw, label: (raw, tf.gather(index, label))
+    return map_with_access(dataset, new, index)
+
+
+def _interleaved(parts: list[tf.data.Dataset], which: np.ndarray) -> tf.data.Dataset:
+    """Takes the next example of the part that is named, as often as one is named."""
+    dataset = _chosen(parts, which)
+    access = [access_of(part) for part in parts]
+    if None in access:
+        return dataset
+    labels, within = np.zeros(len(which), np.int32), np.zeros(len(which), np.int64)
+    for number, own in enumerate(access):
+        places = np.flatnonzero(which == number)
+        within[places] = np.arange(len(places))
+        labels[places] = own.labels
+
+    def read(places: np.ndarray) -> tf.data.Dataset:
+        chosen, inner = which[places], within[places]
+        drawn = [own.read(inner[chosen == n]) for n, own in enumerate(access)]
+        return _chosen(drawn, chosen)
+
+    def check() -> None:
+        for own in access:
+            if own.check is not None:
+                own.check()
+
+    in_order = any(own.in_order for own in access)
+    return attach_access(dataset, Access(labels, read, in_order, check=check))
+
+
+def _chosen(parts: list[tf.data.Dataset], which: np.ndarray) -> tf.data.Dataset:
+    choices = tf.data.Dataset.from_tensor_slices(which.astype(np.int64))
+    dataset = tf.data.Dataset.choose_from_datasets(parts, choices)
+    known = tf.data.experimental.assert_cardinality(len(which))
+    return deterministic(dataset.apply(known))
+
+
+def _joined(
+    datasets: list[tf.data.Dataset | None], ids: list[np.ndarray]
+) -> tf.data.Dataset | None:
+    parts = [
+        _relabeled(dataset, own)
+        for dataset, own in zip(datasets, ids, strict=True)
+        if dataset is not None
+    ]
+    if not parts:
+        return None
+    sizes = [int(part.cardinality()) for part in parts]
+    return _interleaved(parts, np.repeat(np.arange(len(parts)), sizes))
+
+
+def _named(sources: Mapping[str, Splits] | Sequence[Splits]) -> dict[str, Splits]:
+    if isinstance(sources, Splits):
+        sources = [sources]
+    if not isinstance(sources, Mapping):
+        sources = {str(number): splits for number, splits in enumerate(sources)}
+    if not sources:
+        raise DataError("A mixture needs at least one data set; got none.")
+    for name, splits in sources.items():
+        if not isinstance(splits, Splits):
+            raise DataError(
+                f"A mixture is of tlkit.data.Splits; {name!r} is {type(splits)}."
+            )
+    return dict(sources)
+
+
+def _check_alike(named: dict[str, Splits]) -> None:
+    """Raises a `DataError` unless all examples go through one preprocessing."""
+    first_name, first = next(iter(named.items()))
+    wanted = (first.kind, raw_spec(first.train))
+    for name, splits in named.items():
+        for split in splits.sizes:
+            form = (splits.kind, raw_spec(getattr(splits, split)))
+            if form[0] != wanted[0] or not _fit(form[1], wanted[1]):
+                raise DataError(
+                    "Data sets that are mixed must be of the same kind, shape and "
+                    f"dtype. {first_name!r} has {_said(wanted)}; the {split} split of "
+                    f"{name!r} has {_said(form)}."
+                )
+
+
+def _fit(spec: tf.TensorSpec, wanted: tf.TensorSpec) -> bool:
+    same = spec.shape.rank == wanted.shape.rank and spec.dtype == wanted.dtype
+    return same and (spec.shape.rank is None or list(spec.shape) == list(wanted.shape))
+
+
+def _said(form: tuple[str, tf.TensorSpec]) -> str:
+    return f"{form[0]} of {form[1].dtype.name} {form[1].shape}"
+
+
+def _size(dataset: tf.data.Dataset, name: str) -> int:
+    size = int(dataset.cardinality())
+    if size < 1:
+        raise DataError(
+            f"The training split of {name!r} has no known number of examples of 1 or "
+            "more. Type: dataset.apply(tf.data.experimental.assert_cardinality(n))"
+        )
+    return size
+
+
+def _read_weights(weights, named: dict[str, Splits], sizes: np.ndarray) -> np.ndarray:
+    """The share of each data set; all of them sum to 1."""
+    if weights is None:
+        weights = sizes
+    elif isinstance(weights, Mapping):
+        if set(weights) != set(named):
+            raise DataError(
+                f"weights must have one for each of {', '.join(map(repr, named))}; got "
+                f"{', '.join(map(repr, weights)) or 'none'}."
+            )
+        weights = [weights[name] for name in named]
+    numbers = np.asarray(weights, np.float64)
+    if numbers.shape != (len(named),):
+        raise DataError(
+            f"weights must have one for each of {len(named)} data sets; got "
+            f"{weights!r}."
+        )
+    if not (np.isfinite(numbers).all() and (numbers > 0).all()):
+        raise DataError(
+            "weights must be numbers above 0 (leave out what you do not want); got "
+            f"{weights!r}."
+        )
+    return numbers / numbers.sum()
+
+
+def _shares(sizes: np.ndarray, shares: np.ndarray, examples: int | None) -> np.ndarray:
+    """int64 `[sources]`, how many training examples each gives."""
+    if examples is None:
+        total = (sizes / shares).max()
+        return np.maximum(np.rint(shares * total).astype(np.int64), sizes)
+    whole = isinstance(examples, int | np.integer) and not isinstance(examples, bool)
+    if not whole or examples < len(sizes):
+        raise DataError(
+            "examples must be an integer of at least one for each data set, "
+            f"{len(sizes)} or more; got {examples!r}."
+        )
+    counts = np.floor(shares * examples).astype(np.int64)
+    behind = np.argsort(counts - shares * examples, kind="stable")
+    counts[behind[: examples - counts.sum()]] += 1
+    if not counts.all():
+        raise DataError(
+            f"Of {examples:,} examples, the smallest weight gives no whole one. Type a "
+            f"larger number, such as examples={math.ceil(1 / shares.min()):,}."
+        )
+    return counts

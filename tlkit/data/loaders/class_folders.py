@@ -1,0 +1,155 @@
+"""Folders of classes: which files belong to which class, and to which split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import DataError
+
+# Names of a split's folder, as published data sets have them.
+_SYNONYMS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+
+
+@dataclass(frozen=True)
+class ClassFiles:
+    """The files of one split, in the order of their classes and names.
+
+    Attributes:
+        directory: The folder that holds the class folders.
+        labels: The sorted names of the class folders.
+        files: Pairs of an absolute path and the index of its label.
+    """
+
+    directory: str
+    labels: tuple[str, ...]
+    files: tuple[tuple[str, int], ...]
+
+
+def find_class_files(
+    directory: str | os.PathLike[str], suffixes: Iterable[str]
+) -> tuple[dict[str, ClassFiles], bool]:
+    """Lists the files of `directory/<class>/…` or `directory/<split>/<class>/…`.
+
+    It is the second form if there is a folder `train`, and nothing beside it but the
+    folders of other splits. Hidden files are passed over.
+
+    Args:
+        directory: The folder.
+        suffixes: Ends of the names to list, in lower case, such as `".txt"`. They
+            match in any case.
+
+    Returns:
+        The files by their split, and whether the folder is divided into splits. If it
+        is not, all are under `"train"`.
+
+    Raises:
+        DataError: There is no such folder, or it has neither form.
+    """
+    root = _check_directory(directory)
+    suffixes = tuple(suffixes)
+    folders = _folders(root)
+    splits = _split_folders(root, folders)
+    if splits is None:
+        return {"train": _class_files(root, folders, suffixes)}, False
+    found = {
+        name: _class_files(root / folder, _folders(root / folder), suffixes)
+        for name, folder in splits.items()
+    }
+    return found, True
+
+
+def _check_directory(directory: str | os.PathLike[str]) -> Path:
+    text = os.fspath(directory)
+    if "://" in text:
+        raise DataError(
+            f"The folder must be on this machine's disk; got {text!r}. Copy it here "
+            f"first. Type: gcloud storage cp -r {text} ."
+        )
+    root = Path(os.path.abspath(os.path.expanduser(text)))
+    if root.is_file():
+        raise DataError(
+            f"{root} is a file, not a folder of class folders. If it is an archive, "
+            "unpack it first."
+        )
+    if not root.is_dir():
+        near = root.parent
+        while not near.is_dir():
+            near = near.parent
+        there = ", ".join(_folders(near)[:10]) or "no folders"
+        raise DataError(f"There is no folder {root}. In {near} there is: {there}.")
+    return root
+
+
+def _folders(directory: Path) -> list[str]:
+    """The names of the folders in a folder, sorted; hidden ones are left out."""
+    with os.scandir(directory) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
+        )
+
+
+def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
+    """Which folder holds which split, or `None` if the folders are classes."""
+    splits: dict[str, str] = {}
+    for name, synonyms in _SYNONYMS.items():
+        found = [folder for folder in folders if folder.lower() in synonyms]
+        if len(found) > 1:
+            raise DataError(
+                f"{root} has two folders for the {name} split: {' and '.join(found)}. "
+                "Keep one."
+            )
+        if found:
+            splits[name] = found[0]
+    others = [folder for folder in folders if folder not in splits.values()]
+    if "train" not in splits:
+        return None
+    if not others:
+        return splits
+    if len(splits) == 1:
+        return None  # A class of trains, among other vehicles.
+    raise DataError(
+        f"{root} has folders of splits ({', '.join(splits.values())}) and beside them "
+        f"others ({', '.join(others[:10])}). It may hold splits or classes, but not "
+        "both: move the others away."
+    )
+
+
+def _class_files(
+    directory: Path, labels: list[str], suffixes: tuple[str, ...]
+) -> ClassFiles:
+    if not labels:
+        loose = sum(name.lower().endswith(suffixes) for name in os.listdir(directory))
+        raise DataError(
+            f"{directory} has no class folders ({loose:,} loose files would fit). "
+            f"It must hold one folder for each class: {directory.name}/<class>/"
+            f"*{suffixes[0]}"
+        )
+    files = [
+        (path, index)
+        for index, label in enumerate(labels)
+        for path in _walk(directory / label, suffixes)
+    ]
+    return ClassFiles(str(directory), tuple(labels), tuple(files))
+
+
+def _walk(directory: Path, suffixes: tuple[str, ...]) -> list[str]:
+    """All files below a folder by their ends, sorted; hidden ones are left out."""
+    found = []
+    for folder, below, names in os.walk(directory):
+        below[:] = [name for name in below if not name.startswith(".")]
+        found += [
+            os.path.join(folder, name)
+            for name in names
+            if name.lower().endswith(suffixes) and not name.startswith(".")
+        ]
+    # By parts, not by the whole string: the separator sorts differently on Windows.
+    return sorted(found, key=lambda path: path.split(os.sep))

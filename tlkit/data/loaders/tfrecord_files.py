@@ -1,0 +1,202 @@
+"""TFRecord files that others wrote."""
+
+from __future__ import annotations
+
+import functools
+import glob
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from ...errors import DataError
+from ...progress import progress
+from ..examples.splits import Splits
+from ..examples.tf_data import parallel_map, untuned
+from ..shards.shard_access import ShardFiles, record_lengths
+
+_Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+_CHUNK = 256
+
+
+def tfrecord_files(
+    train: _Files,
+    *,
+    raw: str,
+    label: str,
+    labels: Sequence[str],
+    kind: str = "image",
+    validation: _Files | None = None,
+    test: _Files | None = None,
+    first_label: int = 0,
+    verbose: int = 1,
+) -> Splits:
+    """Reads TFRecord files of `tf.train.Example` records that others wrote.
+
+    Every file is read once, up front: where its examples stand, and whether their
+    labels are in range and their checksums right. To pay for this once and not
+    each time, write the result with `tlkit.data.write_shards`.
+
+    Args:
+        train: The files to train on, in their order: a list of paths, or a pattern such
+            as `"imagenet/train-*"`, whose matches are sorted.
+        raw: The name of the feature with the example: a picture as it was encoded, or a
+            text, as one string.
+        label: The name of the feature with the class: one integer, or one string that
+            is in `labels`.
+        labels: The names of the classes by their index.
+        kind: `"image"` or `"text"`.
+        validation: The files of the validation split, or `None` for no such split.
+        test: The files of the test split, likewise.
+        first_label: The integer that is the first class: some sets count from 1.
+        verbose: 1 shows the progress, 0 is silent.
+
+    Returns:
+        Splits with the examples in the order of the files.
+
+    Raises:
+        DataError: There is no such file, feature or label, or a file is damaged or
+            compressed; the message names it.
+
+    Example:
+
+    ```python
+    splits = tlkit.data.tfrecord_files(
+        "imagenet/train-*", validation="imagenet/validation-*",
+        raw="image/encoded", label="image/class/label", labels=names, first_label=1,
+    )
+    ```
+    """
+    if kind not in ("image", "text"):
+        raise DataError(f'kind must be "image" or "text"; got {kind!r}.')
+    labels = tuple(labels)
+    given = {"train": train, "validation": validation, "test": test}
+    found = {
+        split: None if files is None else _find(files, split)
+        for split, files in given.items()
+    }
+    integers = _label_is_integer(found["train"][0], raw, label)
+    read = functools.partial(
+        _parse,
+        raw=raw,
+        label=label,
+        names=None if integers else labels,
+        first=first_label,
+    )
+    datasets = {}
+    for split, paths in found.items():
+        datasets[split] = None
+        if paths is not None:
+            shown = functools.partial(_shown, integers=integers, first=first_label)
+            files = _scan(paths, read, len(labels), shown, split, verbose)
+            datasets[split] = files.dataset()
+    return Splits(**datasets, labels=labels, kind=kind)
+
+
+def _find(files: _Files, split: str) -> list[str]:
+    if isinstance(files, str | os.PathLike):
+        pattern = os.path.abspath(os.path.expanduser(os.fspath(files)))
+        paths = sorted(path for path in glob.glob(pattern) if os.path.isfile(path))
+        if not paths:
+            raise DataError(f"No file matches {split}={os.fspath(files)!r}: {pattern}")
+        return paths
+    paths = [os.path.abspath(os.path.expanduser(os.fspath(path))) for path in files]
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing or not paths:
+        there = f"{missing[0]} is not there" if missing else "the list is empty"
+        raise DataError(f"The files of the {split} split are not all there: {there}.")
+    return paths
+
+
+def _label_is_integer(path: str, raw: str, label: str) -> bool:
+    """What kind of feature the label is, by the first record."""
+    try:
+        first = next(iter(tf.data.TFRecordDataset(path).take(1).as_numpy_iterator()))
+        example = tf.train.Example.FromString(first)
+    except StopIteration as error:
+        raise DataError(f"{path} has no records.") from error
+    except Exception as error:
+        raise DataError(
+            f"{path} is no TFRecord file of tf.train.Example records: "
+            f"{getattr(error, 'message', error)}"
+        ) from error
+    features = example.features.feature
+    for name in (raw, label):
+        if name not in features:
+            there = ", ".join(map(repr, sorted(features)))
+            raise DataError(f"The records in {path} have no feature {name!r}: {there}.")
+    return features[label].WhichOneof("kind") == "int64_list"
+
+
+def _parse(
+    record: tf.Tensor, *, raw: str, label: str, names: tuple[str, ...] | None, first
+) -> tuple[tf.Tensor, tf.Tensor]:
+    dtype = tf.int64 if names is None else tf.string
+    features = tf.io.parse_single_example(
+        record,
+        {
+            raw: tf.io.FixedLenFeature([], tf.string),
+            label: tf.io.FixedLenFeature([], dtype),
+        },
+    )
+    if names is None:
+        index = features[label] - first
+    else:
+        # -1 where no name fits
+        hits = tf.where(tf.constant(names) == features[label])[:, 0]
+        index = tf.reduce_max(tf.concat([hits, [-1]], 0))
+    return features[raw], tf.cast(index, tf.int32)
+
+
+def _scan(paths, read, classes, shown, split, verbose) -> ShardFiles:
+    """Reads all files once: where their examples stand, and what is wrong."""
+    counts, lengths, labels = [], [], []
+    what = f"reading {split} files"
+    for path in progress(paths, total=len(paths), what=what, verbose=verbose):
+        sizes, found = _scan_file(path, read)
+        wrong = (found < 0) | (found >= classes)
+        if wrong.any():
+            place = int(np.argmax(wrong))
+            raise DataError(
+                f"Example {place:,} of {path} has a label that is not one of the "
+                f"{classes} labels: {shown(int(found[place]))}."
+            )
+        counts.append(len(found))
+        lengths.append(sizes)
+        labels.append(found)
+    kept = [place for place, count in enumerate(counts) if count]
+    if not kept:
+        raise DataError(f"The files of the {split} split have no records.")
+    return ShardFiles(
+        paths=tuple(paths[place] for place in kept),
+        counts=np.array([counts[place] for place in kept], np.int64),
+        lengths=np.concatenate(lengths),
+        labels=np.concatenate(labels),
+        parse=read,
+    )
+
+
+def _shown(index: int, *, integers: bool, first: int) -> str:
+    if not integers:
+        return "a name that labels does not have"
+    return f"it is {index + first}, and the first class is {first}"
+
+
+def _scan_file(path: str, read) -> tuple[np.ndarray, np.ndarray]:
+    """The lengths of a file's records, and their classes."""
+    records = parallel_map(
+        tf.data.TFRecordDataset(path),
+        lambda record: (record_lengths(record), read(record)[1]),
+    )
+    lengths, labels = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
+    try:
+        for sizes, found in untuned(records.batch(_CHUNK)).as_numpy_iterator():
+            lengths.append(sizes)
+            labels.append(found)
+    except tf.errors.OpError as error:
+        done = sum(map(len, labels))
+        raise DataError(
+            f"{path} cannot be read beyond example {done:,}: {error.message}"
+        ) from error
+    return np.concatenate(lengths), np.concatenate(labels)

@@ -1,0 +1,1 @@
+"""shards: to be described."""

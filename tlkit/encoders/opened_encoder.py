@@ -1,0 +1,399 @@
+"""An encoder over an opened SavedModel: its weights are Keras weights of its own."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+import re
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+# Private: a variable cannot be read past a tape that one does not have at hand.
+# tests/encoders/test_opened.py notices when it changes.
+from tensorflow.python.eager import record
+
+from .block_map import names_by_map
+from .blocks import Block
+from .encoder import Encoder
+from .encoder_prefix import all_inputs
+from .input_check import cast_inputs
+from .network.block_names import name_segments
+from .network.network import Network, Stretch
+from .network.network_files import load_network, save_network
+from .network.specs import Variable, specs_from_json, specs_to_json
+
+# Networks of this process by digest, so that `from_config` (which clones a model, or
+# carries it into a strategy's scope) needs no file.
+_NETWORKS: dict[str, Network] = {}
+
+
+@keras.saving.register_keras_serializable(package="tlkit")
+class OpenedEncoder(Encoder):
+    """An encoder whose network was opened; made by `tlkit.load_encoder`.
+
+    Args:
+        variables: What each variable is, in the network's order.
+        segments: For each segment, the positions of its variables.
+        batch_norms: For each segment, how many batch norms it holds.
+        inputs: The nest of input specs, as JSON.
+        outputs: The nest of output specs, as JSON.
+        digest: Digest of the network, by which the process finds it.
+        draws: Whether training draws random numbers.
+        trained: Positions of the variables that are trained; all that may be, if
+            `None`.
+        names: For each segment, the name of its block; read off the names of the
+            variables if `None`.
+    """
+
+    def __init__(
+        self,
+        *,
+        variables: Sequence[dict[str, Any]],
+        segments: Sequence[Sequence[int]],
+        batch_norms: Sequence[int],
+        inputs: Any,
+        outputs: Any,
+        digest: str,
+        draws: bool,
+        trained: Sequence[int] | None = None,
+        names: Sequence[str] | None = None,
+        batch_norm: str = "frozen",
+        **kwargs,
+    ):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(autocast=False, **kwargs)
+        self.batch_norm = batch_norm
+        self._specs = [Variable(**v) for v in variables]
+        self._segments = [list(segment) for segment in segments]
+        self._batch_norms = list(batch_norms)
+        self._inputs_json, self._outputs_json = inputs, outputs
+        self._digest = digest
+        if names is None:
+            names = name_segments([self._names(s) for s in self._segments])
+        self._segment_names = list(names)
+        # TensorFlow would track a dict, and refuses to export one with numbers as keys.
+        self._weights_of = types.MappingProxyType(self._make_weights(trained))
+        self._blocks = self._make_blocks()
+        self._seeds = keras.random.SeedGenerator(name="seeds") if draws else None
+        self.built = True
+
+    # === Weights and blocks ===
+
+    def _make_weights(self, trained: Sequence[int] | None) -> dict[int, keras.Variable]:
+        names = self._segment_names
+        inside = set(itertools.chain.from_iterable(self._segments))
+        unused = [p for p in range(len(self._specs)) if p not in inside]
+        groups = itertools.groupby(
+            zip(names, self._segments, strict=True), lambda x: x[0]
+        )
+        holders = [(name, [p for _, s in pairs for p in s]) for name, pairs in groups]
+        # A layer for each block: weights then have the block in their path.
+        weights: dict[int, keras.Variable] = {}
+        self.layers = [
+            self._holder(name, positions, weights)
+            for name, positions in [*holders, ("unused", unused)]
+            if positions
+        ]
+        wanted = range(len(self._specs)) if trained is None else set(trained)
+        for position, variable in weights.items():
+            if self._specs[position].learnable:
+                variable.trainable = position in wanted and position in inside
+        return weights
+
+    def _names(self, positions: Sequence[int]) -> list[str]:
+        return [self._specs[position].name for position in positions]
+
+    def _holder(
+        self, name: str, positions: Sequence[int], weights: dict[int, keras.Variable]
+    ) -> keras.layers.Layer:
+        holder = keras.layers.Layer(name=name, dtype=self.dtype_policy, autocast=False)
+        taken: set[str] = set()
+        for position in positions:
+            spec = self._specs[position]
+            # Keras allows no "/" in a variable's name.
+            plain = re.sub(r"[^A-Za-z0-9_.]+", "_", spec.name).strip("_")
+            plain = plain if plain not in taken else f"{plain}_{position}"
+            taken.add(plain)
+            weights[position] = holder.add_weight(
+                name=plain,
+                shape=tuple(spec.shape),
+                dtype=spec.dtype,
+                initializer="zeros",
+                trainable=spec.learnable,
+                autocast=False,
+            )
+        holder.built = True
+        return holder
+
+    def _make_blocks(self) -> tuple[Block, ...]:
+        blocks = []
+        names = enumerate(self._segment_names)
+        for name, group in itertools.groupby(names, key=lambda pair: pair[1]):
+            inside = [i for i, _ in group]
+            parts = [self._block(f"{name}.{k}", [i]) for k, i in enumerate(inside)]
+            blocks.append(self._block(name, inside, parts if len(parts) > 1 else ()))
+        return tuple(blocks)
+
+    def _block(self, name: str, segments: Sequence[int], parts=()) -> Block:
+        positions = [p for i in segments for p in self._segments[i]]
+        learnable = [p for p in positions if self._specs[p].learnable]
+        return Block(
+            name=name,
+            variables=tuple(self._weights_of[p] for p in positions),
+            learnable=tuple(self._weights_of[p] for p in learnable),
+            batch_norms=sum(self._batch_norms[i] for i in segments),
+            parts=tuple(parts),
+        )
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return self._blocks
+
+    @property
+    def inputs_spec(self) -> Any:
+        return specs_from_json(self._inputs_json)
+
+    @property
+    def outputs_spec(self) -> Any:
+        return specs_from_json(self._outputs_json)
+
+    # === Running ===
+
+    @property
+    def network(self) -> Network:
+        """The graphs, which a `.keras` file brings only after the config."""
+        return _NETWORKS[self._digest]
+
+    def call(self, inputs, training=False, taps=None, start=0):
+        cut = None
+        if start:
+            cut, flat = inputs["cut"], all_inputs(self, inputs["inputs"])
+        else:
+            flat = cast_inputs(self.inputs_spec, inputs)
+        tapped = {} if taps is None else self._tapped(taps)
+        stretches = self._stretches(bool(training), frozenset(tapped.values()), start)
+        seed = self._seed() if any(stretch.training for stretch in stretches) else None
+        outputs: dict[int, tf.Tensor] = {}
+        tensors: dict[int, tf.Tensor] = {}
+        for stretch in stretches:
+            found = self.network.run(stretch, cut, flat, self._value, seed)
+            cut = found.cut
+            outputs |= found.outputs
+            tensors |= found.taps
+            for position, value in found.updates.items():
+                self._weights_of[position].assign(value)
+        self._add_losses()
+        if taps is not None:
+            return {name: tensors[segment] for name, segment in tapped.items()}
+        ordered = [outputs[i] for i in range(len(outputs))]
+        return tf.nest.pack_sequence_as(self.outputs_spec, ordered)
+
+    def run_to(self, inputs: Any, cuts: Sequence[int]) -> dict[int, tf.Tensor]:
+        """Tensors at the beginnings of some segments, as in inference."""
+        flat = cast_inputs(self.inputs_spec, inputs)
+        found, cut = {}, None
+        for first, end in itertools.pairwise([0, *cuts]):
+            stretch = Stretch(first, end - 1, False, False, frozenset(), (), ())
+            cut = self.network.run(stretch, cut, flat, self._value).cut
+            found[end] = cut
+        return found
+
+    def compute_output_spec(self, inputs, training=None, taps=None):
+        if taps is None:
+            return super().compute_output_spec(inputs, training)
+        specs = tf.nest.map_structure(_spec, inputs)
+        function = tf.function(lambda x: self.call(x, taps=taps), autograph=False)
+        outputs = function.get_concrete_function(specs).structured_outputs
+        return {
+            name: keras.KerasTensor(tuple(spec.shape), spec.dtype.name)
+            for name, spec in outputs.items()
+        }
+
+    @property
+    def segments(self) -> tuple[tuple[keras.Variable, ...], ...]:
+        """The variables of each segment: of each piece between two cuts."""
+        of = self._weights_of
+        return tuple(tuple(of[p] for p in segment) for segment in self._segments)
+
+    @property
+    def named_variables(self) -> tuple[tuple[Variable, keras.Variable], ...]:
+        """What each variable was in the SavedModel, and it, in the network's order."""
+        of = self._weights_of
+        return tuple((spec, of[p]) for p, spec in enumerate(self._specs))
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Name of the part, or of the block without parts, that each segment is."""
+        names = [block.parts or (block,) for block in self._blocks]
+        return tuple(part.name for parts in names for part in parts)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        parts = [part.name for block in self._blocks for part in block.parts]
+        return (*parts, *(block.name for block in self._blocks))
+
+    def _tapped(self, taps: Sequence[str]) -> dict[str, int]:
+        """The segment behind which each tap is."""
+        last: dict[str, int] = {}
+        for i, name in enumerate(self._segment_names):
+            part = f"{name}.{self._segment_names[:i].count(name)}"
+            last |= {name: i, part: i}
+        return {name: last[name] for name in self.checked_taps(taps)}
+
+    def _seed(self) -> tf.Tensor | None:
+        """The seed of this call, another one on each replica."""
+        if self._seeds is None:
+            return None
+        context = tf.distribute.get_replica_context()
+        replica = 0 if context is None else context.replica_id_in_sync_group
+        state = tf.cast(self._seeds.next() % (2**31 - 1), tf.int32)
+        return state + tf.cast([replica, 0], tf.int32) * 1_000_003
+
+    def _add_losses(self) -> None:
+        trained = frozenset(p for p, v in self._weights_of.items() if v.trainable)
+        for loss in self.network.regularization(self._value, trained):
+            self.add_loss(loss)
+
+    def _value(self, position: int) -> tf.Tensor:
+        variable = self._weights_of[position]
+        if variable.trainable:
+            return tf.convert_to_tensor(variable.value)
+        # Keras's `trainable` does not reach TensorFlow's variable. A tape would watch
+        # it, and keep everything that is computed with it for a gradient.
+        with record.stop_recording():
+            return tf.convert_to_tensor(variable.value)
+
+    def _stretches(
+        self, training: bool, tapped: frozenset[int], start: int = 0
+    ) -> list[Stretch]:
+        """The network as far as needed, cut only where the way it runs changes."""
+        count = max(tapped) + 1 if tapped else len(self._segments)
+        modes = {i: self._mode(i, training) for i in range(start, count)}
+        runs = [list(run) for _, run in itertools.groupby(modes, modes.get)]
+        return [
+            self._stretch(run, tapped, *modes[run[0]], keep_cut=run[-1] + 1 < count)
+            for run in runs
+        ]
+
+    def _mode(self, segment: int, training: bool) -> tuple[bool, bool, bool]:
+        """How a segment runs.
+
+        Whether as in training, whether its batch norms keep to their running
+        statistics then, and whether any of it is trained.
+        """
+        trained = any(self._weights_of[p].trainable for p in self._segments[segment])
+        if not (training and trained):
+            return False, False, trained
+        norms = self._batch_norms[segment]
+        if not self.dropout and not (self.batch_norm == "train" and norms):
+            return False, False, trained
+        if self.batch_norm == "train" or not norms:
+            return True, False, trained
+        useful = segment in self.network.draws_with_norms_frozen
+        return useful, useful, trained
+
+    def _stretch(
+        self,
+        segments: Sequence[int],
+        tapped: frozenset[int],
+        training: bool,
+        running: bool,
+        trained: bool,
+        keep_cut: bool,
+    ) -> Stretch:
+        network = self.network
+        first, last = segments[0], segments[-1]
+        count = len(network.graphs[training].outputs)
+        inside = range(first, last + 1)
+        positions = [p for i in inside for p in self._segments[i]]
+        thawed = [p for p in positions if self._weights_of[p].trainable]
+        return Stretch(
+            first=first,
+            last=last,
+            training=training,
+            running=running,
+            thawed=frozenset(thawed if trained else ()),
+            outputs=tuple(
+                i
+                for i in range(count)
+                if not tapped and network.segment_of_output(i, training) in inside
+            ),
+            updates=network.updates(inside, training, running),
+            taps=tuple(sorted(tapped & set(inside))),
+            keep_cut=keep_cut,
+        )
+
+    # === Config and file ===
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return config | {
+            "variables": [spec.to_json() for spec in self._specs],
+            "segments": self._segments,
+            "batch_norms": self._batch_norms,
+            "inputs": self._inputs_json,
+            "outputs": self._outputs_json,
+            "digest": self._digest,
+            "draws": self._seeds is not None,
+            "trained": [p for p, v in self._weights_of.items() if v.trainable],
+            "names": list(self._segment_names),
+        }
+
+    def save_assets(self, inner_path: str) -> None:
+        save_network(self.network, pathlib.Path(inner_path))
+
+    def load_assets(self, inner_path: str) -> None:
+        network = load_network(pathlib.Path(inner_path), trust=self.trusted)
+        _NETWORKS.setdefault(network.digest, network)
+
+
+def _spec(tensor: Any) -> tf.TensorSpec:
+    return tf.TensorSpec(tensor.shape, keras.backend.standardize_dtype(tensor.dtype))
+
+
+def opened_encoder(
+    network: Network,
+    variables: Sequence[Variable],
+    values: Sequence[tf.Tensor],
+    *,
+    inputs: Any,
+    outputs: Any,
+    block_of: Mapping[str, str] | None = None,
+    **kwargs,
+) -> OpenedEncoder:
+    """Makes an encoder of a network and fills its weights.
+
+    Args:
+        network: The opened network.
+        variables: What each variable is, by position.
+        values: The value of each variable, by position.
+        inputs: Nest of `tf.TensorSpec`.
+        outputs: Nest of `tf.TensorSpec`.
+        block_of: The block of each variable, by their names, where that is known.
+        **kwargs: Arguments of `Encoder`.
+
+    Returns:
+        The encoder.
+    """
+    digest = network.digest
+    _NETWORKS.setdefault(digest, network)
+    segments = [sorted(segment.variables) for segment in network.segments]
+    inside = [[variables[p] for p in segment] for segment in segments]
+    encoder = OpenedEncoder(
+        variables=[variable.to_json() for variable in variables],
+        segments=segments,
+        names=names_by_map(inside, block_of) if block_of else None,
+        batch_norms=[network.batch_norms(i) for i in range(len(network.segments))],
+        inputs=specs_to_json(inputs),
+        outputs=specs_to_json(outputs),
+        digest=digest,
+        draws=network.draws,
+        **kwargs,
+    )
+    for position, value in enumerate(values):
+        encoder._weights_of[position].assign(value)
+    return encoder

@@ -1,0 +1,102 @@
+"""The fallback: an encoder that calls a restored function as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..errors import EncoderError
+from .blocks import Block
+from .encoder import Encoder
+from .saved_model.saved_model_reader import Restored
+
+
+class RestoredEncoder(Encoder):
+    """An encoder whose network could not be opened: one block, all or nothing.
+
+    It runs as `hub.KerasLayer` does: as in training only where it is trained itself,
+    and then with dropout and batch norms in all of it.
+
+    Args:
+        restored: The SavedModel.
+        why: Why the network could not be opened.
+    """
+
+    opened = False
+
+    def __init__(self, restored: Restored, why: str, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(autocast=False, **kwargs)
+        self.why_not_opened = why
+        self.supports_jit = False
+        self.batch_norm = "train"
+        self.module = restored.module  # tracked, for its tables and assets
+        self._endpoints = restored.endpoints
+        self._regularization = restored.losses
+        self._inputs, self._outputs = restored.inputs, restored.outputs
+        self._learnable, self._output = restored.learnable, restored.output
+        self._own = [self._adopt(i, v) for i, v in enumerate(restored.variables)]
+        self._block = self._make_block()
+        self.built = True
+
+    def _adopt(self, position: int, variable: tf.Variable) -> keras.Variable:
+        own = keras.Variable(
+            variable,
+            trainable=position in self._learnable,
+            dtype=variable.dtype.name,
+            autocast=False,
+            name=variable.name.split(":")[0].replace("/", "_"),
+        )
+        # Private, and the only way for a layer to own a variable that it did not make.
+        # tests/encoders/test_restored.py notices when it changes.
+        self._track_variable(own)
+        return own
+
+    def _make_block(self) -> Block:
+        norms = [v for v in self._own if "moving_variance" in v.name]
+        learnable = tuple(self._own[position] for position in sorted(self._learnable))
+        return Block("whole", tuple(self._own), learnable, len(norms))
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return (self._block,)
+
+    @property
+    def inputs_spec(self) -> Any:
+        return self._inputs
+
+    @property
+    def outputs_spec(self) -> Any:
+        return self._outputs
+
+    @property
+    def regularization(self) -> tuple[Any, ...]:
+        """The regularization losses, as functions without arguments."""
+        return self._regularization
+
+    def call(self, inputs, training=False):
+        trained = self._block.trainable
+        outputs = self.run_whole(inputs, bool(training) and trained and self.dropout)
+        if trained:
+            for loss in self._regularization:
+                self.add_loss(loss())
+        return outputs
+
+    def run_whole(self, inputs: Any, training: bool) -> Any:
+        """Runs the restored function, whatever is frozen."""
+        inputs = tf.nest.map_structure(
+            lambda spec, tensor: tf.cast(tensor, spec.dtype), self._inputs, inputs
+        )
+        outputs = self._endpoints[training](inputs)
+        if self._output is None or isinstance(self._output, str):
+            return outputs if self._output is None else outputs[self._output]
+        return {name: outputs[name] for name in self._output}
+
+    def get_config(self) -> dict[str, Any]:
+        raise EncoderError(
+            "This encoder cannot be saved in a .keras file, since its network could "
+            f"not be opened: {self.why_not_opened}. Save the weights with "
+            "model.save_weights(path), or the served model with tlkit.export."
+        )

@@ -1,0 +1,227 @@
+"""How good predictions are, in numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from ..errors import DataError
+from ..files import plain_json
+from . import tables
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """The figures of one class.
+
+    Attributes:
+        label: Its name.
+        precision: Of what was predicted as this class, the share that is, in [0, 1];
+            0 if nothing was.
+        recall: Of what is this class, the share that was predicted so, in [0, 1]; 0 if
+            nothing is.
+        f1: The harmonic mean of the two; 0 if both are.
+        support: The number of examples that are this class.
+        predicted: The number of examples that were predicted as this class.
+    """
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    predicted: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good the predictions for one split are.
+
+    The macro figures are plain means over the classes that occur, as truth or as
+    prediction, like those of scikit-learn with `average="macro", zero_division=0`.
+
+    Attributes:
+        loss: The mean loss of an example.
+        accuracy: The share of examples whose class was predicted, in [0, 1].
+        macro_precision: The mean of the classes' precision, in [0, 1].
+        macro_recall: The mean of the classes' recall, in [0, 1].
+        macro_f1: The mean of the classes' F1, in [0, 1].
+        per_class: The figures of each class, in the order of `labels`.
+        confusion: `confusion[i][j]` counts the examples of class `i` that were
+            predicted as class `j`.
+        labels: The names of the classes.
+        examples: The number of examples.
+    """
+
+    loss: float
+    accuracy: float
+    macro_precision: float
+    macro_recall: float
+    macro_f1: float
+    per_class: tuple[ClassRow, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    labels: tuple[str, ...]
+    examples: int
+
+    def to_json(self) -> str:
+        """Writes it as a JSON object; what is not a finite number becomes `null`."""
+        return plain_json.dump(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Evaluation:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            DataError: It is something else.
+        """
+        try:
+            return read_evaluation(json.loads(text))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"This is not an evaluation in JSON: {error!r}") from error
+
+    def __str__(self) -> str:
+        return tables.evaluation_table(self, most_confused(self))
+
+
+def evaluate_predictions(
+    scores: np.ndarray,
+    labels: np.ndarray | Sequence[int],
+    *,
+    label_names: Sequence[str],
+    loss: float | None = None,
+) -> Evaluation:
+    """Compares predictions with the truth.
+
+    Args:
+        scores: `[n, classes]` floats: probabilities, if all are in [0, 1] and every row
+            sums to 1, and logits otherwise. The largest of a row is the prediction; of
+            equal ones the first.
+        labels: `[n]` integers, the true class of each example.
+        label_names: The names of the classes by their index.
+        loss: The mean loss of an example, if it is known; otherwise it is the
+            cross-entropy of the scores.
+
+    Returns:
+        The evaluation.
+
+    Raises:
+        DataError: The shapes do not fit, a label is out of range, or there is nothing.
+
+    Example:
+
+    ```python
+    evaluation = evaluate_predictions(model.predict(x), y, label_names=labels)
+    print(evaluation.macro_f1)
+    ```
+    """
+    scores = np.asarray(scores, np.float64)
+    truth = np.asarray(labels)
+    label_names = tuple(label_names)
+    _check(scores, truth, label_names)
+    predictions = scores.argmax(axis=1)
+    classes = len(label_names)
+    confusion = np.bincount(
+        truth.astype(np.int64) * classes + predictions, minlength=classes**2
+    ).reshape(classes, classes)
+    return _from_confusion(
+        confusion, label_names, _cross_entropy(scores, truth) if loss is None else loss
+    )
+
+
+def most_confused(
+    evaluation: Evaluation, limit: int = 10
+) -> list[tuple[str, str, int]]:
+    """The pairs of classes that are mistaken most often.
+
+    Args:
+        evaluation: The evaluation.
+        limit: How many pairs to return at most.
+
+    Returns:
+        The true label, the label that was predicted, and how often; most often first.
+    """
+    confusion = np.array(evaluation.confusion)
+    np.fill_diagonal(confusion, 0)
+    order = np.argsort(-confusion, axis=None, kind="stable")[:limit]
+    pairs = [np.unravel_index(place, confusion.shape) for place in order]
+    labels = evaluation.labels
+    return [
+        (labels[i], labels[j], int(confusion[i, j]))
+        for i, j in pairs
+        if confusion[i, j]
+    ]
+
+
+def read_evaluation(found: dict) -> Evaluation:
+    """Makes an `Evaluation` of the JSON object that `Evaluation.to_json` writes."""
+    values = {field.name: found[field.name] for field in fields(Evaluation)}
+    for name in ("loss", "accuracy", "macro_precision", "macro_recall", "macro_f1"):
+        values[name] = plain_json.number(values[name])
+    values["per_class"] = tuple(ClassRow(**row) for row in values["per_class"])
+    values["confusion"] = tuple(tuple(row) for row in values["confusion"])
+    values["labels"] = tuple(values["labels"])
+    return Evaluation(**values)
+
+
+def _check(scores: np.ndarray, truth: np.ndarray, label_names: tuple[str, ...]) -> None:
+    if scores.ndim != 2 or scores.shape[1] != len(label_names):
+        raise DataError(
+            f"scores must have the shape [n, {len(label_names)}], with one column for "
+            f"each label; got {list(scores.shape)}."
+        )
+    if truth.shape != scores.shape[:1]:
+        raise DataError(
+            f"labels must have the shape [{len(scores)}], one for each row of scores; "
+            f"got {list(truth.shape)}."
+        )
+    if not len(truth):
+        raise DataError("There are no predictions to evaluate.")
+    if (
+        truth.dtype.kind not in "iu"
+        or truth.min() < 0
+        or truth.max() >= len(label_names)
+    ):
+        raise DataError(
+            f"labels must be integers from 0 to {len(label_names) - 1}; got "
+            f"{truth.dtype} from {truth.min()} to {truth.max()}."
+        )
+
+
+def _cross_entropy(scores: np.ndarray, truth: np.ndarray) -> float:
+    own = scores[np.arange(len(truth)), truth]
+    sums = scores.sum(axis=1)
+    if (scores >= 0).all() and np.allclose(sums, 1.0, atol=1e-3):
+        # A probability of 0 would make it infinite; Keras clips it likewise.
+        return float(-np.log(np.clip(own, 1e-7, 1.0)).mean())
+    largest = scores.max(axis=1)
+    total = largest + np.log(np.exp(scores - largest[:, None]).sum(axis=1))
+    return float((total - own).mean())
+
+
+def _from_confusion(
+    confusion: np.ndarray, labels: tuple[str, ...], loss: float
+) -> Evaluation:
+    right = np.diag(confusion)
+    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    precision = right / np.maximum(predicted, 1)
+    recall = right / np.maximum(support, 1)
+    f1 = 2 * right / np.maximum(support + predicted, 1)
+    occurs = (support + predicted) > 0
+    rows = zip(labels, precision, recall, f1, support, predicted, strict=True)
+    return Evaluation(
+        loss=float(loss),
+        accuracy=float(right.sum() / confusion.sum()),
+        macro_precision=float(precision[occurs].mean()),
+        macro_recall=float(recall[occurs].mean()),
+        macro_f1=float(f1[occurs].mean()),
+        per_class=tuple(
+            ClassRow(label, float(p), float(r), float(f), int(s), int(n))
+            for label, p, r, f, s, n in rows
+        ),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        labels=labels,
+        examples=int(confusion.sum()),
+    )

@@ -1,0 +1,123 @@
+"""ResNet-50 with its stride in the first convolution of a unit, as Caffe's has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+
+from .reusable_sample import Variables
+
+# Units in each of the four stages.
+DEPTHS = (3, 4, 6, 3)
+
+INPUTS = tf.TensorSpec([None, None, None, 3], tf.float32, "inputs")
+
+# What no optimizer moves.
+STATISTICS = ("moving_mean", "moving_variance")
+
+_EPSILON = 1e-3
+_MOMENTUM = 0.99
+
+
+def unfold(
+    convolutions: Iterable[tuple[str, np.ndarray, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Puts batch norms back after convolutions into which they were folded.
+
+    Each is an identity plus the bias: mean 0 and variance 1, with a scale that
+    makes up for the epsilon.
+
+    Args:
+        convolutions: Name, kernel `[height, width, in, out]` and bias of each.
+    """
+    variables = {}
+    for name, kernel, bias in convolutions:
+        variables[f"{name}/kernel"] = kernel
+        variables[f"{name}_bn/gamma"] = np.full_like(bias, np.sqrt(1 + _EPSILON))
+        variables[f"{name}_bn/beta"] = bias
+        variables[f"{name}_bn/moving_mean"] = np.zeros_like(bias)
+        variables[f"{name}_bn/moving_variance"] = np.ones_like(bias)
+    return variables
+
+
+def forward(variables: Variables, inputs: tf.Tensor, training: bool) -> tf.Tensor:
+    """Computes average-pooled features.
+
+    Args:
+        variables: `bn_1/kernel`, `bn_1_bn/gamma`, `bn_stage0_block0_branch2a/kernel`
+            and so on.
+        inputs: Float32 `[batch, height, width, 3]`, blue, green, red in [0, 255] less
+            (103.94, 116.78, 123.68).
+        training: Whether batch norms take the batch's statistics, and move theirs.
+
+    Returns:
+        Float32 `[batch, channels]`; 1024 channels at half width.
+    """
+    hidden = _convolve(variables, "bn_1", inputs, training, stride=2, pad=3)
+    with tf.name_scope("max_pooling2d/"):
+        # Zeros do for padding after a ReLU, and only below and to the right.
+        hidden = tf.pad(tf.nn.relu(hidden), [[0, 0], [0, 1], [0, 1], [0, 0]])
+        hidden = tf.nn.max_pool2d(hidden, ksize=3, strides=2, padding="VALID")
+    for stage, depth in enumerate(DEPTHS):
+        for block in range(depth):
+            stride = 2 if stage > 0 and block == 0 else 1
+            scope = f"bn_stage{stage}_block{block}"
+            hidden = _unit(variables, scope, hidden, training, stride=stride)
+    return tf.reduce_mean(hidden, axis=[1, 2])
+
+
+def _unit(
+    variables: Variables, scope: str, inputs: tf.Tensor, training: bool, *, stride: int
+) -> tf.Tensor:
+    def convolve(
+        part: str, hidden: tf.Tensor, *, stride: int = 1, pad: int = 0
+    ) -> tf.Tensor:
+        name = f"{scope}_{part}"
+        return _convolve(variables, name, hidden, training, stride=stride, pad=pad)
+
+    hidden = tf.nn.relu(convolve("branch2a", inputs, stride=stride))
+    hidden = tf.nn.relu(convolve("branch2b", hidden, pad=1))
+    hidden = convolve("branch2c", hidden)
+    if f"{scope}_proj_shortcut/kernel" in variables:
+        inputs = convolve("proj_shortcut", inputs, stride=stride)
+    return tf.nn.relu(hidden + inputs)
+
+
+def _convolve(
+    variables: Variables,
+    name: str,
+    inputs: tf.Tensor,
+    training: bool,
+    *,
+    stride: int,
+    pad: int,
+) -> tf.Tensor:
+    with tf.name_scope(f"{name}/"):
+        # The same padding on all sides; "SAME" has less above when the stride is 2.
+        if pad:
+            inputs = tf.pad(inputs, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
+        kernel = variables[f"{name}/kernel"]
+        hidden = tf.nn.conv2d(inputs, kernel, strides=stride, padding="VALID")
+    return _batch_norm(variables, f"{name}_bn", hidden, training)
+
+
+def _batch_norm(
+    variables: Variables, scope: str, inputs: tf.Tensor, training: bool
+) -> tf.Tensor:
+    moving = [variables[f"{scope}/{name}"] for name in STATISTICS]
+    with tf.name_scope(f"{scope}/"):
+        outputs, *batch = tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            scale=variables[f"{scope}/gamma"],
+            offset=variables[f"{scope}/beta"],
+            mean=None if training else moving[0],
+            variance=None if training else moving[1],
+            epsilon=_EPSILON,
+            is_training=training,
+        )
+        if training:
+            for variable, seen in zip(moving, batch, strict=True):
+                variable.assign_sub((variable - seen) * (1 - _MOMENTUM))
+    return outputs

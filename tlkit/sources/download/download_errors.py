@@ -1,0 +1,53 @@
+"""Why something could not be fetched, in one line, and what to do, in one."""
+
+from __future__ import annotations
+
+import errno
+import urllib.error
+
+from ..store.archives import UnsafeArchive
+
+# How to go on without a network; ends the errors.
+OFFLINE = (
+    "Without a network, fetch it elsewhere (tlkit fetch SOURCE DIRECTORY), and "
+    "give its folder instead."
+)
+
+
+def explain(address: str, error: Exception, timeout: float | None) -> str:
+    """Says what went wrong with a download, or with an archive on this machine.
+
+    Args:
+        address: What was fetched.
+        error: What was raised.
+        timeout: Seconds without a byte after which it was given up; `None` if it is
+            on this machine.
+    """
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{address}: there is no room for it: {error.strerror}. Free some, or have "
+            "TLKIT_CACHE name a folder on another disk."
+        )
+    if isinstance(error, UnsafeArchive):
+        return (
+            f"{address}: its archive was refused: {error}. No SavedModel needs that; "
+            "take it from its publisher."
+        )
+    if timeout is None:
+        return f"{address}: it is damaged, or no archive of a SavedModel ({error})."
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()
+        if error.code in (404, 410):
+            why = f"the server does not have it (HTTP {error.code}). Compare the handle"
+            return f"{address}: {why} with the model's page."
+        why = f"the server refused (HTTP {error.code} {error.reason})"
+    elif isinstance(cause, TimeoutError):
+        why = f"nothing came for {timeout:g} seconds"
+    elif isinstance(error, urllib.error.URLError):
+        why = f"no connection ({cause})"
+    elif isinstance(error, (ConnectionError, FileNotFoundError)):
+        why = str(error)
+    else:
+        why = f"the download broke off, or is not an archive of a SavedModel ({error})"
+    return f"{address}: {why}. {OFFLINE}"

@@ -1,0 +1,1 @@
+"""activations: to be described."""

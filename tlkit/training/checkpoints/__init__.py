@@ -1,0 +1,1 @@
+"""checkpoints: to be described."""

@@ -1,0 +1,1 @@
+"""feeds: to be described."""
