@@ -57,8 +57,8 @@ import threading
 
 import numpy as np
 
-from .schedules import RATES, examples_of
-from .timing import median, run_variants
+from tests.benchmarks.schedules import RATES, examples_of
+from tests.benchmarks.timing import median, run_variants
 
 CACHES = ("none", "memory", "disk", "again", "float16")
 BATCH, SEED = 32, 0

@@ -26,7 +26,7 @@ import time
 
 import numpy as np
 
-from .timing import run_variants
+from tests.benchmarks.timing import run_variants
 
 NETWORKS = {"resnet50": ("frozen", "train"), "minilm": ("frozen",)}
 STEPS = 5

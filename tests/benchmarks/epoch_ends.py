@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 
-from .timing import run_variants
+from tests.benchmarks.timing import run_variants
 
 VARIANTS = ("tuned", "untuned")
 

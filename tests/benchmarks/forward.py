@@ -33,8 +33,8 @@ import time
 
 import numpy as np
 
-from .environments import cache, environment
-from .timing import median, peak_memory_mb, run_variants
+from tests.benchmarks.environments import cache, environment
+from tests.benchmarks.timing import median, peak_memory_mb, run_variants
 
 RUNS, PIXELS, LENGTH = 12, 224, 128
 BATCHES = {"resnet": 8, "minilm": 32}
@@ -67,7 +67,7 @@ def _prepare(network: str) -> None:
 def _write_resnet(saved: pathlib.Path, converted: pathlib.Path) -> None:
     import tf_keras
 
-    from .onnx_networks import write_resnet
+    from tests.benchmarks.onnx_networks import write_resnet
 
     tf_keras.utils.set_random_seed(0)
     network = tf_keras.applications.ResNet50(
@@ -86,8 +86,7 @@ def _write_resnet(saved: pathlib.Path, converted: pathlib.Path) -> None:
 
 def _write_minilm(saved: pathlib.Path, converted: pathlib.Path) -> None:
     import tlkit
-
-    from .onnx_networks import write_bert
+    from tests.benchmarks.onnx_networks import write_bert
 
     # Its weights have the names of the file, in the paths of its blocks.
     encoder = tlkit.load_encoder(saved)

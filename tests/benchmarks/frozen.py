@@ -36,8 +36,8 @@ import time
 
 import numpy as np
 
-from .environments import TRANSFORMERS, cache, environment
-from .timing import median, run_variants
+from tests.benchmarks.environments import TRANSFORMERS, cache, environment
+from tests.benchmarks.timing import median, run_variants
 
 VARIANTS = ("pass", "tlkit", "hub", "transformers")
 EPOCHS, BATCH, TEXTS = 10, 32, 512
@@ -99,7 +99,7 @@ def _write_inputs(kind, count) -> None:
 def _time_pass(kind, count) -> float:
     import tensorflow as tf
 
-    from tlkit.models.halving import FEATURES, lower_half
+    from tlkit.models.model_prefix import FEATURES, lower_half
 
     model = _model(kind)
     inputs, _ = _inputs(kind, model, count)

@@ -40,8 +40,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .step import _resnet_folder
-from .timing import run_variants
+from tests.benchmarks.step import _resnet_folder
+from tests.benchmarks.timing import run_variants
 
 SIZES = {"resnet": (8, 9), "tiny": (2000, 9)}  # batches in an epoch, epochs
 TURN = {"resnet": 1, "tiny": 2000}  # steps

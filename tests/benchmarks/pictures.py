@@ -42,8 +42,8 @@ import time
 
 import numpy as np
 
-from .environments import cache, environment
-from .timing import median, peak_memory_mb, run_variants
+from tests.benchmarks.environments import cache, environment
+from tests.benchmarks.timing import median, peak_memory_mb, run_variants
 
 PEERS = ("keras", "torch")
 NEEDS = ("torch==2.13.0", "pillow>=10", "numpy", "platformdirs>=4")
@@ -92,7 +92,7 @@ def _write_pictures(count: int) -> None:
 
 def _time_tlkit(folder: pathlib.Path) -> int:
     import tlkit
-    from tlkit.models.pictures import ImagePreprocessor
+    from tlkit.models.preprocessors import ImagePreprocessor
 
     splits = tlkit.data.image_folder(
         folder, validation=0, test=0, verify=False, verbose=0

@@ -46,7 +46,7 @@ import statistics
 
 import numpy as np
 
-from .timing import run_variants
+from tests.benchmarks.timing import run_variants
 
 WAYS = ("gradual", "all")
 BATCH, BLOCKS, SEARCH_SEED = 32, 3, 1000

@@ -36,7 +36,7 @@ import time
 
 import numpy as np
 
-from .timing import median
+from tests.benchmarks.timing import median
 
 KINDS = ("resnet50", "vgg16", "minilm")
 LABELS = [f"label {number}" for number in range(10)]

@@ -27,8 +27,8 @@ import time
 
 import numpy as np
 
-from .environments import cache, environment
-from .timing import median, peak_memory_mb, run_variants
+from tests.benchmarks.environments import cache, environment
+from tests.benchmarks.timing import median, peak_memory_mb, run_variants
 
 STEPS = 6
 PIXELS, IMAGES, LABELS = 224, 8, 10

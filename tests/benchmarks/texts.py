@@ -26,8 +26,8 @@ import time
 
 import numpy as np
 
-from .environments import TRANSFORMERS, cache, environment
-from .timing import median, run_variants
+from tests.benchmarks.environments import TRANSFORMERS, cache, environment
+from tests.benchmarks.timing import median, run_variants
 
 VARIANTS = ("tlkit", "transformers", "hub")
 BATCH, EPOCHS, LABELS = 32, 2, 8

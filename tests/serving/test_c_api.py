@@ -5,9 +5,8 @@ import pytest
 import tensorflow as tf
 
 import tlkit
+from tests.serving import c_client
 from tests.tiny import write_image_encoder, write_text_encoder
-
-from . import c_client
 
 pytestmark = pytest.mark.skipif(
     not c_client.has_compiler(), reason="there is no C compiler (cc)"

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tlkit
-from tests.data.pictures import exif, saved, scene, with_exif
+from tests.data.image_files import exif, saved, scene, with_exif
 from tests.tiny import write_image_encoder, write_text_encoder
 from tlkit import models
 from tlkit.errors import DataError, ExportError

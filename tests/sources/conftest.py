@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import tensorflow as tf
 
-from . import hub_server
+from tests.sources import hub_server
 
 # Every file of the tiny SavedModel, in the order in which TF Hub packs them.
 FILES = [

@@ -10,13 +10,12 @@ import time
 import pytest
 import tensorflow as tf
 
+from tests.sources.hub_server import send
 from tlkit.errors import SourceError
 from tlkit.files.digests import describe_files
 from tlkit.sources import Card, fetch, read_lock, resolve
 from tlkit.sources.catalog.cards import read_card, write_card
 from tlkit.sources.store.lock import LOCK_FILE, check_lock
-
-from .hub_server import send
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 import tlkit
 from tests import tiny
-from tests.data.pictures import write_classes
+from tests.data.image_files import write_classes
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 
 import tlkit
 from tlkit.errors import TrainingError
-from tlkit.models.halving import FEATURES
+from tlkit.models.model_prefix import FEATURES
 from tlkit.training import Phase, fit
 from tlkit.training.activations import cached_activations as activations
 

@@ -11,7 +11,7 @@ from .examples.mixtures import mixture as mixture
 from .examples.splits import Skipped as Skipped
 from .examples.splits import SkippedWarning as SkippedWarning
 from .examples.splits import Splits as Splits
-from .examples.splitting import stratified_split as stratified_split
+from .examples.splits import stratified_split as stratified_split
 from .loaders.arrays import arrays as arrays
 from .loaders.image_folder import image_folder as image_folder
 from .loaders.texts import text_csv as text_csv

@@ -1,6 +1,6 @@
 """A folder becomes a trainable Keras layer with blocks."""
 
-from .blocks import Block as Block
+from .encoder import Block as Block
 from .encoder import Encoder as Encoder
 from .freezing import choose_blocks as choose_blocks
 from .freezing import find_encoder as find_encoder

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .blocks import Block
-from .network.specs import Variable
+from .encoder import Block
+from .network.network_files import Variable
 
 # Inside a SavedModel; TensorFlow and TF Serving leave `assets.extra` alone.
 BLOCKS_FILE = "assets.extra/tlkit_blocks.json"

@@ -9,8 +9,7 @@ from typing import Literal
 import keras
 
 from ..errors import PlanError
-from .blocks import Block
-from .encoder import Encoder
+from .encoder import Block, Encoder
 
 BatchNorm = Literal["frozen", "train"]
 

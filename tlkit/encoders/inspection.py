@@ -9,11 +9,10 @@ from typing import Any
 import keras
 
 from ..sources import CATALOG, Card
-from .blocks import Block, table
-from .encoder import Encoder
+from .encoder import Block, Encoder, table
 from .input_check import describe
 from .loading import load_encoder
-from .network.specs import specs_to_json
+from .network.network_files import specs_to_json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,9 @@
-"""Loads an encoder from whatever a source names."""
+"""Loads an encoder from whatever a source names.
+
+Opens a restored SavedModel: its functions become a network that can be cut.
+
+The vocabulary that a text encoder's SavedModel brings along.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +21,14 @@ from ..errors import EncoderError, import_extra
 from ..sources import Card, resolve
 from .block_map import read_block_map
 from .encoder import Encoder
-from .graph.flat_graph import CannotOpen
+from .graph.flat_graph import CannotOpen, FlatGraph
+from .graph.flattener import flatten
+from .graph.tensor_shapes import untie_shapes
+from .graph.upsampling import repeat_pixels
 from .native_encoder import NativeEncoder
+from .network.network import Network
+from .network.network_files import Variable
 from .opened_encoder import opened_encoder
-from .opening import open_network
 from .restored_encoder import RestoredEncoder
 from .saved_model.saved_model_reader import (
     Restored,
@@ -27,7 +36,6 @@ from .saved_model.saved_model_reader import (
     read_module,
     read_saved_model,
 )
-from .vocabulary import read_vocabulary
 
 
 def load_encoder(
@@ -188,3 +196,74 @@ def _preset_encoder(resolved, name: str) -> Encoder:
     if card is not None:
         details |= {"kind": card.kind, "pixels": card.pixels}
     return NativeEncoder(backbone, name=name, details=details)
+
+
+# === Opening ===
+
+
+def open_network(restored: Restored) -> tuple[Network, list[Variable]]:
+    """Opens a restored SavedModel.
+
+    Args:
+        restored: The SavedModel.
+
+    Returns:
+        The network, and what each of its variables is.
+
+    Raises:
+        CannotOpen: Its graph cannot be opened; the text says why.
+    """
+    variables = {
+        id(variable.handle): (i, tf.TensorSpec(variable.shape, variable.dtype))
+        for i, variable in enumerate(restored.variables)
+    }
+    resources: list[tf.Tensor] = []
+    graphs: dict[bool, FlatGraph] = {}
+    for training, endpoint in restored.endpoints.items():
+        constants = endpoint.constants
+        if endpoint.keyword and constants:
+            raise CannotOpen("its inputs go by name, with other tensors beside them")
+        graph = flatten(endpoint.function, variables, resources, constants)
+        wanted = tuple(graph.outputs[i] for i in restored.selected)
+        graph = repeat_pixels(dataclasses.replace(graph, outputs=wanted))
+        graphs[training] = untie_shapes(graph)
+    losses = [flatten(loss, variables, resources) for loss in restored.losses]
+    vectors = {i for i, v in enumerate(restored.variables) if v.shape.rank <= 1}
+    network = Network(graphs, frozenset(vectors), resources, restored.module, losses)
+    return network, [_variable(i, restored) for i in range(len(restored.variables))]
+
+
+def _variable(position: int, restored: Restored) -> Variable:
+    variable = restored.variables[position]
+    return Variable(
+        name=variable.name.split(":")[0],
+        shape=tuple(variable.shape),
+        dtype=variable.dtype.name,
+        learnable=position in restored.learnable,
+    )
+
+
+# === Vocabulary ===
+
+
+def read_vocabulary(module: Any) -> dict[str, Any]:
+    """Reads `vocab_file` and `do_lower_case`, as Model Garden's exporter writes them.
+
+    Args:
+        module: A restored SavedModel.
+
+    Returns:
+        A dict with `vocabulary` (a list of word pieces) and `lower_case`, or an empty
+        one where the module has none.
+    """
+    asset = getattr(module, "vocab_file", None)
+    # Of anything else that has a path it is not known where that leads.
+    if not isinstance(asset, tf.saved_model.Asset):
+        return {}
+    data = tf.io.read_file(asset.asset_path).numpy().decode("utf-8")
+    pieces = data.removesuffix("\n").split("\n")
+    lower_case = getattr(module, "do_lower_case", None)
+    return {
+        "vocabulary": [piece.removesuffix("\r") for piece in pieces],
+        "lower_case": True if lower_case is None else bool(lower_case.numpy()),
+    }

@@ -9,8 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .blocks import Block
-from .encoder import Encoder
+from .encoder import Block, Encoder
 from .network.block_names import name_segments
 
 
@@ -52,7 +51,7 @@ class NativeEncoder(Encoder):
         if not hasattr(graph, "_run_through_graph"):  # a subclassed model
             return self.model(inputs, training=bool(training) and self._trains_whole())
         # Private: a Functional model has no other way to run its layers differently.
-        # tests/encoders/test_native.py notices when it changes.
+        # tests/encoders/test_native_encoder.py notices when it changes.
         outputs = graph._run_through_graph(
             graph._standardize_inputs(inputs),
             operation_fn=lambda layer: self._caller(layer, bool(training)),

@@ -13,18 +13,16 @@ import keras
 import tensorflow as tf
 
 # Private: a variable cannot be read past a tape that one does not have at hand.
-# tests/encoders/test_opened.py notices when it changes.
+# tests/encoders/test_opened_encoder.py notices when it changes.
 from tensorflow.python.eager import record
 
 from .block_map import names_by_map
-from .blocks import Block
-from .encoder import Encoder
+from .encoder import Block, Encoder
 from .encoder_prefix import all_inputs
 from .input_check import cast_inputs
+from .network import network_files
 from .network.block_names import name_segments
 from .network.network import Network, Stretch
-from .network.network_files import load_network, save_network
-from .network.specs import Variable, specs_from_json, specs_to_json
 
 # Networks of this process by digest, so that `from_config` (which clones a model, or
 # carries it into a strategy's scope) needs no file.
@@ -67,7 +65,7 @@ class OpenedEncoder(Encoder):
         kwargs.setdefault("dtype", "float32")
         super().__init__(autocast=False, **kwargs)
         self.batch_norm = batch_norm
-        self._specs = [Variable(**v) for v in variables]
+        self._specs = [network_files.Variable(**v) for v in variables]
         self._segments = [list(segment) for segment in segments]
         self._batch_norms = list(batch_norms)
         self._inputs_json, self._outputs_json = inputs, outputs
@@ -155,11 +153,11 @@ class OpenedEncoder(Encoder):
 
     @property
     def inputs_spec(self) -> Any:
-        return specs_from_json(self._inputs_json)
+        return network_files.specs_from_json(self._inputs_json)
 
     @property
     def outputs_spec(self) -> Any:
-        return specs_from_json(self._outputs_json)
+        return network_files.specs_from_json(self._outputs_json)
 
     # === Running ===
 
@@ -220,7 +218,7 @@ class OpenedEncoder(Encoder):
         return tuple(tuple(of[p] for p in segment) for segment in self._segments)
 
     @property
-    def named_variables(self) -> tuple[tuple[Variable, keras.Variable], ...]:
+    def named_variables(self) -> tuple[tuple[Any, keras.Variable], ...]:
         """What each variable was in the SavedModel, and it, in the network's order."""
         of = self._weights_of
         return tuple((spec, of[p]) for p, spec in enumerate(self._specs))
@@ -344,10 +342,12 @@ class OpenedEncoder(Encoder):
         }
 
     def save_assets(self, inner_path: str) -> None:
-        save_network(self.network, pathlib.Path(inner_path))
+        network_files.save_network(self.network, pathlib.Path(inner_path))
 
     def load_assets(self, inner_path: str) -> None:
-        network = load_network(pathlib.Path(inner_path), trust=self.trusted)
+        network = network_files.load_network(
+            pathlib.Path(inner_path), trust=self.trusted
+        )
         _NETWORKS.setdefault(network.digest, network)
 
 
@@ -357,7 +357,7 @@ def _spec(tensor: Any) -> tf.TensorSpec:
 
 def opened_encoder(
     network: Network,
-    variables: Sequence[Variable],
+    variables: Sequence[network_files.Variable],
     values: Sequence[tf.Tensor],
     *,
     inputs: Any,
@@ -388,8 +388,8 @@ def opened_encoder(
         segments=segments,
         names=names_by_map(inside, block_of) if block_of else None,
         batch_norms=[network.batch_norms(i) for i in range(len(network.segments))],
-        inputs=specs_to_json(inputs),
-        outputs=specs_to_json(outputs),
+        inputs=network_files.specs_to_json(inputs),
+        outputs=network_files.specs_to_json(outputs),
         digest=digest,
         draws=network.draws,
         **kwargs,

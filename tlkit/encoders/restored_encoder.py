@@ -8,8 +8,7 @@ import keras
 import tensorflow as tf
 
 from ..errors import EncoderError
-from .blocks import Block
-from .encoder import Encoder
+from .encoder import Block, Encoder
 from .saved_model.saved_model_reader import Restored
 
 
@@ -50,7 +49,7 @@ class RestoredEncoder(Encoder):
             name=variable.name.split(":")[0].replace("/", "_"),
         )
         # Private, and the only way for a layer to own a variable that it did not make.
-        # tests/encoders/test_restored.py notices when it changes.
+        # tests/encoders/test_restored_encoder.py notices when it changes.
         self._track_variable(own)
         return own
 

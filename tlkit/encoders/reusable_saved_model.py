@@ -22,11 +22,11 @@ import tensorflow as tf
 from ..errors import ExportError
 from .encoder import Encoder
 from .graph.flat_graph import CannotOpen, FlatGraph
-from .graph.running_graphs import pruned, run_graph
+from .graph.graph_runner import pruned, run_graph
+from .loading import open_network
 from .native_encoder import NativeEncoder
-from .network.specs import Variable
+from .network.network_files import Variable
 from .opened_encoder import OpenedEncoder
-from .opening import open_network
 from .restored_encoder import RestoredEncoder
 from .saved_model.saved_model_reader import read_module
 

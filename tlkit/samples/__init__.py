@@ -4,10 +4,10 @@ from .datasets import Images as Images
 from .datasets import Texts as Texts
 from .datasets import data as data
 from .datasets import data_names as _data_names
+from .datasets import splits as splits
 from .demo import demo as demo
 from .sample_encoders import encoder as encoder
 from .sample_encoders import encoder_names as _encoder_names
-from .splitting import splits as splits
 
 
 def names() -> dict[str, tuple[str, ...]]:

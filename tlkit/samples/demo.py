@@ -21,9 +21,8 @@ from ..serving.export_examples import columns, rows_of
 from ..serving.parity_check import ask
 from ..serving.signatures import RAW
 from ..training import Phase, evaluate, fit, predict
-from .datasets import data
+from .datasets import data, splits
 from .sample_encoders import encoder
-from .splitting import splits
 
 
 def demo(

@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 
 from ..errors import SourceError, import_extra
-from ..files.cache import cache_folder, put, remove, staging
+from ..files.atomic import cache_folder, put, remove, staging
 from ..sources.catalog.cards import Card, write_card
 from ..sources.store.saved_model_check import check_saved_model
 from . import wheels

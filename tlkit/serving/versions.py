@@ -10,7 +10,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from ..errors import ExportError, TlkitError
-from ..files.cache import staging
+from ..files.atomic import staging
 
 
 def next_version(directory: pathlib.Path) -> int:

@@ -1,22 +1,26 @@
-"""Brings a source to a folder, or into one file for a machine without a network."""
+"""Brings a source to a folder, or into one file for a machine without a network.
+
+A folder in one file, the same bytes each time.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
 import os
 import pathlib
 import shutil
 import stat
+import tarfile
 
 from ..errors import SourceError, TlkitError
-from ..files.cache import staging
+from ..files.atomic import staging
 from ..files.digests import damages
-from .bundles import write_bundle
 from .catalog.cards import Card, write_card
 from .download.http import is_archive
 from .resolve import Resolved, resolve
-from .store.lock import Lock, check_lock, make_lock, write_lock
+from .store.lock import LOCK_FILE, Lock, check_lock, make_lock, write_lock
 from .store.saved_model_check import check_saved_model, parse_saved_model
 from .store.source_cache import read_entry
 
@@ -176,3 +180,47 @@ def _lock(source: str, found: Resolved, made: pathlib.Path) -> Lock:
         archive=kept.archive if kept else None,
         time=kept.time if kept else None,
     )
+
+
+# === Bundles ===
+
+
+_PACKED = (".gz", ".tgz")
+_NO_LOCK = (OSError, ValueError, LookupError, TypeError, AttributeError)
+
+
+def write_bundle(folder: pathlib.Path, lock: Lock, path: pathlib.Path) -> None:
+    """Writes a folder and its lock into a `.tar`, packed if its name says so.
+
+    The lock comes first, then the files by their names. Owners and times are left
+    out, so that the same files give the same archive.
+    """
+    packed = path.name.lower().endswith(_PACKED)
+    with path.open("xb") as raw:
+        stream = gzip.GzipFile("", "wb", 6, raw, mtime=0) if packed else raw
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for name in (LOCK_FILE, *sorted(lock.files)):
+                with (folder / name).open("rb") as file:
+                    member = tarfile.TarInfo(name)
+                    member.size = (folder / name).stat().st_size
+                    tar.addfile(member, file)
+        if packed:
+            stream.close()
+
+
+def read_lock(path: pathlib.Path) -> Lock:
+    """Returns the lock of a folder or a bundle that `tlkit fetch` wrote.
+
+    Raises:
+        SourceError: There is none.
+    """
+    try:
+        if path.is_dir():
+            text = (path / LOCK_FILE).read_bytes()
+        else:
+            with tarfile.open(path, "r|*") as tar:
+                first = tar.next()
+                text = tar.extractfile(first).read() if first.name == LOCK_FILE else b""
+        return Lock.from_json(text.decode("utf-8"))
+    except (*_NO_LOCK, tarfile.TarError) as error:
+        raise SourceError(f"There is no {LOCK_FILE} in {path} ({error}).") from error

@@ -11,10 +11,9 @@ from ..errors import SourceError
 from .catalog.cards import Card, read_card
 from .catalog.catalog import CATALOG, catalog_names
 from .download.download import cached_url, fetch_archive, fetch_bucket, fetch_url
-from .download.download_errors import OFFLINE
+from .download.download_errors import OFFLINE, refuse_network
 from .download.http import is_archive
 from .download.kaggle import fetch_kaggle
-from .download.offline import refuse_network
 from .store.lock import check_lock
 from .store.saved_model_check import check_saved_model, explain_folder, is_saved_model
 

@@ -14,8 +14,7 @@ from .. import models
 from ..data import Augmentation, Splits
 from ..encoders import find_encoder
 from ..errors import DataError, PlanError
-from .feeds.augmented import blended, check_augmentation
-from .feeds.class_weights import weigh_classes
+from .feeds.augmented import blended, check_augmentation, weigh_classes
 from .feeds.feed import Feed, Options
 from .feeds.fit_inputs import count_steps, make_feed
 from .plans.schedules import Phase, check_schedule, head_then_all

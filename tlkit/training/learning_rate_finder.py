@@ -30,8 +30,7 @@ from .phase_loop import make_steps, set_trainable
 from .plans.plan import make_plan
 from .plans.schedules import Phase
 from .run_setup import find_tools, make_run
-from .strategies.remaking import all_layers
-from .strategies.scope_copies import carry_tool
+from .strategies.scope_copies import all_layers, carry_tool
 from .strategies.strategies import find_place
 
 _WORSE = 4.0  # the test ends where the loss is so many times the best one

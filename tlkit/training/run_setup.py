@@ -18,8 +18,7 @@ from .feeds.feed import Feed
 from .loop.averages import Averages
 from .loop.interrupts import Interrupts
 from .loop.l2_sp import remember_published
-from .loop.loss_and_metrics import Objective, compiled_metrics, resolve_metrics
-from .loop.meters import Meters
+from .loop.loss_and_metrics import Meters, Objective, compiled_metrics, resolve_metrics
 from .loop.optimizer import Rate, build_optimizer, default_optimizer, has_schedule
 from .loop.run import Run
 from .loop.step import CALL_LIMIT, Setting

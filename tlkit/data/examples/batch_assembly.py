@@ -11,8 +11,15 @@ import tensorflow as tf
 
 from ...errors import DataError
 from .random_access import attach_access, tensor_access
-from .splits import SPLIT_NAMES, Skipped, Splits
-from .splitting import check_seed, check_size, random_order, stratified_split
+from .splits import (
+    SPLIT_NAMES,
+    Skipped,
+    Splits,
+    check_seed,
+    check_size,
+    random_order,
+    stratified_split,
+)
 from .tf_data import deterministic, parallel_map
 
 

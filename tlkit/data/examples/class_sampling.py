@@ -9,8 +9,7 @@ import numpy as np
 
 from ...errors import DataError
 from .random_access import labels_of, pick
-from .splits import SPLIT_NAMES, Splits
-from .splitting import check_seed, random_order
+from .splits import SPLIT_NAMES, Splits, check_seed, random_order
 
 
 def class_counts(

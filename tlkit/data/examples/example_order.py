@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from .splitting import check_seed
+from .splits import check_seed
 from .tf_data import shuffled, untuned
 
 # How many batches are sorted by length together. More would leave less padding, but

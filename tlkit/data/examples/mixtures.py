@@ -9,10 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import DataError
-from .random_access import Access, access_of, attach_access, map_with_access, pick
-from .records import raw_spec
-from .splits import SPLIT_NAMES, Splits
-from .splitting import check_seed, random_order
+from .random_access import (
+    Access,
+    access_of,
+    attach_access,
+    map_with_access,
+    pick,
+    raw_spec,
+)
+from .splits import SPLIT_NAMES, Splits, check_seed, random_order
 from .tf_data import deterministic
 
 

@@ -14,13 +14,20 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from .bitmaps import decode_bitmap
-from .gifs import decode_gif
-from .jpeg import decode_jpeg, fits_whole, reduced
-from .orientation import exchanges, read_orientation, stored_window, upright
+from .jpeg import (
+    decode_jpeg,
+    exchanges,
+    fits_whole,
+    read_orientation,
+    reduced,
+    stored_window,
+    upright,
+)
 from .other_formats import (
     begins,
     checked,
+    decode_bitmap,
+    decode_gif,
     first_bytes,
     numbers,
     png_fits,

@@ -9,9 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from ..examples.example_order import mixed_seed
-from ..examples.random_access import Access, attach_access
-from ..examples.records import FRAME
-from ..examples.splitting import random_order
+from ..examples.random_access import FRAME, Access, attach_access
+from ..examples.splits import random_order
 from ..examples.tf_data import deterministic, parallel_map
 
 _TOGETHER = 8  # files that are read at a time

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from ...errors import DataError
 from ...progress import progress
-from ..examples.records import parse
+from ..examples.random_access import parse
 from ..examples.splits import SPLIT_NAMES, Splits
 from .shard_access import ShardFiles
 from .shard_writer import FORMAT, INDEX, VERSION, digest, index_digest

@@ -18,7 +18,7 @@ import tensorflow as tf
 from ...errors import DataError
 from ...files.atomic import folder_in_making, write_synced
 from ...progress import progress
-from ..examples.records import FRAME, raw_spec, serialize, to_bytes
+from ..examples.random_access import FRAME, raw_spec, serialize, to_bytes
 from ..examples.splits import SPLIT_NAMES, Splits
 from ..examples.tf_data import parallel_map, untuned
 

@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 # Private: a gradient can be registered in public, but not looked up.
-# tests/encoders/test_custom_gradients.py notices when it changes.
+# tests/encoders/graph/test_custom_gradients.py notices when it changes.
 from tensorflow.python.framework import ops
 
 from ...errors import EncoderError

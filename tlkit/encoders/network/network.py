@@ -24,13 +24,18 @@ from ..graph.flat_graph import (
     reached,
     tensor_of,
 )
-from ..graph.graph_runner import Results, Stretch, import_nodes, run_nodes
+from ..graph.graph_runner import (
+    Results,
+    Stretch,
+    can_rebuild,
+    import_nodes,
+    rebuild_nodes,
+    run_nodes,
+)
 from ..graph.random_ops import is_random
-from ..graph.rebuilding import can_rebuild, rebuild_nodes
 from ..graph.tensor_shapes import static_shapes
 from .frozen_batch_norms import with_running_statistics
-from .sections import depth_first, find_pieces
-from .segments import match_pieces
+from .sections import depth_first, find_pieces, match_pieces
 
 
 class Network:

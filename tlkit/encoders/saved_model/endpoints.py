@@ -167,7 +167,7 @@ def _endpoint(call: Any, function: Any, where: str) -> Endpoint:
     first, keyword = _first_argument(function)
     names = list(call.function_type.parameters) if call.function_type else []
     # Private: the published defaults of a restored function have no public name.
-    # tests/encoders/test_endpoints.py notices when it changes.
+    # tests/encoders/saved_model/test_endpoints.py notices when it changes.
     defaults = getattr(call, "_default_values", None) or {}
 
     def value(name: str, argument: Any) -> Any:

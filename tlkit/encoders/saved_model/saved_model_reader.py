@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from ...errors import EncoderError, SourceError, import_extra
 from .endpoints import Endpoint, find_endpoints
-from .op_census import host_ops
+from .outside_ops import host_ops
 from .trust import check_saved_model_ops
 
 

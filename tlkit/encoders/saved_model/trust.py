@@ -13,7 +13,7 @@ import re
 import tensorflow as tf
 
 # Private: keras.saving.load_model's `safe_mode` has no other way to a layer's
-# `from_config`. tests/encoders/test_trust.py notices when it changes.
+# `from_config`. tests/encoders/saved_model/test_trust.py notices when it changes.
 from keras.src.saving import serialization_lib
 
 from ...errors import SourceError

@@ -12,15 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...errors import SourceError, TlkitError
-from ...files.cache import staging
+from ...files.atomic import staging
 from ...files.digests import sha256_of
 from ..store.archives import CutArchive, place_inside, unpack
 from ..store.lock import check_lock, make_lock
 from ..store.saved_model_check import check_saved_model, is_saved_model
 from ..store.source_cache import entry_of, keep, kept_model
-from .download_errors import OFFLINE, explain
+from .download_errors import OFFLINE, explain, refuse_network
 from .http import is_archive, transfer
-from .offline import refuse_network
 
 
 def fetch_url(url: str, *, timeout: float = 60.0, verbose: int = 1) -> pathlib.Path:

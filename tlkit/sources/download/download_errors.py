@@ -1,11 +1,18 @@
-"""Why something could not be fetched, in one line, and what to do, in one."""
+"""Why something could not be fetched, in one line, and what to do, in one.
+
+Whether the network may be touched, and what there is if it may not.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
 import urllib.error
 
+from ...errors import SourceError
+from ...files.atomic import cache_folder
 from ..store.archives import UnsafeArchive
+from ..store.source_cache import kept_addresses
 
 # How to go on without a network; ends the errors.
 OFFLINE = (
@@ -51,3 +58,40 @@ def explain(address: str, error: Exception, timeout: float | None) -> str:
     else:
         why = f"the download broke off, or is not an archive of a SavedModel ({error})"
     return f"{address}: {why}. {OFFLINE}"
+
+
+# === Offline ===
+
+
+VARIABLE = "TLKIT_OFFLINE"
+_LISTED = 8
+
+
+def is_offline() -> bool:
+    """Tells whether `TLKIT_OFFLINE` is set to anything but `0`."""
+    return os.environ.get(VARIABLE, "").strip() not in ("", "0")
+
+
+def refuse_network(what: str, hint: str = "") -> None:
+    """Raises if the network may not be touched; called before anything does.
+
+    Args:
+        what: The source that is not in the cache.
+        hint: How it can be had without a network, if not as a bundle.
+
+    Raises:
+        SourceError: `TLKIT_OFFLINE` is set. Says what the cache holds.
+    """
+    if not is_offline():
+        return
+    kept = kept_addresses()
+    more = f", and {len(kept) - _LISTED} more" if len(kept) > _LISTED else ""
+    there = ", ".join(kept[:_LISTED]) + more or "nothing that was fetched"
+    way = hint or (
+        "Where there is a network, type: tlkit fetch SOURCE FILE.tar --bundle, bring "
+        "the file here, and give its path as the source."
+    )
+    raise SourceError(
+        f"{what}: it is not here, and {VARIABLE} (--offline) forbids the network. In "
+        f"the cache {cache_folder()} there is: {there}. {way} Or take {VARIABLE} away."
+    )

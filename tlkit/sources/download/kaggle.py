@@ -7,8 +7,7 @@ import pathlib
 
 from ...errors import SourceError, import_extra
 from ..store.saved_model_check import check_saved_model
-from .download_errors import OFFLINE
-from .offline import is_offline, refuse_network
+from .download_errors import OFFLINE, is_offline, refuse_network
 
 
 def fetch_kaggle(handle: str) -> pathlib.Path:

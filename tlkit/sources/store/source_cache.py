@@ -6,7 +6,7 @@ import hashlib
 import json
 import pathlib
 
-from ...files.cache import cache_folder, put, remove
+from ...files.atomic import cache_folder, put, remove
 from ...files.digests import damages
 from .lock import Lock
 

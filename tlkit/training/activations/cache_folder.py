@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from ... import models
-from ...files import cache as folders
-from ...models.halving import encoder_to_cut, lower_weights
+from ...files import atomic as folders
+from ...models.model_prefix import encoder_to_cut, lower_weights
 from ..feeds.feed import Feed
 from ..loop.display import say
 from ..plans.cache_plan import ActivationCache, Kept

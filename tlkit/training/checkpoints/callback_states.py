@@ -14,8 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import TrainingError
-from .checkpoint_files import CheckpointWarning
-from .plain_values import NotPlainError, encode
+from .checkpoint_files import CheckpointWarning, NotPlainError, encode
 from .variable_names import told_apart
 
 # Set by Keras for a run. `min_delta` changes its sign when `monitor_op` is found, so

@@ -11,8 +11,13 @@ import keras
 from ...errors import TrainingError
 from ..feeds.feed import Feed
 from ..plans.schedules import Phase
-from .job_facts import data_differences, data_facts
-from .model_facts import loss_facts, model_facts, optimizer_facts
+from .job_facts import (
+    data_differences,
+    data_facts,
+    loss_facts,
+    model_facts,
+    optimizer_facts,
+)
 
 _SAID = 10  # differences that a message names before it only counts
 

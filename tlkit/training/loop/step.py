@@ -15,9 +15,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .loss_and_metrics import Objective
-from .meters import Meters
-from .randomness import seed_generators, set_seeds
+from .loss_and_metrics import Meters, Objective
+from .replica_state import seed_generators, set_seeds
 from .update import Update, counts_itself
 
 # A batch, as the loop hands it out: inputs, labels, weights and `present`. The last two

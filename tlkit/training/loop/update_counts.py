@@ -89,7 +89,7 @@ class UpdateCounts:
     @contextlib.contextmanager
     def _in_place_of_iterations(self, count: tf.Tensor) -> Iterator[None]:
         # Private names, read by the optimizers' steps (Keras 3.13 to 3.15).
-        # tests/training/test_update_counts.py notices when they change.
+        # tests/training/loop/test_update_counts.py notices when they change.
         attributes: dict[str, Any] = {"_iterations": count}
         if isinstance(self.optimizer, keras.optimizers.Nadam):
             attributes["_u_product"] = _nadam_product(self.optimizer, count + 1)

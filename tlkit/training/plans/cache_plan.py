@@ -15,9 +15,8 @@ import tensorflow as tf
 from ...encoders.costs import segment_costs
 from ...encoders.encoder_prefix import cut_name
 from ...errors import PlanError
-from ...files.cache import cache_folder
-from ...models.halving import FEATURES, can_cut, encoder_to_cut
-from ...models.model_prefix import head_of
+from ...files.atomic import cache_folder
+from ...models.model_prefix import FEATURES, can_cut, encoder_to_cut, head_of
 from ..feeds.feed import Feed
 from .phase import Phase
 from .trainable_selection import Choice

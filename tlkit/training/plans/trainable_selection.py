@@ -9,7 +9,7 @@ import keras
 
 from ...encoders import Block, Encoder, choose_blocks, find_encoder
 from ...errors import PlanError
-from ..strategies.remaking import all_layers
+from ..strategies.scope_copies import all_layers
 from .phase import Phase
 
 

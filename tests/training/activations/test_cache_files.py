@@ -1,0 +1,377 @@
+"""Activations on a disk are whole, or are made anew."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.own_disk import through_own_disk
+from tests.training.activations import test_cached_activations as tools
+from tlkit.data.examples.example_order import order
+from tlkit.training.activations import cache_files as row_files
+from tlkit.training.activations.cache_files import FileStorage, make_room, shard_name
+
+phases = tools.phases
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return tools.made_photos()
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(row_files, "_SHARD_BYTES", 200)
+
+
+def activations_of(encoder, data, folder, trained=("head",), model=None, **options):
+    model = tools.image_model(encoder) if model is None else model
+    options = {"where": "disk", "directory": folder} | options
+    return tools.activations_for(model, data, phases(*trained), **options)
+
+
+def features_of(activations):
+    """What the first phase is trained on, in the order of the data."""
+    part, (feed, _) = activations.part_and_feeds(0)
+    assert part is not activations.run.model
+    return np.concatenate([inputs for inputs, *_ in feed.batches(None)])
+
+
+def reads(data):
+    counted = tools.Counted(*data)
+    return counted, (counted.dataset, None)
+
+
+def the_one(folder):
+    (found,) = [p for p in pathlib.Path(folder).iterdir() if p.name[0] != "."]
+    return found
+
+
+def names(folder):
+    return sorted(path.name for path in pathlib.Path(folder).iterdir())
+
+
+@pytest.fixture
+def kept(image_encoder, photos, tmp_path):
+    """A folder with features, and the features."""
+    features = features_of(activations_of(image_encoder, photos, tmp_path))
+    return tmp_path, features
+
+
+def test_a_second_run_finds_it(image_encoder, photos, tmp_path, capsys):
+    first, data = reads(photos)
+    features = features_of(activations_of(image_encoder, data, tmp_path))
+    assert first.reads == 2 * 23  # for the digest, and for the features
+    folder = the_one(tmp_path)
+    assert names(folder) == ["checksums.npy", "index.json", *map(shard_name, range(3))]
+    assert sum((folder / shard_name(i)).stat().st_size for i in range(3)) == 23 * 6 * 4
+    os.utime(folder, (1, 1))
+    second, data = reads(photos)
+    found = features_of(activations_of(image_encoder, data, tmp_path))
+    assert second.reads == 23 + 23  # for the digest, and for the labels
+    np.testing.assert_array_equal(found, features)
+    assert folder.stat().st_mtime > 1  # it is the one that was used last
+    assert names(tmp_path) == [folder.name]
+    assert "no use" not in capsys.readouterr().err
+
+
+def test_what_is_of_something_else_is_not_found(image_encoder, photos, kept):
+    folder, features = kept
+    x, y = photos
+    changed = x.copy()
+    changed[22, 7, 7, 2] ^= 1
+    assert not np.array_equal(
+        features_of(activations_of(image_encoder, (changed, y), folder)), features
+    )
+    assert len(names(folder)) == 2
+    model = tools.image_model(image_encoder)
+    weight = next(v for v in model.weights if v.path.endswith("moving_mean"))
+    weight.assign_add(tf.one_hot(0, weight.shape[0]))
+    found = features_of(activations_of(None, photos, folder, model=model))
+    assert np.abs(found - features).max() > 1e-3
+    assert len(names(folder)) == 3
+    activations_of(image_encoder, photos, folder, dtype="float16").part_and_feeds(0)
+    assert len(names(folder)) == 4
+    activations_of(image_encoder, photos, folder, trained=(1,)).part_and_feeds(0)
+    assert len(names(folder)) == 5
+    larger = tools.tlkit.image_classifier(image_encoder, tools.LABELS, image_size=16)
+    activations_of(None, photos, folder, model=larger).part_and_feeds(0)
+    assert len(names(folder)) == 6
+    # The head and the labels have no part in it.
+    other = tools.image_model(image_encoder)
+    other.get_layer("head").dense.kernel.assign_add(tf.ones([6, 3]))
+    found = features_of(activations_of(None, (x, (y + 1) % 3), folder, model=other))
+    np.testing.assert_array_equal(found, features)
+    assert len(names(folder)) == 6
+
+
+def test_labels_and_weights_come_with_what_is_found(image_encoder, photos, kept):
+    x, y = photos
+    weights = np.linspace(0, 1, 23, dtype=np.float32)
+    split = tf.data.Dataset.from_tensor_slices((x, (y + 1) % 3, weights))
+    activations = activations_of(image_encoder, (split, None), kept[0])
+    _, (feed, _) = activations.part_and_feeds(0)
+    rows = order(23, batch_size=4, shuffle=True, epoch=1, buffer=23).rows
+    for row, (inputs, labels, own) in zip(rows, feed.batches(1), strict=True):
+        row = row[row >= 0]
+        np.testing.assert_array_equal(inputs, kept[1][row])
+        np.testing.assert_array_equal(labels, (y[row] + 1) % 3)
+        np.testing.assert_array_equal(own, weights[row])
+    assert len(names(kept[0])) == 1
+
+
+# === Damage ===
+
+
+def spoiled(folder, name, place, bit):
+    path = folder / name
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1 << bit
+    path.write_bytes(data)
+
+
+def assert_made_anew(image_encoder, photos, kept, capsys, reason=""):
+    folder, features = kept
+    damaged = the_one(folder)
+    found = features_of(activations_of(image_encoder, photos, folder))
+    said = capsys.readouterr().err
+    assert f"What is kept in {damaged} is no use" in said and reason in said
+    np.testing.assert_array_equal(found, features)
+    assert names(folder) == [damaged.name]
+    features_of(activations_of(image_encoder, photos, folder))
+    assert "no use" not in capsys.readouterr().err
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(image_encoder, photos, kept, capsys):
+    folder, features = kept
+    activations = activations_of(image_encoder, photos, folder)
+    (feed, _), files = activations.feeds, activations._files
+    planned = activations.plan.phases[0].kept
+    assert files.find(planned, feed) is not None
+    whole, copy = the_one(folder), folder / ".copy"
+    shutil.copytree(whole, copy)
+    for name in names(whole):
+        size = (whole / name).stat().st_size
+        for place in sorted({0, 1, size // 3, size // 2, size - 2, size - 1}):
+            for bit in (0, 5, 7):
+                spoiled(whole, name, place, bit)
+                capsys.readouterr()
+                assert files.find(planned, feed) is None, (name, place, bit)
+                assert f"{whole} is no use" in capsys.readouterr().err
+                assert not whole.exists()
+                shutil.copytree(copy, whole)
+    assert files.find(planned, feed) is not None
+
+
+@pytest.mark.parametrize("name", ["index.json", "checksums.npy", shard_name(1)])
+def test_what_is_damaged_is_made_anew(image_encoder, photos, kept, capsys, name):
+    spoiled(the_one(kept[0]), name, 70, 3)
+    reasons = {"index.json": "its index is damaged"}
+    reasons |= {"checksums.npy": "its checksums are damaged"}
+    reason = reasons.get(name, "in it is damaged")
+    assert_made_anew(image_encoder, photos, kept, capsys, reason)
+
+
+def test_what_is_half_there_is_made_anew(image_encoder, photos, kept, capsys):
+    folder = the_one(kept[0])
+
+    def again(reason):
+        assert_made_anew(image_encoder, photos, kept, capsys, reason)
+
+    (folder / "index.json").unlink()
+    again("it is half-written")
+    os.truncate(folder / shard_name(2), 3)
+    again("rows-00002.bin is missing or too short")
+    (folder / shard_name(0)).unlink()
+    again("rows-00000.bin is missing or too short")
+    (folder / "checksums.npy").unlink()
+    again("its checksums are damaged")
+    (folder / "index.json").write_text("[]")
+    again("its index is damaged")
+    shutil.rmtree(folder)
+    folder.mkdir()
+    again("it is half-written")
+
+
+def test_another_version_is_made_anew(image_encoder, photos, kept, capsys, monkeypatch):
+    folder = the_one(kept[0])
+    index = json.loads(json.loads((folder / "index.json").read_text())["index"])
+    assert index["format"] == row_files.FORMAT
+    monkeypatch.setattr(row_files, "FORMAT", row_files.FORMAT + 1)
+    assert_made_anew(image_encoder, photos, kept, capsys, "another version of tlkit")
+
+
+def test_what_is_damaged_later_stops_the_training(image_encoder, photos, kept):
+    activations = activations_of(image_encoder, photos, kept[0])
+    _, (feed, _) = activations.part_and_feeds(0)
+    spoiled(the_one(kept[0]), shard_name(2), 5, 0)
+    with pytest.raises(tf.errors.OpError, match="kept of example 17 .* is damaged"):
+        list(feed.batches(None))
+
+
+# === Room ===
+
+FULL = """
+import pathlib, sys
+import numpy as np
+from tests.training.activations import test_cached_activations as tools
+encoder, disk = map(pathlib.Path, sys.argv[1:])
+x, y = tools.made_photos()
+x, y = np.concatenate([x] * 300), np.concatenate([y] * 300)
+model = tools.image_model(encoder)
+activations = tools.activations_for(
+    model, (x, y), tools.phases(1), where="disk", directory=disk / "kept"
+)
+part, feeds = activations.part_and_feeds(0)
+assert part is model and feeds == activations.feeds
+"""
+
+
+def run_code(code, *arguments, through=()):
+    return subprocess.run(
+        [*through, sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=pathlib.Path(__file__).parents[3],
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+
+
+def test_a_full_disk_is_no_reason_to_stop(image_encoder, tmp_path):
+    """On a file system of its own, where one can be mounted."""
+    disk = tmp_path / "disk"
+    through = through_own_disk(disk, then=f"ls -A {disk}/kept && du -s {disk}")
+    done = run_code(FULL, image_encoder, disk, through=through)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Nothing is kept of stage1" in done.stderr
+    assert "No space left on device" in done.stderr
+    assert done.stdout.split() == ["0", str(disk)]
+
+
+KILLED = """
+import os, pathlib, sys
+from tests.training.activations import test_cached_activations as tools
+from tlkit.training.activations import cache_files as row_files
+encoder, folder = map(pathlib.Path, sys.argv[1:])
+write = row_files.FileStorage.write
+
+def killed(self, row, data):
+    write(self, row, data)
+    if row == 11:
+        os._exit(7)
+
+row_files.FileStorage.write = killed
+tools.activations_for(
+    tools.image_model(encoder), tools.made_photos(), tools.phases("head"),
+    where="disk", directory=folder,
+).part_and_feeds(0)
+"""
+
+
+def test_a_killed_write_leaves_nothing_that_is_found(
+    image_encoder, photos, kept, tmp_path, capsys
+):
+    folder = tmp_path / "killed"
+    done = run_code(KILLED, image_encoder, folder)
+    assert done.returncode == 7, done.stderr[-3000:]
+    (left,) = names(folder)
+    assert left.startswith(".tlkit-staging-")
+    counted, data = reads(photos)
+    found = features_of(activations_of(image_encoder, data, folder))
+    assert counted.reads == 2 * 23
+    np.testing.assert_array_equal(found, kept[1])
+    assert "no use" not in capsys.readouterr().err
+    # Once it is too old to be at work, it is removed.
+    for path in (*(folder / left).rglob("*"), folder / left):
+        os.utime(path, (1, 1))
+    activations_of(image_encoder, photos, folder, dtype="float16").part_and_feeds(0)
+    assert left not in names(folder) and len(names(folder)) == 2
+
+
+def test_what_was_not_used_for_longest_makes_room(image_encoder, photos, tmp_path):
+    limit = 3 * 1200  # three folders of 552 bytes and their indices
+
+    def folder_of(shift):
+        data = photos[0] ^ np.uint8(shift), photos[1]
+        before = set(names(tmp_path))
+        activations = activations_of(image_encoder, data, tmp_path, disk_limit=limit)
+        features_of(activations)
+        return set(names(tmp_path)) - before
+
+    tmp_path.mkdir(exist_ok=True)
+    made = [folder_of(shift) for shift in (1, 2)]
+    for age, one in enumerate(made):
+        os.utime(tmp_path / one.copy().pop(), (1000 + age, 1000 + age))
+    assert folder_of(1) == set()  # used again, so it is not the oldest one anymore
+    size = max(row_files.folder_size(path) for path in tmp_path.iterdir())
+    for shift in range(3, 9):
+        folder_of(shift)
+        sizes = [row_files.folder_size(path) for path in tmp_path.iterdir()]
+        assert sum(sizes) <= limit + size
+        if made[1].isdisjoint(names(tmp_path)):
+            break
+    assert made[0] <= set(names(tmp_path)) and shift < 8
+
+
+def test_what_is_larger_than_the_limit_is_done_without(
+    image_encoder, photos, kept, capsys
+):
+    folder, _ = kept
+    activations = activations_of(
+        image_encoder, photos, folder, disk_limit=1000, trained=(1,)
+    )
+    part, feeds = activations.part_and_feeds(0)
+    assert part is activations.run.model and feeds == activations.feeds
+    said = capsys.readouterr().err
+    assert "Nothing is kept of stage1" in said and "disk_limit" in said
+    assert len(names(folder)) == 1  # nothing was removed for it
+
+
+def test_a_folder_that_cannot_be_made_is_done_without(
+    image_encoder, photos, tmp_path, capsys
+):
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "kept"
+    activations = activations_of(image_encoder, photos, folder)
+    part, _ = activations.part_and_feeds(0)
+    assert part is activations.run.model
+    assert "Nothing is kept of features" in capsys.readouterr().err
+
+
+# === Files ===
+
+
+def test_rows_are_divided_into_shards_and_read_back(tmp_path):
+    sizes = [150, 0, 90, 500, 3]
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    rows = [os.urandom(size) for size in sizes]
+    storage = FileStorage(tmp_path, offsets, writes=True)
+    for row in (3, 0, 4, 1, 2):
+        storage.write(row, rows[row])
+    storage.sync()
+    storage.close()
+    again = FileStorage(tmp_path, offsets, writes=False)
+    assert [again.read(row) for row in range(5)] == rows
+    assert [p.stat().st_size for p in sorted(tmp_path.iterdir())] == [240, 500, 3]
+    with pytest.raises(FileNotFoundError):
+        FileStorage(tmp_path / "none", offsets, writes=False)
+
+
+def test_room_is_made_by_age(tmp_path):
+    for age, name in enumerate("abcd"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_bytes(bytes(100))
+        os.utime(tmp_path / name, (age, age))
+    (tmp_path / ".tlkit-staging-x").mkdir()
+    assert make_room(tmp_path, 100, 500)
+    assert names(tmp_path) == [".tlkit-staging-x", "a", "b", "c", "d"]
+    assert not make_room(tmp_path, 600, 500)
+    assert len(names(tmp_path)) == 5
+    assert make_room(tmp_path, 250, 500)
+    assert names(tmp_path) == [".tlkit-staging-x", "c", "d"]
