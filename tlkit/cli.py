@@ -258,7 +258,7 @@ def _fetch(options) -> dict[str, Any]:
 def _fit(options) -> dict[str, Any]:
     import tlkit
 
-    from .serving.export_examples import rows_of, save_rows
+    from .serving import rows_of, save_rows
 
     splits = _splits(options)
     if splits.kind == "text":
@@ -339,7 +339,7 @@ def _examples(model, given: list[str]) -> list[Any]:
 def _export(options) -> dict[str, Any]:
     import tlkit
 
-    from .serving.export_examples import load_rows
+    from .serving import load_rows
 
     directory = pathlib.Path(options.directory)
     model = _model(options.directory, trust=options.trust)
@@ -360,7 +360,7 @@ def _export(options) -> dict[str, Any]:
 
 
 def _demo(options) -> dict[str, Any]:
-    from .samples.demo import demo
+    from .samples import demo
 
     return demo(options.kind, directory=options.directory, export_to=options.export)
 

@@ -14,9 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..encoders import Encoder
-from ..encoders.encoder_prefix import all_inputs, can_halve, cut_state, needed_inputs
-from ..encoders.inference.forward_pass import FrozenForward
+from ..encoders import Encoder, all_inputs, can_halve, cut_state, needed_inputs
+from ..encoders.inference import FrozenForward
 from ..errors import EncoderError
 from ..tasks import Classification
 from .heads import Head

@@ -12,8 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..data.images.decoder import decode
-from ..data.images.resize import crop, resize
+from ..data.images import crop, decode, resize
 from ..encoders import find_encoder, is_trusted
 from ..errors import EncoderError
 from .text.packer import Packing

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..data.examples.splits import Skipped
+from ..data.examples import Skipped
 from ..errors import DataError
 from ..files import plain_json
 from . import tables

@@ -16,10 +16,7 @@ import numpy as np
 from ..data import Splits
 from ..errors import ExportError, SourceError
 from ..models import image_classifier, text_classifier
-from ..serving import export
-from ..serving.export_examples import columns, rows_of
-from ..serving.parity_check import ask
-from ..serving.signatures import RAW
+from ..serving import RAW, ask, columns, export, rows_of
 from ..training import Phase, evaluate, fit, predict
 from .datasets import data, splits
 from .sample_encoders import encoder

@@ -12,9 +12,9 @@ from types import ModuleType
 import numpy as np
 
 from ..errors import SourceError, import_extra
-from ..files.atomic import cache_folder, put, remove, staging
-from ..sources.catalog.cards import Card, write_card
-from ..sources.store.saved_model_check import check_saved_model
+from ..files import cache_folder, put, remove, staging
+from ..sources.catalog import Card, write_card
+from ..sources.store import check_saved_model
 from . import wheels
 
 # Raised whenever what is written changes, so that old caches are not taken for it.

@@ -11,8 +11,8 @@ import sys
 import zipfile
 
 from ..errors import ExtraError, SourceError
-from ..files.atomic import cache_folder, put, remove, staging
-from ..sources.download.download_errors import refuse_network
+from ..files import cache_folder, put, remove, staging
+from ..sources.download import refuse_network
 
 
 @dataclasses.dataclass(frozen=True)

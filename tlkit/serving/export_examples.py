@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..data.examples.random_access import pick
+from ..data.examples import pick
 from ..encoders import find_encoder
 from ..errors import DataError
 

@@ -19,16 +19,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..encoders import Encoder, find_encoder
-from ..encoders.block_map import write_block_map
-from ..encoders.reusable_saved_model import make_reusable
-from ..encoders.saved_model.saved_model_reader import outside_strategy
+from ..encoders import Encoder, find_encoder, make_reusable, write_block_map
+from ..encoders.saved_model import outside_strategy
 from ..errors import ExportError, import_extra
-from ..models.text.packer import Packing
-from ..models.text.text_preprocessors import WordPiecePreprocessor
-from ..models.text.truncation import keep
+from ..models.text import Packing, WordPiecePreprocessor, keep
 from ..sources import resolve
-from ..sources.catalog.cards import Card, write_card
+from ..sources.catalog import Card, write_card
 from .versions import next_version, write_version
 
 

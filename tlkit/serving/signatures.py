@@ -14,11 +14,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..data.images.decoder import decode_where_possible
+from ..data.images import decode_where_possible
 from ..encoders import find_encoder
+from ..models import ImagePreprocessor, split, task_of
 from ..models import preprocessors as preprocessing
-from ..models import split, task_of
-from ..models.preprocessors import ImagePreprocessor
 from .export_examples import kind_of
 
 RAW, TENSORS, EMBED = "serving_default", "tensors", "embed"

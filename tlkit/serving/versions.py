@@ -10,7 +10,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from ..errors import ExportError, TlkitError
-from ..files.atomic import staging
+from ..files import staging
 
 
 def next_version(directory: pathlib.Path) -> int:

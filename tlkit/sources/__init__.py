@@ -1,6 +1,6 @@
 """A name becomes a verified folder on disk."""
 
-from ..files.atomic import cache_folder as cache_folder
+from ..files import cache_folder as cache_folder
 from .catalog.cards import Card as Card
 from .catalog.catalog import CATALOG as CATALOG
 from .catalog.catalog import catalog_names as catalog_names

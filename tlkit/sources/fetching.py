@@ -15,8 +15,7 @@ import stat
 import tarfile
 
 from ..errors import SourceError, TlkitError
-from ..files.atomic import staging
-from ..files.digests import damages
+from ..files import damages, staging
 from .catalog.cards import Card, write_card
 from .download.http import is_archive
 from .resolve import Resolved, resolve

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import DataError, import_extra
-from ...sources.download.download_errors import refuse_network
+from ...sources.download import refuse_network
 from ..examples.class_sampling import take_per_class
 from ..examples.splits import Splits, check_seed, check_size
 from ..examples.tf_data import deterministic, parallel_map

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import DataError
-from ...files.atomic import folder_in_making, write_synced
+from ...files import folder_in_making, write_synced
 from ...progress import progress
 from ..examples.random_access import FRAME, raw_spec, serialize, to_bytes
 from ..examples.splits import SPLIT_NAMES, Splits

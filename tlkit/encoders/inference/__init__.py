@@ -1,1 +1,3 @@
 """inference: to be described."""
+
+from .forward_pass import FrozenForward as FrozenForward

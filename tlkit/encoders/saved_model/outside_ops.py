@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from ...sources.store.archives import UnsafeArchive, place_inside
+from ...sources.store import UnsafeArchive, place_inside
 from ..graph.flat_graph import data_inputs, node_of
 
 # What reads a file whose name is an input: which one.

@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras.src.saving import serialization_lib
 
 from ...errors import SourceError
-from ...sources.store.saved_model_check import is_saved_model, parse_saved_model
+from ...sources.store import is_saved_model, parse_saved_model
 from .outside_ops import OutsideOp, outside_ops, outside_ops_of_graph
 
 _LISTED = 6

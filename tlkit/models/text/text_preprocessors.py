@@ -168,7 +168,7 @@ class SavedPreprocessor(TextPreprocessor):
     """
 
     def __init__(self, source: str, packing: Packing, *, trust: bool = False):
-        from ...encoders.saved_model.saved_model_reader import read_saved_model
+        from ...encoders.saved_model import read_saved_model
         from ...sources import resolve
 
         self.source, self.packing = source, packing

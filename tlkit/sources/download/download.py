@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...errors import SourceError, TlkitError
-from ...files.atomic import staging
-from ...files.digests import sha256_of
+from ...files import sha256_of, staging
 from ..store.archives import CutArchive, place_inside, unpack
 from ..store.lock import check_lock, make_lock
 from ..store.saved_model_check import check_saved_model, is_saved_model

@@ -10,7 +10,7 @@ import os
 import urllib.error
 
 from ...errors import SourceError
-from ...files.atomic import cache_folder
+from ...files import cache_folder
 from ..store.archives import UnsafeArchive
 from ..store.source_cache import kept_addresses
 

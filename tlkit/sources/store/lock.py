@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import SourceError
-from ...files.digests import damages, describe_files
+from ...files import damages, describe_files
 
 LOCK_FILE = "tlkit.lock"
 _FORMAT = 1

@@ -6,8 +6,7 @@ import hashlib
 import json
 import pathlib
 
-from ...files.atomic import cache_folder, put, remove
-from ...files.digests import damages
+from ...files import cache_folder, damages, put, remove
 from .lock import Lock
 
 _HANDLE_FILE = "handle.json"

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from ... import models
 from ...files import atomic as folders
-from ...models.model_prefix import encoder_to_cut, lower_weights
+from ...models import encoder_to_cut, lower_weights
 from ..feeds.feed import Feed
 from ..loop.display import say
 from ..plans.cache_plan import ActivationCache, Kept

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from ... import models, reports
-from ...models.model_prefix import FEATURES, lower_weights, upper_half
+from ...models import FEATURES, lower_weights, upper_half
 from ..evaluation import evaluate_feed
 from ..feeds.augmented import stacked
 from ..feeds.feed import Feed

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ...models.model_prefix import FEATURES, lower_half, split, upper_half
+from ...models import FEATURES, lower_half, split, upper_half
 from ...progress import progress
 from ..feeds.array_rows import Lengths
 from ..feeds.feed import Feed

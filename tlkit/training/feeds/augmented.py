@@ -14,9 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from ... import data
-from ...data.augmentation.example_seeds import batch_seed, example_seed
-from ...data.examples.batches import buffer_size
-from ...data.examples.random_access import access_of, attach_access
+from ...data.augmentation import batch_seed, example_seed
+from ...data.examples import access_of, attach_access, buffer_size
 from ...errors import DataError, TrainingError
 from .feed import Feed, Options, Share, rows_feed, shared_out
 

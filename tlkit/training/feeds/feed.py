@@ -12,9 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from ... import data
-from ...data.augmentation.example_seeds import view_number
-from ...data.examples.example_order import order
-from ...data.examples.tf_data import parallel_map, untuned
+from ...data.augmentation import view_number
+from ...data.examples import order, parallel_map, untuned
 from .array_rows import Lengths, Rows, tensor_rows
 
 # Elements of every dataset here: inputs, labels, weights; weights are () where there

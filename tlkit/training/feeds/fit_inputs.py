@@ -11,9 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ... import data
-from ...data.examples.batches import buffer_size
-from ...data.examples.random_access import map_with_access
-from ...data.examples.tf_data import parallel_map, untuned
+from ...data.examples import buffer_size, map_with_access, parallel_map, untuned
 from ...errors import DataError
 from ...progress import progress
 from .array_rows import ArrayRows, held_rows

@@ -12,11 +12,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ...encoders.costs import segment_costs
-from ...encoders.encoder_prefix import cut_name
+from ...encoders import cut_name, segment_costs
 from ...errors import PlanError
-from ...files.atomic import cache_folder
-from ...models.model_prefix import FEATURES, can_cut, encoder_to_cut, head_of
+from ...files import cache_folder
+from ...models import FEATURES, can_cut, encoder_to_cut, head_of
 from ..feeds.feed import Feed
 from .phase import Phase
 from .trainable_selection import Choice
