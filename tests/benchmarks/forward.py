@@ -112,7 +112,7 @@ def _batch(network: str, size: int):
 def _hub(saved: pathlib.Path, batch):
     import tensorflow as tf
 
-    from tlkit.sources.hub import import_tensorflow_hub
+    from tests.tensorflow_hub import import_tensorflow_hub
 
     layer = import_tensorflow_hub().KerasLayer(str(saved), trainable=False)
     return _called(tf.function(lambda x: _main(layer(x, training=False))), batch)

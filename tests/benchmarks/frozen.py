@@ -133,7 +133,7 @@ def _time_hub(kind, count) -> float:
     import tf_keras
 
     import tlkit
-    from tlkit.sources.hub import import_tensorflow_hub
+    from tests.tensorflow_hub import import_tensorflow_hub
 
     hub = import_tensorflow_hub()
     inputs, labels = _inputs(kind, _model(kind), count)

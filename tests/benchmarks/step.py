@@ -139,7 +139,7 @@ def _keras_inputs(keras, network: str):
 def _hub_step(network: str, mode: str):
     import tf_keras
 
-    from tlkit.sources.hub import import_tensorflow_hub
+    from tests.tensorflow_hub import import_tensorflow_hub
 
     hub = import_tensorflow_hub()
     folder = _resnet_folder() if network == "resnet" else _bert_folder()

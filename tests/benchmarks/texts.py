@@ -101,7 +101,7 @@ def _time_hub(count: int, length: int, clock: Clock) -> None:
     import tf_keras
 
     import tlkit
-    from tlkit.sources.hub import import_tensorflow_hub
+    from tests.tensorflow_hub import import_tensorflow_hub
 
     made = np.load(_ids_file(count, length))
     ids, mask = made["ids"], made["mask"]

@@ -16,6 +16,7 @@ import tlkit
 from tests.encoders.compare import assert_close, gradients_of
 from tests.encoders.forms import FORMS, write_swish_without
 from tests.serving.real_models import REAL
+from tests.tensorflow_hub import import_tensorflow_hub
 from tests.tiny import PIECES, write_image_encoder, write_text_encoder
 from tlkit import models
 from tlkit.encoders.block_map import BLOCKS_FILE
@@ -23,7 +24,6 @@ from tlkit.encoders.saved_model.saved_model_reader import read_saved_model
 from tlkit.errors import ExportError
 from tlkit.serving.publishing import publish
 from tlkit.sources.catalog.cards import read_card
-from tlkit.sources.hub import import_tensorflow_hub
 
 TEXTS = ["good film", "the bad films!", ""]
 

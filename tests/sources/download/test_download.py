@@ -361,21 +361,6 @@ def test_what_is_fetched_is_shown_unless_silent(server, cache, tiny_archive, cap
     assert capfd.readouterr().err == f"Fetching {server.url}/tiny/2\n"
 
 
-def test_tensorflow_hub_works_without_pkg_resources():
-    # None in sys.modules is how Python marks a module that is not there.
-    script = (
-        "import sys; sys.modules['pkg_resources'] = None;"
-        "from tlkit.sources.hub import import_tensorflow_hub;"
-        "print(import_tensorflow_hub().KerasLayer);"
-        "assert 'pkg_resources' not in sys.modules"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert "KerasLayer" in done.stdout
-
-
 def test_kaggle_needs_its_extra(cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     with pytest.raises(ExtraError, match=r'pip install "tlkit\[kaggle\]"'):

@@ -1,4 +1,4 @@
-"""The one place where tensorflow-hub is imported."""
+"""Imports tensorflow-hub, with which tests and benchmarks compare."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from packaging import version
 
 
 def import_tensorflow_hub() -> ModuleType:
-    """Imports tensorflow-hub, with a stand-in for `pkg_resources` where that is gone.
+    """Imports tensorflow-hub, with a stand-in for `pkg_resources` if that is missing.
 
-    tensorflow-hub 0.16.1, the last release, takes `parse_version` from
-    `pkg_resources`, which setuptools has dropped in version 82:
-    https://github.com/tensorflow/hub/issues/934. It also imports tf_keras. Only what
-    is compared with it needs it: tlkit fetches and loads by itself.
+    tensorflow-hub 0.16.1, the last release, imports `parse_version` from
+    `pkg_resources`, which setuptools 82 removed:
+    https://github.com/tensorflow/hub/issues/934. It also imports tf_keras. `tlkit`
+    itself fetches and loads modules without it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        lacking = not _has_pkg_resources()
-        if lacking:
+        is_missing = not _has_pkg_resources()
+        if is_missing:
             stand_in = types.ModuleType("pkg_resources")
             stand_in.parse_version = version.parse
             sys.modules["pkg_resources"] = stand_in
         try:
             import tensorflow_hub
         finally:
-            if lacking:
+            if is_missing:
                 del sys.modules["pkg_resources"]
     return tensorflow_hub
 
