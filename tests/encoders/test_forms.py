@@ -161,7 +161,7 @@ def test_the_rest_from_every_cut_gives_the_whole(opened, name):
     network = encoder.network
     flat = tf.nest.flatten(inputs)
     seed = tf.constant([3, 4], tf.int32)
-    end = len(network.segments) - 1
+    end = len(network.sections) - 1
     for training in (False, True):
         whole = _run(encoder, network, None, 0, end, training, flat, seed)
         assert set(whole.outputs) == set(range(len(network.graphs[training].outputs)))
@@ -175,23 +175,23 @@ def test_the_rest_from_every_cut_gives_the_whole(opened, name):
 
 
 def _run(encoder, network, cut, first, last, training, flat, seed):
-    from tlkit.encoders.network.network import Stretch
+    from tlkit.encoders.network.section_run import SectionRun
 
     inside = range(first, last + 1)
     outputs = range(len(network.graphs[training].outputs))
-    stretch = Stretch(
+    section_run = SectionRun(
         first=first,
         last=last,
         training=training,
-        running=False,
-        thawed=frozenset(),
+        running_statistics=False,
+        trainable=frozenset(),
         outputs=tuple(
-            i for i in outputs if network.segment_of_output(i, training) in inside
+            i for i in outputs if network.section_of_output(i, training) in inside
         ),
         updates=(),
-        keep_cut=last + 1 < len(network.segments),
+        return_cut=last + 1 < len(network.sections),
     )
-    return network.run(stretch, cut, flat, encoder._value, seed)
+    return network.run(section_run, cut, flat, encoder._value, seed)
 
 
 @opened_form

@@ -42,8 +42,8 @@ def test_halves_give_what_the_whole_gives_and_it_can_still_be_saved(kind, tmp_pa
     dense = model.get_layer("head").dense
     dense.kernel.assign(np.random.default_rng(0).normal(size=dense.kernel.shape))
     expected = model(inputs).numpy()
-    segments = range(1, len(encoder_to_cut(model).segments))
-    cuts = [cut for cut in (*segments, FEATURES) if can_cut(model, cut)]
+    sections = range(1, len(encoder_to_cut(model).sections))
+    cuts = [cut for cut in (*sections, FEATURES) if can_cut(model, cut)]
     assert len(cuts) >= 2
     for cut, state in zip(cuts, lower_half(model, cuts)(inputs), strict=True):
         found = upper_half(model, cut)(state).numpy()

@@ -1,7 +1,7 @@
 """A folder becomes a trainable Keras layer with blocks."""
 
 from .block_map import write_block_map as write_block_map
-from .costs import segment_costs as segment_costs
+from .costs import section_costs as section_costs
 from .encoder import Block as Block
 from .encoder import Encoder as Encoder
 from .encoder_prefix import all_inputs as all_inputs

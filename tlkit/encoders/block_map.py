@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .encoder import Block
-from .network.network_files import Variable
+from .network.network_files import VariableSpec
 
 # Inside a SavedModel; TensorFlow and TF Serving leave `assets.extra` alone.
 BLOCKS_FILE = "assets.extra/tlkit_blocks.json"
@@ -62,19 +62,19 @@ def read_block_map(folder: pathlib.Path) -> dict[str, str]:
 
 
 def names_by_map(
-    segments: Sequence[Sequence[Variable]], block_of: Mapping[str, str]
+    sections: Sequence[Sequence[VariableSpec]], block_of: Mapping[str, str]
 ) -> list[str] | None:
-    """The name of each segment's block; `None` if the map does not fit.
+    """The name of each section's block; `None` if the map does not fit.
 
     Args:
-        segments: The variables of each segment, in the order of depth.
+        sections: The variables of each section, in the order of depth.
         block_of: The block of each variable, by their names.
     """
     found = []
-    for segment in segments:
-        # A norm that begins a block may stand at the end of the segment before.
+    for section in sections:
+        # A norm that begins a block may stand at the end of the section before.
         sizes: collections.Counter[str] = collections.Counter()
-        for variable in segment:
+        for variable in section:
             if variable.name not in block_of:
                 return None
             sizes[block_of[variable.name]] += math.prod(variable.shape)

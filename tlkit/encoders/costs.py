@@ -1,4 +1,4 @@
-"""What each segment of an encoder costs, and how much comes out at its end."""
+"""What each section of an encoder costs, and how much comes out at its end."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """What the segments of an encoder cost for one example, as in inference.
+    """What the sections of an encoder cost for one example, as in inference.
 
     Attributes:
-        multiplications: For each segment how many it makes, in matrix products and
+        multiplications: For each section how many it makes, in matrix products and
             convolutions; what else there is costs little beside them.
-        sizes: For each segment how many numbers come out at its end.
+        sizes: For each section how many numbers come out at its end.
     """
 
     multiplications: tuple[int, ...]
     sizes: tuple[int, ...]
 
 
-def segment_costs(encoder: OpenedEncoder, shapes: Sequence[Sequence[int]]) -> Costs:
-    """Counts what the segments of an encoder cost.
+def section_costs(encoder: OpenedEncoder, shapes: Sequence[Sequence[int]]) -> Costs:
+    """Counts what the sections of an encoder cost.
 
     Args:
         encoder: An opened encoder.
@@ -42,10 +42,10 @@ def segment_costs(encoder: OpenedEncoder, shapes: Sequence[Sequence[int]]) -> Co
     made = {name: _multiplications(op) for name, op in found.items()}
     return Costs(
         tuple(
-            sum(made.get(name, 0) for name in segment.nodes[False])
-            for segment in network.segments
+            sum(made.get(name, 0) for name in section.nodes[False])
+            for section in network.sections
         ),
-        tuple(_size(found, segment.stops[False]) for segment in network.segments),
+        tuple(_size(found, section.stops[False]) for section in network.sections),
     )
 
 

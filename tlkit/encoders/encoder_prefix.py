@@ -2,7 +2,7 @@
 
 What the lower half gives is a pure function of the inputs as long as nothing in it is
 trained, so it can be computed once. The upper half goes on from there: `encoder(state,
-start=segment)`, where `state` is what `cut_state` makes.
+start=section)`, where `state` is what `cut_state` makes.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 def can_halve(encoder: Encoder) -> bool:
     """Whether there are cuts at which the encoder can be divided."""
-    return hasattr(encoder, "segments")
+    return hasattr(encoder, "sections")
 
 
-def cut_name(encoder: OpenedEncoder, segment: int) -> str:
-    """Name of the block or part that ends where a segment begins."""
-    return encoder.part_names[segment - 1]
+def cut_name(encoder: OpenedEncoder, section: int) -> str:
+    """Name of the block or part that ends where a section begins."""
+    return encoder.part_names[section - 1]
 
 
-def needed_inputs(encoder: OpenedEncoder, segment: int) -> tuple[int, ...]:
+def needed_inputs(encoder: OpenedEncoder, section: int) -> tuple[int, ...]:
     """Positions of the encoder's inputs that its upper half needs, beside the cut.
 
     Args:
         encoder: The encoder.
-        segment: Where the upper half begins, from 1 on.
+        section: Where the upper half begins, from 1 on.
 
     Raises:
         EncoderError: An output is made in the lower half, so the upper one lacks it.
@@ -42,13 +42,13 @@ def needed_inputs(encoder: OpenedEncoder, segment: int) -> tuple[int, ...]:
     network = encoder.network
     for training, graph in network.graphs.items():
         outputs = range(len(graph.outputs))
-        if min(network.segment_of_output(i, training) for i in outputs) < segment:
+        if min(network.section_of_output(i, training) for i in outputs) < section:
             raise EncoderError(
                 "The encoder gives outputs of blocks that lie before the cut. Load it "
                 "with the one output that is needed: tlkit.load_encoder(source, "
                 "output=…)."
             )
-    return network.inputs_behind(segment)
+    return network.needed_inputs(section)
 
 
 def cut_state(

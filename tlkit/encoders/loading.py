@@ -27,7 +27,7 @@ from .graph.tensor_shapes import untie_shapes
 from .graph.upsampling import repeat_pixels
 from .native_encoder import NativeEncoder
 from .network.network import Network
-from .network.network_files import Variable
+from .network.network_files import VariableSpec
 from .opened_encoder import opened_encoder
 from .restored_encoder import RestoredEncoder
 from .saved_model.saved_model_reader import (
@@ -201,7 +201,7 @@ def _preset_encoder(resolved, name: str) -> Encoder:
 # === Opening ===
 
 
-def open_network(restored: Restored) -> tuple[Network, list[Variable]]:
+def open_network(restored: Restored) -> tuple[Network, list[VariableSpec]]:
     """Opens a restored SavedModel.
 
     Args:
@@ -233,9 +233,9 @@ def open_network(restored: Restored) -> tuple[Network, list[Variable]]:
     return network, [_variable(i, restored) for i in range(len(restored.variables))]
 
 
-def _variable(position: int, restored: Restored) -> Variable:
+def _variable(position: int, restored: Restored) -> VariableSpec:
     variable = restored.variables[position]
-    return Variable(
+    return VariableSpec(
         name=variable.name.split(":")[0],
         shape=tuple(variable.shape),
         dtype=variable.dtype.name,

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from .encoder import Block, Encoder
-from .network.block_names import name_segments
+from .network.block_names import name_sections
 
 
 @keras.saving.register_keras_serializable(package="tlkit")
@@ -114,7 +114,7 @@ def _spec(tensor: keras.KerasTensor) -> tf.TensorSpec:
 
 def _blocks(model: keras.Model) -> tuple[Block, ...]:
     layers = [layer for layer in model.layers if layer.weights]
-    names = name_segments([[f"{layer.name}/weight"] for layer in layers])
+    names = name_sections([[f"{layer.name}/weight"] for layer in layers])
     blocks = []
     pairs = zip(names, layers, strict=True)
     for name, group in itertools.groupby(pairs, key=lambda pair: pair[0]):

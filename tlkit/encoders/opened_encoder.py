@@ -21,8 +21,9 @@ from .encoder import Block, Encoder
 from .encoder_prefix import all_inputs
 from .input_check import cast_inputs
 from .network import network_files
-from .network.block_names import name_segments
-from .network.network import Network, Stretch
+from .network.block_names import name_sections
+from .network.network import Network
+from .network.section_run import SectionRun
 
 # Networks of this process by digest, so that `from_config` (which clones a model, or
 # carries it into a strategy's scope) needs no file.
@@ -35,15 +36,15 @@ class OpenedEncoder(Encoder):
 
     Args:
         variables: What each variable is, in the network's order.
-        segments: For each segment, the positions of its variables.
-        batch_norms: For each segment, how many batch norms it holds.
+        segments: For each section, the positions of its variables.
+        batch_norms: For each section, how many batch norms it holds.
         inputs: The nest of input specs, as JSON.
         outputs: The nest of output specs, as JSON.
         digest: Digest of the network, by which the process finds it.
         draws: Whether training draws random numbers.
         trained: Positions of the variables that are trained; all that may be, if
             `None`.
-        names: For each segment, the name of its block; read off the names of the
+        names: For each section, the name of its block; read off the names of the
             variables if `None`.
     """
 
@@ -65,14 +66,14 @@ class OpenedEncoder(Encoder):
         kwargs.setdefault("dtype", "float32")
         super().__init__(autocast=False, **kwargs)
         self.batch_norm = batch_norm
-        self._specs = [network_files.Variable(**v) for v in variables]
-        self._segments = [list(segment) for segment in segments]
+        self._specs = [network_files.VariableSpec(**v) for v in variables]
+        self._sections = [list(section) for section in segments]
         self._batch_norms = list(batch_norms)
         self._inputs_json, self._outputs_json = inputs, outputs
         self._digest = digest
         if names is None:
-            names = name_segments([self._names(s) for s in self._segments])
-        self._segment_names = list(names)
+            names = name_sections([self._names(s) for s in self._sections])
+        self._section_names = list(names)
         # TensorFlow would track a dict, and refuses to export one with numbers as keys.
         self._weights_of = types.MappingProxyType(self._make_weights(trained))
         self._blocks = self._make_blocks()
@@ -82,11 +83,11 @@ class OpenedEncoder(Encoder):
     # === Weights and blocks ===
 
     def _make_weights(self, trained: Sequence[int] | None) -> dict[int, keras.Variable]:
-        names = self._segment_names
-        inside = set(itertools.chain.from_iterable(self._segments))
+        names = self._section_names
+        inside = set(itertools.chain.from_iterable(self._sections))
         unused = [p for p in range(len(self._specs)) if p not in inside]
         groups = itertools.groupby(
-            zip(names, self._segments, strict=True), lambda x: x[0]
+            zip(names, self._sections, strict=True), lambda x: x[0]
         )
         holders = [(name, [p for _, s in pairs for p in s]) for name, pairs in groups]
         # A layer for each block: weights then have the block in their path.
@@ -129,21 +130,21 @@ class OpenedEncoder(Encoder):
 
     def _make_blocks(self) -> tuple[Block, ...]:
         blocks = []
-        names = enumerate(self._segment_names)
+        names = enumerate(self._section_names)
         for name, group in itertools.groupby(names, key=lambda pair: pair[1]):
             inside = [i for i, _ in group]
             parts = [self._block(f"{name}.{k}", [i]) for k, i in enumerate(inside)]
             blocks.append(self._block(name, inside, parts if len(parts) > 1 else ()))
         return tuple(blocks)
 
-    def _block(self, name: str, segments: Sequence[int], parts=()) -> Block:
-        positions = [p for i in segments for p in self._segments[i]]
+    def _block(self, name: str, sections: Sequence[int], parts=()) -> Block:
+        positions = [p for i in sections for p in self._sections[i]]
         learnable = [p for p in positions if self._specs[p].learnable]
         return Block(
             name=name,
             variables=tuple(self._weights_of[p] for p in positions),
             learnable=tuple(self._weights_of[p] for p in learnable),
-            batch_norms=sum(self._batch_norms[i] for i in segments),
+            batch_norms=sum(self._batch_norms[i] for i in sections),
             parts=tuple(parts),
         )
 
@@ -173,12 +174,14 @@ class OpenedEncoder(Encoder):
         else:
             flat = cast_inputs(self.inputs_spec, inputs)
         tapped = {} if taps is None else self._tapped(taps)
-        stretches = self._stretches(bool(training), frozenset(tapped.values()), start)
-        seed = self._seed() if any(stretch.training for stretch in stretches) else None
+        section_runs = self._section_runs(
+            bool(training), frozenset(tapped.values()), start
+        )
+        seed = self._seed() if any(run.training for run in section_runs) else None
         outputs: dict[int, tf.Tensor] = {}
         tensors: dict[int, tf.Tensor] = {}
-        for stretch in stretches:
-            found = self.network.run(stretch, cut, flat, self._value, seed)
+        for section_run in section_runs:
+            found = self.network.run(section_run, cut, flat, self._value, seed)
             cut = found.cut
             outputs |= found.outputs
             tensors |= found.taps
@@ -186,17 +189,17 @@ class OpenedEncoder(Encoder):
                 self._weights_of[position].assign(value)
         self._add_losses()
         if taps is not None:
-            return {name: tensors[segment] for name, segment in tapped.items()}
+            return {name: tensors[section] for name, section in tapped.items()}
         ordered = [outputs[i] for i in range(len(outputs))]
         return tf.nest.pack_sequence_as(self.outputs_spec, ordered)
 
     def run_to(self, inputs: Any, cuts: Sequence[int]) -> dict[int, tf.Tensor]:
-        """Tensors at the beginnings of some segments, as in inference."""
+        """Tensors at the beginnings of some sections, as in inference."""
         flat = cast_inputs(self.inputs_spec, inputs)
         found, cut = {}, None
         for first, end in itertools.pairwise([0, *cuts]):
-            stretch = Stretch(first, end - 1, False, False, frozenset(), (), ())
-            cut = self.network.run(stretch, cut, flat, self._value).cut
+            section_run = SectionRun(first, end - 1)
+            cut = self.network.run(section_run, cut, flat, self._value).cut
             found[end] = cut
         return found
 
@@ -212,10 +215,10 @@ class OpenedEncoder(Encoder):
         }
 
     @property
-    def segments(self) -> tuple[tuple[keras.Variable, ...], ...]:
-        """The variables of each segment: of each piece between two cuts."""
+    def sections(self) -> tuple[tuple[keras.Variable, ...], ...]:
+        """The variables of each section: of each part between two cuts."""
         of = self._weights_of
-        return tuple(tuple(of[p] for p in segment) for segment in self._segments)
+        return tuple(tuple(of[p] for p in section) for section in self._sections)
 
     @property
     def named_variables(self) -> tuple[tuple[Any, keras.Variable], ...]:
@@ -225,7 +228,7 @@ class OpenedEncoder(Encoder):
 
     @property
     def part_names(self) -> tuple[str, ...]:
-        """Name of the part, or of the block without parts, that each segment is."""
+        """Name of the part, or of the block without parts, that each section is."""
         names = [block.parts or (block,) for block in self._blocks]
         return tuple(part.name for parts in names for part in parts)
 
@@ -235,10 +238,10 @@ class OpenedEncoder(Encoder):
         return (*parts, *(block.name for block in self._blocks))
 
     def _tapped(self, taps: Sequence[str]) -> dict[str, int]:
-        """The segment behind which each tap is."""
+        """The section behind which each tap is."""
         last: dict[str, int] = {}
-        for i, name in enumerate(self._segment_names):
-            part = f"{name}.{self._segment_names[:i].count(name)}"
+        for i, name in enumerate(self._section_names):
+            part = f"{name}.{self._section_names[:i].count(name)}"
             last |= {name: i, part: i}
         return {name: last[name] for name in self.checked_taps(taps)}
 
@@ -265,64 +268,66 @@ class OpenedEncoder(Encoder):
         with record.stop_recording():
             return tf.convert_to_tensor(variable.value)
 
-    def _stretches(
+    def _section_runs(
         self, training: bool, tapped: frozenset[int], start: int = 0
-    ) -> list[Stretch]:
+    ) -> list[SectionRun]:
         """The network as far as needed, cut only where the way it runs changes."""
-        count = max(tapped) + 1 if tapped else len(self._segments)
+        count = max(tapped) + 1 if tapped else len(self._sections)
         modes = {i: self._mode(i, training) for i in range(start, count)}
         runs = [list(run) for _, run in itertools.groupby(modes, modes.get)]
         return [
-            self._stretch(run, tapped, *modes[run[0]], keep_cut=run[-1] + 1 < count)
+            self._section_run(
+                run, tapped, *modes[run[0]], return_cut=run[-1] + 1 < count
+            )
             for run in runs
         ]
 
-    def _mode(self, segment: int, training: bool) -> tuple[bool, bool, bool]:
-        """How a segment runs.
+    def _mode(self, section: int, training: bool) -> tuple[bool, bool, bool]:
+        """How a section runs.
 
         Whether as in training, whether its batch norms keep to their running
         statistics then, and whether any of it is trained.
         """
-        trained = any(self._weights_of[p].trainable for p in self._segments[segment])
+        trained = any(self._weights_of[p].trainable for p in self._sections[section])
         if not (training and trained):
             return False, False, trained
-        norms = self._batch_norms[segment]
+        norms = self._batch_norms[section]
         if not self.dropout and not (self.batch_norm == "train" and norms):
             return False, False, trained
         if self.batch_norm == "train" or not norms:
             return True, False, trained
-        useful = segment in self.network.draws_with_norms_frozen
+        useful = section in self.network.frozen_norm_sections
         return useful, useful, trained
 
-    def _stretch(
+    def _section_run(
         self,
-        segments: Sequence[int],
+        sections: Sequence[int],
         tapped: frozenset[int],
         training: bool,
         running: bool,
         trained: bool,
-        keep_cut: bool,
-    ) -> Stretch:
+        return_cut: bool,
+    ) -> SectionRun:
         network = self.network
-        first, last = segments[0], segments[-1]
+        first, last = sections[0], sections[-1]
         count = len(network.graphs[training].outputs)
         inside = range(first, last + 1)
-        positions = [p for i in inside for p in self._segments[i]]
-        thawed = [p for p in positions if self._weights_of[p].trainable]
-        return Stretch(
+        positions = [p for i in inside for p in self._sections[i]]
+        trainable_positions = [p for p in positions if self._weights_of[p].trainable]
+        return SectionRun(
             first=first,
             last=last,
             training=training,
-            running=running,
-            thawed=frozenset(thawed if trained else ()),
+            running_statistics=running,
+            trainable=frozenset(trainable_positions if trained else ()),
             outputs=tuple(
                 i
                 for i in range(count)
-                if not tapped and network.segment_of_output(i, training) in inside
+                if not tapped and network.section_of_output(i, training) in inside
             ),
             updates=network.updates(inside, training, running),
             taps=tuple(sorted(tapped & set(inside))),
-            keep_cut=keep_cut,
+            return_cut=return_cut,
         )
 
     # === Config and file ===
@@ -331,14 +336,14 @@ class OpenedEncoder(Encoder):
         config = super().get_config()
         return config | {
             "variables": [spec.to_json() for spec in self._specs],
-            "segments": self._segments,
+            "segments": self._sections,
             "batch_norms": self._batch_norms,
             "inputs": self._inputs_json,
             "outputs": self._outputs_json,
             "digest": self._digest,
             "draws": self._seeds is not None,
             "trained": [p for p, v in self._weights_of.items() if v.trainable],
-            "names": list(self._segment_names),
+            "names": list(self._section_names),
         }
 
     def save_assets(self, inner_path: str) -> None:
@@ -357,7 +362,7 @@ def _spec(tensor: Any) -> tf.TensorSpec:
 
 def opened_encoder(
     network: Network,
-    variables: Sequence[network_files.Variable],
+    variables: Sequence[network_files.VariableSpec],
     values: Sequence[tf.Tensor],
     *,
     inputs: Any,
@@ -381,17 +386,17 @@ def opened_encoder(
     """
     digest = network.digest
     _NETWORKS.setdefault(digest, network)
-    segments = [sorted(segment.variables) for segment in network.segments]
-    inside = [[variables[p] for p in segment] for segment in segments]
+    sections = [sorted(section.variables) for section in network.sections]
+    inside = [[variables[p] for p in section] for section in sections]
     encoder = OpenedEncoder(
         variables=[variable.to_json() for variable in variables],
-        segments=segments,
+        segments=sections,
         names=names_by_map(inside, block_of) if block_of else None,
-        batch_norms=[network.batch_norms(i) for i in range(len(network.segments))],
+        batch_norms=[network.batch_norms(i) for i in range(len(network.sections))],
         inputs=network_files.specs_to_json(inputs),
         outputs=network_files.specs_to_json(outputs),
         digest=digest,
-        draws=network.draws,
+        draws=network.needs_seed,
         **kwargs,
     )
     for position, value in enumerate(values):

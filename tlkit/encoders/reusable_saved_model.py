@@ -25,7 +25,7 @@ from .graph.flat_graph import CannotOpen, FlatGraph
 from .graph.graph_runner import pruned, run_graph
 from .loading import open_network
 from .native_encoder import NativeEncoder
-from .network.network_files import Variable
+from .network.network_files import VariableSpec
 from .opened_encoder import OpenedEncoder
 from .restored_encoder import RestoredEncoder
 from .saved_model.saved_model_reader import read_module
@@ -98,7 +98,7 @@ def _around_graphs(
     encoder: Encoder,
     graphs: Mapping[bool, FlatGraph],
     losses: Sequence[FlatGraph],
-    variables: Sequence[Variable],
+    variables: Sequence[VariableSpec],
     values: Sequence[Any],
     resources: Sequence[tf.Tensor],
 ) -> ReusableModule:

@@ -74,7 +74,7 @@ def can_cut(model: keras.Model, cut: int) -> bool:
 
     Args:
         model: Any model.
-        cut: `FEATURES`, or the index of the encoder's segment that begins there, from
+        cut: `FEATURES`, or the index of the encoder's section that begins there, from
             1 on.
     """
     if cut == FEATURES:
@@ -98,7 +98,7 @@ def lower_half(
 
     Args:
         model: A model for which `can_cut` says yes.
-        cuts: `FEATURES` or indices of segments.
+        cuts: `FEATURES` or indices of sections.
     """
     encoder = encoder_to_cut(model)
     if encoder is None:
@@ -134,7 +134,7 @@ def lower_weights(model: keras.Model, cut: int) -> list[keras.Variable]:
     """The weights of all that lies below a cut."""
     if cut == FEATURES:
         return split(model)[0].weights
-    return [v for segment in encoder_to_cut(model).segments[:cut] for v in segment]
+    return [v for section in encoder_to_cut(model).sections[:cut] for v in section]
 
 
 def upper_half(model: keras.Model, cut: int) -> keras.Model:
@@ -150,12 +150,12 @@ class Upper(keras.Model):
     Args:
         model: The whole model.
         encoder: Its encoder.
-        segment: The segment of the encoder that begins at the cut.
+        section: The section of the encoder that begins at the cut.
     """
 
-    def __init__(self, model: keras.Model, encoder: Encoder, segment: int):
+    def __init__(self, model: keras.Model, encoder: Encoder, section: int):
         super().__init__(name="upper")
-        self.encoder, self.segment = encoder, segment
+        self.encoder, self.section = encoder, section
         self.behind = _behind(model, encoder, model.output)
         self.pool = _behind(model, encoder, head_of(model).input)
 
@@ -167,7 +167,7 @@ class Upper(keras.Model):
         return self.pool(self._outputs(state, False), training=False)
 
     def _outputs(self, state, training) -> list[tf.Tensor]:
-        outputs = self.encoder(state, training=training, start=self.segment)
+        outputs = self.encoder(state, training=training, start=self.section)
         flat = all_inputs(self.encoder, state["inputs"])
         return [*tf.nest.flatten(outputs), *_taken(self.encoder, flat)]
 
@@ -195,8 +195,8 @@ def _taken(encoder: Encoder, inputs: Sequence) -> list:
     return list(inputs) if isinstance(encoder.inputs_spec, dict) else []
 
 
-def _needed(encoder: Encoder, segment: int) -> tuple[int, ...]:
+def _needed(encoder: Encoder, section: int) -> tuple[int, ...]:
     """Positions of the inputs that are to be kept beside the tensor at a cut."""
-    needed = needed_inputs(encoder, segment)
+    needed = needed_inputs(encoder, section)
     specs = tf.nest.flatten(encoder.inputs_spec)
     return tuple(range(len(specs))) if _taken(encoder, specs) else needed

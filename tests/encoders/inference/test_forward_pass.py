@@ -7,8 +7,8 @@ import tensorflow as tf
 from tests.encoders.compare import assert_close, error, variables_of
 from tests.encoders.forms import FORMS
 from tlkit.encoders.graph.flattener import flatten
-from tlkit.encoders.graph.graph_runner import Stretch
 from tlkit.encoders.inference.forward_pass import FrozenForward, fold, frozen_function
+from tlkit.encoders.network.section_run import SectionRun
 
 PURE = [name for name, form in FORMS.items() if form.opened is True]
 # How many batch norms are left: those of a DenseNet are not behind a convolution of
@@ -30,13 +30,13 @@ def real_statistics(encoder):
 def test_gives_what_the_encoder_gives(opened, name):
     encoder, inputs = opened(name), FORMS[name].examples()
     real_statistics(encoder)
-    count = len(encoder.network.segments)
+    count = len(encoder.network.sections)
     forward = FrozenForward(encoder, range(1, count))
     found = forward(inputs)
     assert_close(found.outputs, encoder(inputs, training=False), 1e-5)
     assert list(found.cuts) == list(range(1, count))
-    for segment, tensor in found.cuts.items():
-        stop = encoder.network.segments[segment - 1].stops[False]
+    for section, tensor in found.cuts.items():
+        stop = encoder.network.sections[section - 1].stops[False]
         function = frozen_function(  # alone, without what lies behind
             encoder.network.graphs[False],
             [stop],
@@ -57,15 +57,14 @@ def test_batch_norms_are_gone(opened, name):
     assert "Rsqrt" not in ops
 
 
-def test_a_cut_is_where_the_next_segment_begins(opened):
+def test_a_cut_is_where_the_next_section_begins(opened):
     encoder, inputs = opened("keras2"), FORMS["keras2"].examples()
     real_statistics(encoder)
-    count = len(encoder.network.segments)
+    count = len(encoder.network.sections)
     found = FrozenForward(encoder, [2, count - 1], outputs=False)(inputs)
     assert found.outputs is None and sorted(found.cuts) == [2, count - 1]
-    nothing = frozenset()
-    stretch = Stretch(2, count - 1, False, False, nothing, (0,), (), keep_cut=False)
-    rest = encoder.network.run(stretch, found.cuts[2], [inputs], encoder._value)
+    section_run = SectionRun(2, count - 1, outputs=(0,), return_cut=False)
+    rest = encoder.network.run(section_run, found.cuts[2], [inputs], encoder._value)
     assert_close(rest.outputs[0], encoder(inputs, training=False), 1e-5)
 
 

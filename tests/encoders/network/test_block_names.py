@@ -2,18 +2,18 @@
 
 import pytest
 
-from tlkit.encoders.network.block_names import name_segments
+from tlkit.encoders.network.block_names import name_sections
 
 
 def resnet(stem, unit, units=((2, 3), (3, 4), (4, 6), (5, 3)), last=()):
-    """Segments of a ResNet: `stem`, then `unit` with stage and unit filled in."""
-    segments = [stem]
+    """Sections of a ResNet: `stem`, then `unit` with stage and unit filled in."""
+    sections = [stem]
     for stage, count in units:
-        segments += [
+        sections += [
             [name.format(stage=stage, unit=k, letter=chr(96 + k)) for name in unit]
             for k in range(1, count + 1)
         ]
-    return [*segments, *([last] if last else [])]
+    return [*sections, *([last] if last else [])]
 
 
 KERAS_RESNET = resnet(
@@ -103,7 +103,7 @@ DENSENET = resnet(
 
 
 @pytest.mark.parametrize(
-    ("segments", "expected"),
+    ("sections", "expected"),
     [
         (KERAS_RESNET, ["conv1", "conv2", "conv3", "conv4", "conv5"]),
         (SLIM_RESNET, ["stem", "block1", "block2", "block3", "block4", "postnorm"]),
@@ -147,19 +147,19 @@ DENSENET = resnet(
         "dense",
     ],
 )
-def test_blocks(segments, expected):
-    names = name_segments(segments)
-    assert len(names) == len(segments)
+def test_blocks(sections, expected):
+    names = name_sections(sections)
+    assert len(names) == len(sections)
     blocks = list(dict.fromkeys(names))
     # Neighbors only: a name never comes back.
     runs = [name for i, name in enumerate(names) if i == 0 or names[i - 1] != name]
     assert runs == blocks
     if expected is None:
-        expected = [f"block_{i:02d}" for i in range(len(segments))]
+        expected = [f"block_{i:02d}" for i in range(len(sections))]
     assert blocks == expected
 
 
 def test_units_of_a_resnet():
-    names = name_segments(KERAS_RESNET)
+    names = name_sections(KERAS_RESNET)
     counts = [names.count(f"conv{stage}") for stage in (1, 2, 3, 4, 5)]
     assert counts == [1, 3, 4, 6, 3]

@@ -27,15 +27,16 @@ def test_without_dropout_it_is_the_graph_for_inference(opened, name):
     expected = encoder(inputs, training=False)
     slopes = gradients_of(lambda: encoder(inputs, training=False), variables)
     # As if there were dropout everywhere.
-    every = frozenset(range(len(network.segments)))
-    before = network.draws_with_norms_frozen
-    network.__dict__["draws_with_norms_frozen"] = every
+    every = frozenset(range(len(network.sections)))
+    before = network.frozen_norm_sections
+    network.__dict__["frozen_norm_sections"] = every
     try:
-        assert any(s.running for s in encoder._stretches(True, frozenset()))
+        runs = encoder._section_runs(True, frozenset())
+        assert any(run.running_statistics for run in runs)
         assert_close(encoder(inputs, training=True), expected, 1e-6)
         found = gradients_of(lambda: encoder(inputs, training=True), variables)
     finally:
-        network.__dict__["draws_with_norms_frozen"] = before
+        network.__dict__["frozen_norm_sections"] = before
     scale = max(np.linalg.norm(slope) for slope in slopes)
     for one, other in zip(found, slopes, strict=True):
         assert error(one, other) < 1e-4 or np.linalg.norm(other) < 1e-6 * scale

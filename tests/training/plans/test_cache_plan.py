@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 import tlkit
-from tlkit.encoders.costs import segment_costs
+from tlkit.encoders.costs import section_costs
 from tlkit.errors import PlanError
 from tlkit.models.model_prefix import FEATURES
 from tlkit.training import ActivationCache, Phase
@@ -27,17 +27,17 @@ def kept(*arguments, **options):
 
 
 def test_costs_are_counted(make_model):
-    encoder = next(layer for layer in make_model().layers if hasattr(layer, "segments"))
-    costs = segment_costs(encoder, [(1, 8, 8, 3)])
+    encoder = next(layer for layer in make_model().layers if hasattr(layer, "sections"))
+    costs = section_costs(encoder, [(1, 8, 8, 3)])
     assert costs.multiplications == (BELOW, ABOVE)
     assert costs.sizes[0] == 64
-    wider = segment_costs(encoder, [(1, 16, 16, 3)])
+    wider = section_costs(encoder, [(1, 16, 16, 3)])
     assert wider.multiplications == (4 * BELOW, 4 * ABOVE)
 
 
 def test_costs_of_texts_grow_with_their_length(text_encoder):
     encoder = tlkit.load_encoder(text_encoder)
-    short, long = (segment_costs(encoder, [(1, n)] * 3) for n in (10, 20))
+    short, long = (section_costs(encoder, [(1, n)] * 3) for n in (10, 20))
     assert short.sizes[:2] == (80, 80) and long.sizes[:2] == (160, 160)
     assert short.multiplications[1:3] == (640, 640)
     assert long.multiplications[1:3] == (1280, 1280)

@@ -27,50 +27,6 @@ from .custom_gradients import MISSING, NAMED, GradientGraph, with_named_gradient
 from .flat_graph import FlatGraph, as_graph_def, reached, tensor_of
 
 
-@dataclasses.dataclass(frozen=True)
-class Stretch:
-    """Some neighboring segments, and how they run.
-
-    Args:
-        first: Index of the first segment.
-        last: Index of the last segment, included.
-        training: Which of the two graphs.
-        running: Whether batch norms keep to their running statistics in training.
-        thawed: Positions of the variables to be differentiated.
-        outputs: Positions of the network's outputs that are wanted from here.
-        updates: Positions of the variables whose new values are wanted.
-        taps: Indices of the segments whose last tensors are wanted.
-        keep_cut: Whether the tensor at the end of the stretch is wanted.
-    """
-
-    first: int
-    last: int
-    training: bool
-    running: bool
-    thawed: frozenset[int]
-    outputs: tuple[int, ...]
-    updates: tuple[int, ...]
-    taps: tuple[int, ...] = ()
-    keep_cut: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """What a stretch gives.
-
-    Args:
-        cut: The tensor at its end, if wanted.
-        outputs: The network's outputs, by position.
-        updates: New values of variables, by position.
-        taps: The tensors behind segments, by the segment's index.
-    """
-
-    cut: tf.Tensor | None
-    outputs: dict[int, tf.Tensor]
-    updates: dict[int, tf.Tensor]
-    taps: dict[int, tf.Tensor]
-
-
 def run_nodes(definition, tensors: dict[str, tf.Tensor], wanted: list[str]):
     """Runs nodes, eagerly too."""
     names = list(tensors)

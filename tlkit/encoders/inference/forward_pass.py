@@ -43,7 +43,7 @@ class Frozen:
     """What a frozen encoder gives of a batch.
 
     Args:
-        cuts: The tensors at the beginnings of segments, by the index of the segment.
+        cuts: The tensors at the beginnings of sections, by the index of the section.
         outputs: The encoder's outputs; `None` if they were not wanted.
     """
 
@@ -61,7 +61,7 @@ class FrozenForward:
 
     Args:
         encoder: An opened encoder.
-        cuts: Indices of the segments at whose beginning the tensor is wanted, from 1
+        cuts: Indices of the sections at whose beginning the tensor is wanted, from 1
             on.
         outputs: Whether the encoder's outputs are wanted. Without them, nothing behind
             the last cut is run.
@@ -80,13 +80,13 @@ class FrozenForward:
         self, encoder: OpenedEncoder, cuts: Sequence[int] = (), *, outputs: bool = True
     ):
         network = encoder.network
-        self._check(cuts, outputs, len(network.segments))
+        self._check(cuts, outputs, len(network.sections))
         self.cuts = tuple(sorted(set(cuts)))
         self._inputs, self._outputs = encoder.inputs_spec, encoder.outputs_spec
         self._wants_outputs = outputs
         graph = network.graphs[False]
-        # A segment begins where the one before it stops.
-        wanted = [network.segments[i - 1].stops[False] for i in self.cuts]
+        # A section begins where the one before it stops.
+        wanted = [network.sections[i - 1].stops[False] for i in self.cuts]
         wanted += graph.outputs if outputs else ()
         self._function = frozen_function(
             graph, wanted, value_of=encoder._value, resources=network.resources

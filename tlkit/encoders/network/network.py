@@ -1,7 +1,7 @@
-"""The opened network: two flat graphs, cut into the same segments, that can be run.
+"""The opened network: two flat graphs, cut into the same sections, that can be run.
 
-A stretch of segments runs from either graph. Values of variables are arguments of the
-TensorFlow function that holds the stretch, so whoever calls it (eagerly, in a graph,
+A section_run of sections runs from either graph. Values of variables are arguments of the
+TensorFlow function that holds the section_run, so whoever calls it (eagerly, in a graph,
 under a strategy, under XLA) decides where they come from, and what is not to be
 trained is not differentiated.
 """
@@ -25,8 +25,6 @@ from ..graph.flat_graph import (
     tensor_of,
 )
 from ..graph.graph_runner import (
-    Results,
-    Stretch,
     can_rebuild,
     import_nodes,
     rebuild_nodes,
@@ -35,7 +33,8 @@ from ..graph.graph_runner import (
 from ..graph.random_ops import is_random
 from ..graph.tensor_shapes import static_shapes
 from .frozen_batch_norms import with_running_statistics
-from .sections import depth_first, find_pieces, match_pieces
+from .section_run import SectionResults, SectionRun
+from .sections import depth_first, find_sections, match_sections
 
 
 class Network:
@@ -66,10 +65,10 @@ class Network:
         self.vectors = vectors
         self.resources = tuple(resources)
         self.owner = owner if resources else None
-        pieces = {kind: find_pieces(graph) for kind, graph in graphs.items()}
-        self.segments = match_pieces(pieces[False], pieces[True], vectors)
+        pieces = {kind: find_sections(graph) for kind, graph in graphs.items()}
+        self.sections = match_sections(pieces[False], pieces[True], vectors)
         self._refuse_crossings()
-        self._functions: dict[Stretch, Callable] = {}
+        self._functions: dict[SectionRun, Callable] = {}
         self._taps: dict[bool, list[str]] = {}
         for graph in self.graphs.values():
             register(graph.gradients)
@@ -96,7 +95,7 @@ class Network:
         return named.count(MISSING)
 
     @property
-    def draws(self) -> bool:
+    def needs_seed(self) -> bool:
         """Whether training draws random numbers and wants a seed."""
         return self.graphs[True].seed is not None
 
@@ -105,16 +104,16 @@ class Network:
         return with_running_statistics(self.graphs[True])
 
     @functools.cached_property
-    def draws_with_norms_frozen(self) -> frozenset[int]:
-        """Indices of segments whose training graph is of use with norms frozen.
+    def frozen_norm_sections(self) -> frozenset[int]:
+        """Indices of sections whose training graph is of use with norms frozen.
 
         Without random ops the graph for inference does the same and costs less.
         """
         _, frozen = self._running
         written = set(self.graphs[True].updates)
         useful = []
-        for i, segment in enumerate(self.segments):
-            averages = {p for p in segment.variables & written if self._is_floating(p)}
+        for i, section in enumerate(self.sections):
+            averages = {p for p in section.variables & written if self._is_floating(p)}
             if averages <= frozen and self._is_random(i):
                 useful.append(i)
         return frozenset(useful)
@@ -123,22 +122,22 @@ class Network:
         spec = self._spec(position)
         return spec is not None and spec.dtype.is_floating
 
-    def _is_random(self, segment: int) -> bool:
+    def _is_random(self, section: int) -> bool:
         nodes = self.graphs[True].nodes
-        return any(is_random(nodes[name].op) for name in self._between(segment))
+        return any(is_random(nodes[name].op) for name in self._between(section))
 
-    def tap(self, segment: int, training: bool) -> str:
-        """Name of the tensor behind a segment that tells most.
+    def tap(self, section: int, training: bool) -> str:
+        """Name of the tensor behind a section that tells most.
 
         That is the one at the cut; where it has one vector for each example, it is the
         map that the vector was taken from, if nothing but a pooling lies between.
         """
         if training not in self._taps:
             self._taps[training] = self._find_taps(training)
-        return self._taps[training][segment]
+        return self._taps[training][section]
 
     def _find_taps(self, training: bool) -> list[str]:
-        ends = [segment.ends[training] for segment in self.segments]
+        ends = [section.ends[training] for section in self.sections]
         flat = [tensor for tensors in ends for tensor in tensors]
         shapes = static_shapes(self.graphs[training], flat)
         axes = {t: shape.rank or 0 for t, shape in zip(flat, shapes, strict=True)}
@@ -150,36 +149,36 @@ class Network:
         return taps
 
     def updates(
-        self, segments: Sequence[int], training: bool, running: bool
+        self, sections: Sequence[int], training: bool, running: bool
     ) -> tuple[int, ...]:
-        """Positions of the variables that some segments write."""
+        """Positions of the variables that some sections write."""
         if not training:
             return ()
         graph = self._running[0] if running else self.graphs[True]
-        return tuple(p for p in graph.updates if self._writers[p] & set(segments))
+        return tuple(p for p in graph.updates if self._writers[p] & set(sections))
 
-    def segment_of_output(self, output: int, training: bool) -> int:
-        """Index of the segment that makes an output."""
+    def section_of_output(self, output: int, training: bool) -> int:
+        """Index of the section that makes an output."""
         name = node_of(self.graphs[training].outputs[output])
-        for i, segment in enumerate(self.segments):
-            if name in segment.nodes[training]:
+        for i, section in enumerate(self.sections):
+            if name in section.nodes[training]:
                 return i
         return 0  # it comes from the input alone
 
-    def inputs_behind(self, segment: int) -> tuple[int, ...]:
-        """Positions of the inputs that are needed from a segment on, beside its cut."""
+    def needed_inputs(self, section: int) -> tuple[int, ...]:
+        """Positions of the inputs that are needed from a section on, beside its cut."""
         needed: set[int] = set()
         for training, graph in self.graphs.items():
-            for i in range(segment, len(self.segments)):
+            for i in range(section, len(self.sections)):
                 inside = self._between(i, training)
                 needed |= {
                     k for k, n in enumerate(graph.inputs) if node_of(n) in inside
                 }
         return tuple(sorted(needed))
 
-    def batch_norms(self, segment: int) -> int:
-        """How many batch norms a segment holds."""
-        graph, inside = self.graphs[False], self.segments[segment]
+    def batch_norms(self, section: int) -> int:
+        """How many batch norms a section holds."""
+        graph, inside = self.graphs[False], self.sections[section]
         # Keras 2 runs layer norms through the same op, as if in training for ever.
         fused = sum(
             graph.nodes[name].op.startswith("FusedBatchNorm")
@@ -201,45 +200,45 @@ class Network:
 
     @functools.cached_property
     def _writers(self) -> dict[int, frozenset[int]]:
-        """For each variable that training writes, the segments whose run writes it.
+        """For each variable that training writes, the sections whose run writes it.
 
-        A batch norm's average is written by the segment that it belongs to, the state
-        of a random generator by every segment that draws from it.
+        A batch norm's average is written by the section that it belongs to, the state
+        of a random generator by every section that draws from it.
         """
         graph = self.graphs[True]
-        reads = {i: self._reads(i) for i in range(len(self.segments))}
+        reads = {i: self._reads(i) for i in range(len(self.sections))}
         writers = {}
         for position, update in graph.updates.items():
             needed = set(depth_first(graph.nodes, [update]))
-            met = [i for i, s in enumerate(self.segments) if needed & s.nodes[True]]
-            own = [i for i, s in enumerate(self.segments) if position in s.variables]
+            met = [i for i, s in enumerate(self.sections) if needed & s.nodes[True]]
+            own = [i for i, s in enumerate(self.sections) if position in s.variables]
             drawn = [i for i, positions in reads.items() if position in positions]
             writers[position] = frozenset(own or met[-1:] or drawn or [0])
         return writers
 
-    def _reads(self, segment: int) -> set[int]:
+    def _reads(self, section: int) -> set[int]:
         variables = self.graphs[True].variables
-        return {variables[name] for name in self._between(segment) if name in variables}
+        return {variables[name] for name in self._between(section) if name in variables}
 
-    def _between(self, segment: int, training: bool = True) -> set[str]:
-        """Names of all nodes that a segment's run needs."""
+    def _between(self, section: int, training: bool = True) -> set[str]:
+        """Names of all nodes that a section's run needs."""
         nodes = self.graphs[training].nodes
-        start, end = self._stop(segment - 1, training), self._stop(segment, training)
-        ends = [end] if end else [self.segments[segment].ends[training][-1]]
+        start, end = self._stop(section - 1, training), self._stop(section, training)
+        ends = [end] if end else [self.sections[section].ends[training][-1]]
         return reached(nodes, ends, {node_of(start)} if start else set())
 
     def run(
         self,
-        stretch: Stretch,
+        section_run: SectionRun,
         cut: tf.Tensor | None,
         inputs: Sequence[tf.Tensor],
         value_of: Callable[[int], tf.Tensor],
         seed: tf.Tensor | None = None,
-    ) -> Results:
-        """Runs a stretch.
+    ) -> SectionResults:
+        """Runs a section_run.
 
         Args:
-            stretch: What to run and what is wanted of it.
+            section_run: What to run and what is wanted of it.
             cut: The tensor at its beginning; `None` for the network's beginning.
             inputs: The network's inputs, flattened.
             value_of: Gives the value of the variable at a position.
@@ -248,32 +247,40 @@ class Network:
         Returns:
             What was wanted.
         """
-        if stretch not in self._functions:
-            self._functions[stretch] = self._function(stretch)
-        function, needed = self._functions[stretch]
+        if section_run not in self._functions:
+            self._functions[section_run] = self._function(section_run)
+        function, needed = self._functions[section_run]
         values = [value_of(position) for position in needed]
         end, outputs, updates, taps = function(cut, list(inputs), values, seed)
-        return Results(
+        return SectionResults(
             end,
-            dict(zip(stretch.outputs, outputs, strict=True)),
-            dict(zip(stretch.updates, updates, strict=True)),
-            dict(zip(stretch.taps, taps, strict=True)),
+            dict(zip(section_run.outputs, outputs, strict=True)),
+            dict(zip(section_run.updates, updates, strict=True)),
+            dict(zip(section_run.taps, taps, strict=True)),
         )
 
-    def _graph(self, stretch: Stretch) -> FlatGraph:
-        return self._running[0] if stretch.running else self.graphs[stretch.training]
+    def _graph(self, section_run: SectionRun) -> FlatGraph:
+        return (
+            self._running[0]
+            if section_run.running_statistics
+            else self.graphs[section_run.training]
+        )
 
-    def _function(self, stretch: Stretch) -> tuple[Callable, list[int]]:
-        graph = self._graph(stretch)
-        start = self._stop(stretch.first - 1, stretch.training)
-        end = self._stop(stretch.last, stretch.training) if stretch.keep_cut else None
+    def _function(self, section_run: SectionRun) -> tuple[Callable, list[int]]:
+        graph = self._graph(section_run)
+        start = self._stop(section_run.first - 1, section_run.training)
+        end = (
+            self._stop(section_run.last, section_run.training)
+            if section_run.return_cut
+            else None
+        )
         wanted = [
             *([end] if end else []),
-            *(graph.outputs[i] for i in stretch.outputs),
-            *(graph.updates[i] for i in stretch.updates),
-            *(self.tap(i, stretch.training) for i in stretch.taps),
+            *(graph.outputs[i] for i in section_run.outputs),
+            *(graph.updates[i] for i in section_run.updates),
+            *(self.tap(i, section_run.training) for i in section_run.taps),
         ]
-        names = self._nodes_between(graph, start, wanted, stretch)
+        names = self._nodes_between(graph, start, wanted, section_run)
         definition = as_graph_def(graph, names)
         placeholders = {n: p for n, p in graph.variables.items() if n in names}
         needed = sorted(set(placeholders.values()))
@@ -285,7 +292,7 @@ class Network:
         def run(cut, inputs, values, seed):
             # Constants for the gradient: what is frozen is never differentiated.
             at = {
-                p: value if p in stretch.thawed else tf.stop_gradient(value)
+                p: value if p in section_run.trainable else tf.stop_gradient(value)
                 for p, value in zip(needed, values, strict=True)
             }
             bound = {name: at[position] for name, position in placeholders.items()}
@@ -295,9 +302,9 @@ class Network:
             results = iter(build(definition, tensors, wanted))
             return (
                 next(results) if end else None,
-                [next(results) for _ in stretch.outputs],
-                [tf.stop_gradient(next(results)) for _ in stretch.updates],
-                [next(results) for _ in stretch.taps],
+                [next(results) for _ in section_run.outputs],
+                [tf.stop_gradient(next(results)) for _ in section_run.updates],
+                [next(results) for _ in section_run.taps],
             )
 
         function = tf.function(run, autograph=False)
@@ -332,24 +339,24 @@ class Network:
                 losses += run_nodes(definition, values, list(graph.outputs))
         return losses
 
-    def _stop(self, segment: int, training: bool) -> str | None:
-        return self.segments[segment].stops[training] if segment >= 0 else None
+    def _stop(self, section: int, training: bool) -> str | None:
+        return self.sections[section].stops[training] if section >= 0 else None
 
     def _refuse_crossings(self) -> None:
-        """Makes sure that each segment can be run from the cut before it."""
+        """Makes sure that each section can be run from the cut before it."""
         for training, graph in self.graphs.items():
             earlier: set[str] = set()
-            for i, segment in enumerate(self.segments):
+            for i, section in enumerate(self.sections):
                 if earlier & self._between(i, training):
                     name = node_of(self._stop(i - 1, training))
                     raise CannotOpen(f"more than one tensor passes the cut at `{name}`")
-                earlier |= segment.nodes[training]
+                earlier |= section.nodes[training]
                 earlier -= {node_of(o) for o in graph.outputs}
 
-    def _nodes_between(self, graph, start, wanted, stretch) -> set[str]:
+    def _nodes_between(self, graph, start, wanted, section_run) -> set[str]:
         names = reached(graph.nodes, wanted, {node_of(start)} if start else set())
-        earlier = self.segments[: stretch.first]
-        crossing = [s for s in earlier if names & s.nodes[stretch.training]]
+        earlier = self.sections[: section_run.first]
+        crossing = [s for s in earlier if names & s.nodes[section_run.training]]
         if crossing:
             raise CannotOpen("something beside the cut tensor crosses a cut")
         return names

@@ -124,7 +124,7 @@ def _read(path: pathlib.Path, trust: bool) -> tf.compat.v1.GraphDef:
 
 
 @dataclasses.dataclass(frozen=True)
-class Variable:
+class VariableSpec:
     """What a variable of an encoder is.
 
     Args:

@@ -21,7 +21,7 @@ from ..graph.random_ops import is_random
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
+class GraphSection:
     """A stretch of a flat graph between two cuts.
 
     Args:
@@ -38,7 +38,7 @@ class Piece:
     ends: tuple[str, ...] = ()
 
 
-def find_pieces(graph: FlatGraph) -> list[Piece]:
+def find_sections(graph: FlatGraph) -> list[GraphSection]:
     """The pieces of a flat graph, from the input to the output.
 
     A cut is kept only where no variable is read on both sides of it, so pieces that
@@ -49,7 +49,7 @@ def find_pieces(graph: FlatGraph) -> list[Piece]:
     path, variables_of = _path(graph)
     last_use = _last_uses(graph, path)
     last_read = {v: i for i, name in enumerate(path) for v in variables_of[name]}
-    pieces: list[Piece] = []
+    pieces: list[GraphSection] = []
     live: set[str] = set()
     open_until, begin = -1, 0
     for i, name in enumerate(path):
@@ -62,20 +62,20 @@ def find_pieces(graph: FlatGraph) -> list[Piece]:
             read = frozenset().union(*(variables_of[name] for name in nodes))
             stop = next(iter(live), None)
             ends = (stop or tensor_of(name),)
-            pieces.append(Piece(stop, read, frozenset(nodes), ends))
+            pieces.append(GraphSection(stop, read, frozenset(nodes), ends))
             begin = i + 1
     return _joined(pieces)
 
 
-def _joined(pieces: list[Piece]) -> list[Piece]:
+def _joined(pieces: list[GraphSection]) -> list[GraphSection]:
     """Joins each piece that reads no variable to the one before it."""
-    joined: list[Piece] = []
+    joined: list[GraphSection] = []
     for piece in pieces:
         if joined and not piece.variables:
             nodes = joined[-1].nodes | piece.nodes
             before = joined.pop()
             ends = before.ends + piece.ends
-            piece = Piece(piece.stop, before.variables, nodes, ends)
+            piece = GraphSection(piece.stop, before.variables, nodes, ends)
         joined.append(piece)
     return joined
 
@@ -166,7 +166,7 @@ def _tensors_of(name: str, last_use: Mapping[str, int]) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Segment:
+class Section:
     """A stretch of the encoder between two cuts that both graphs have.
 
     Args:
@@ -183,9 +183,11 @@ class Segment:
     ends: Mapping[bool, tuple[str, ...]]
 
 
-def match_pieces(
-    inference: Sequence[Piece], training: Sequence[Piece], vectors: Collection[int]
-) -> list[Segment]:
+def match_sections(
+    inference: Sequence[GraphSection],
+    training: Sequence[GraphSection],
+    vectors: Collection[int],
+) -> list[Section]:
     """Keeps the cuts that both graphs have, with the same variables before them.
 
     Args:
@@ -195,11 +197,11 @@ def match_pieces(
             and statistics. A piece that has only such ones belongs to the one before.
 
     Returns:
-        The segments in the order of depth; at least one.
+        The sections in the order of depth; at least one.
     """
     common = _all_variables(inference) & _all_variables(training)
     other = _cuts(training, common)
-    segments: list[Segment] = []
+    sections: list[Section] = []
     begin = {False: 0, True: 0}
     for before, i in _cuts(inference, common).items():
         if before in other:
@@ -208,13 +210,13 @@ def match_pieces(
                 False: inference[begin[False] : ends[False]],
                 True: training[begin[True] : ends[True]],
             }
-            segments.append(_segment(taken))
+            sections.append(_section(taken))
             begin = ends
-    return _with_vectors_behind(segments, vectors)
+    return _with_vectors_behind(sections, vectors)
 
 
-def _segment(pieces: Mapping[bool, Sequence[Piece]]) -> Segment:
-    return Segment(
+def _section(pieces: Mapping[bool, Sequence[GraphSection]]) -> Section:
+    return Section(
         variables=_all_variables([*pieces[False], *pieces[True]]),
         stops={kind: pieces[kind][-1].stop for kind in pieces},
         nodes={
@@ -225,11 +227,13 @@ def _segment(pieces: Mapping[bool, Sequence[Piece]]) -> Segment:
     )
 
 
-def _all_variables(pieces: Sequence[Piece]) -> frozenset[int]:
+def _all_variables(pieces: Sequence[GraphSection]) -> frozenset[int]:
     return frozenset().union(*(piece.variables for piece in pieces))
 
 
-def _cuts(pieces: Sequence[Piece], common: frozenset[int]) -> dict[frozenset[int], int]:
+def _cuts(
+    pieces: Sequence[GraphSection], common: frozenset[int]
+) -> dict[frozenset[int], int]:
     """Index of the last piece behind each set of common variables."""
     cuts, before = {}, frozenset()
     for i, piece in enumerate(pieces):
@@ -239,17 +243,17 @@ def _cuts(pieces: Sequence[Piece], common: frozenset[int]) -> dict[frozenset[int
 
 
 def _with_vectors_behind(
-    segments: Sequence[Segment], vectors: Collection[int]
-) -> list[Segment]:
-    """Joins a segment that has no kernel (a bias, a norm) to the one before it."""
-    joined: list[Segment] = []
-    for segment in segments:
-        if joined and segment.variables <= set(vectors):
+    sections: Sequence[Section], vectors: Collection[int]
+) -> list[Section]:
+    """Joins a section that has no kernel (a bias, a norm) to the one before it."""
+    joined: list[Section] = []
+    for section in sections:
+        if joined and section.variables <= set(vectors):
             last = joined.pop()
             nodes = {
-                kind: last.nodes[kind] | segment.nodes[kind] for kind in last.nodes
+                kind: last.nodes[kind] | section.nodes[kind] for kind in last.nodes
             }
-            both = last.variables | segment.variables
-            segment = dataclasses.replace(segment, variables=both, nodes=nodes)
-        joined.append(segment)
+            both = last.variables | section.variables
+            section = dataclasses.replace(section, variables=both, nodes=nodes)
+        joined.append(section)
     return joined

@@ -37,7 +37,7 @@ class Wanted:
     """One set of activations that is to be computed.
 
     Attributes:
-        cut: `FEATURES` or the index of a segment.
+        cut: `FEATURES` or the index of a section.
         dtype: As which numbers are kept.
         make: Makes the rows, of a structure and columns.
     """

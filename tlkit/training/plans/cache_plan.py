@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ...encoders import cut_name, segment_costs
+from ...encoders import cut_name, section_costs
 from ...errors import PlanError
 from ...files import cache_folder
 from ...models import FEATURES, can_cut, encoder_to_cut, head_of
@@ -139,7 +139,7 @@ class Kept:
     """What is kept for a phase.
 
     Attributes:
-        cut: `FEATURES`, or the encoder's segment that begins at the cut.
+        cut: `FEATURES`, or the encoder's section that begins at the cut.
         name: `"features"`, or the block or part behind which the cut is.
         where: `"memory"` or `"disk"`.
         dtype: As what it is kept.
@@ -178,7 +178,7 @@ def choose_cut(model: keras.Model, choice: Choice) -> int | None:
     if encoder is None:
         return None
     trained = {id(variable) for variable in choice.trained}
-    frozen = [not any(id(v) in trained for v in s) for s in encoder.segments]
+    frozen = [not any(id(v) in trained for v in s) for s in encoder.sections]
     cut = [*frozen, False].index(False)
     return cut if 0 < cut < len(frozen) and can_cut(model, cut) else None
 
@@ -245,7 +245,7 @@ def _work(model: keras.Model, cut: int, amount: Amount) -> tuple[float, float, f
     features = math.prod(head_of(model).input.shape[1:])
     if encoder is None:
         return 0.0, 1.0, features
-    costs = segment_costs(encoder, _shapes(model, encoder, amount))
+    costs = section_costs(encoder, _shapes(model, encoder, amount))
     total = sum(costs.multiplications) or 1
     if cut == FEATURES:
         return float(total), 1.0, features
