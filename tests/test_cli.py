@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tests.tiny import write_image_encoder, write_text_encoder
 from tlkit import cli, data
-from tlkit.encoders import find_encoder
+from tlkit.models import packing_of
 
 
 def tlkit(*arguments, cwd, status=0):
@@ -83,7 +83,7 @@ def test_fit_trains_saves_and_reports(run):
     assert (folder / "runs/films/model.keras").is_file()
     saved = json.loads((folder / "runs/films/report.json").read_text())
     assert saved["history"] == figures["history"]
-    assert not (folder / "runs/films/.writing.keras").exists()
+    assert not list((folder / "runs/films").glob(".tlkit-staging-*"))
 
 
 def test_evaluate_predict_and_export_use_the_run(run):
@@ -136,11 +136,10 @@ def test_fit_takes_pairs_from_two_columns(tmp_path, capsys):
     assert shown == [["good", "bad"], ["bad", "bad"]]
     assert cli.main(["predict", str(tmp_path / "runs/pairs"), "good"]) == 1
     assert "takes pairs of texts; got 1" in capsys.readouterr().err
-    details = find_encoder(
-        keras.saving.load_model(tmp_path / "runs/pairs/model.keras")
-    ).details
-    assert details["pairs"] is True
-    assert (details["length"], details["truncation"]) == (8, "tail")
+    model = keras.saving.load_model(tmp_path / "runs/pairs/model.keras")
+    packing = packing_of(model)
+    assert packing.pairs is True
+    assert (packing.length, packing.truncation) == (8, "tail")
 
 
 def test_fit_reads_long_texts_in_windows_and_keeps_nothing(run):
@@ -152,8 +151,8 @@ def test_fit_reads_long_texts_in_windows_and_keeps_nothing(run):
         cwd=folder,
     )
     model = keras.saving.load_model(folder / "runs/w/model.keras")
-    details = find_encoder(model).details
-    assert (details["length"], details["windows"], details["overlap"]) == (6, 2, 1)
+    packing = packing_of(model)
+    assert (packing.length, packing.windows, packing.overlap) == (6, 2, 1)
     assert kept_row(folder / "runs/films") != ["kept", "–"]
     assert kept_row(folder / "runs/w") == ["kept", "–"]
 

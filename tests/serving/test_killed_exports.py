@@ -91,6 +91,7 @@ def test_fifty_killed_exports_leave_only_versions_that_load(tmp_path):
         forks.stdin.close()
     assert loaded == served(directory)
     assert len(loaded) >= 5
+    # Each export removes the temporary folders of those that were killed before.
     killed = [path for path in directory.iterdir() if path not in loaded]
-    assert len(killed) >= 5
+    assert len(killed) <= 1
     assert all(path.name.startswith(".tlkit-staging-") for path in killed)

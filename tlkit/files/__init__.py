@@ -1,11 +1,25 @@
-"""files: to be described."""
+"""Files: atomic writes, digests, strict JSON and the user's cache folder.
 
-from .atomic import cache_folder as cache_folder
-from .atomic import folder_in_making as folder_in_making
-from .atomic import put as put
+Comes in: paths and values. Goes out: files and folders that are complete or absent.
+Nothing here knows an encoder, a data set or a model; every other package may use it.
+
+- `atomic`: writes a file or folder under a temporary name and renames it into place;
+  removes the leftovers of killed processes. It is the only module that does so.
+- `digests`: the SHA-256 of files, and which files of a folder changed.
+- `strict_json`: values as JSON without NaN or infinity.
+- `user_cache`: where the cache folder is (`TLKIT_CACHE`).
+
+Words: a *staging* folder is a temporary folder beside a destination, on the same disk
+(`.tlkit-staging-…`). A *digest* is a SHA-256 in hexadecimal. A *list of digests* has
+size and digest of every file in a folder.
+"""
+
+from .atomic import atomic_file as atomic_file
+from .atomic import atomic_folder as atomic_folder
+from .atomic import move_into_place as move_into_place
 from .atomic import remove as remove
 from .atomic import staging as staging
-from .atomic import write_synced as write_synced
 from .digests import damages as damages
 from .digests import describe_files as describe_files
 from .digests import sha256_of as sha256_of
+from .user_cache import cache_folder as cache_folder

@@ -1,174 +1,213 @@
-"""A folder that is written beside its place, and appears when it is whole.
+"""Writes files and folders atomically: a reader sees all of one, or nothing.
 
-The cache folder, in which a thing is either whole or not there.
+Everything is written into a temporary folder on the same disk, whose name begins with
+`.tlkit-staging-`, and renamed into place when it is complete. After an error or an
+interrupt, the temporary folder is removed. One that a killed process left is removed
+by the next writer to the same parent folder.
+
+    with atomic_file(path) as temporary:          # one file; replaces the old one
+        temporary.write_text(text)
+    with atomic_folder(path, sync=True) as temporary:   # a folder; path must be free
+        (temporary / "index.json").write_text(text)
+    with staging(path) as folder:                 # whatever else is needed
+        download(folder / "archive")
+        move_into_place(folder / "unpacked", path, first_wins=True)
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
+import errno
+import functools
+import hashlib
 import os
 import pathlib
 import shutil
 import socket
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 
-import platformdirs
-
-from ..errors import DataError
-
-_WRITING = ".writing-"
+_PREFIX = ".tlkit-staging-"
 _DAY = 24 * 60 * 60
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network drives
 
 
 @contextlib.contextmanager
-def folder_in_making(final: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives an empty folder on the same disk, and at the end moves it to its place.
-
-    After an error nothing remains of it. What killed processes left is removed.
+def atomic_file(path: pathlib.Path, *, sync: bool = False) -> Iterator[pathlib.Path]:
+    """Yields a temporary path, and renames the file written there to `path`.
 
     Args:
-        final: Where it is to stand: nothing, or an empty folder.
+        path: The file. An older one is replaced; after an error it is unchanged.
+        sync: Whether the file must survive a power failure.
 
     Raises:
-        DataError: It cannot be written.
+        OSError: The file cannot be written.
     """
-    mine = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    folder = final.parent / f".{final.name}{_WRITING}{mine}"
+    with staging(path) as folder:
+        temporary = folder / path.name
+        yield temporary
+        move_into_place(temporary, path, sync=sync)
+
+
+@contextlib.contextmanager
+def atomic_folder(
+    path: pathlib.Path, *, sync: bool = False, only_writer: bool = False
+) -> Iterator[pathlib.Path]:
+    """Yields an empty temporary folder, and renames it to `path` at the end.
+
+    Args:
+        path: The folder, which must not exist or be empty.
+        sync: Whether its files must survive a power failure.
+        only_writer: See `staging`.
+
+    Raises:
+        OSError: The folder cannot be written, or `path` is taken.
+    """
+    with staging(path, only_writer=only_writer) as folder:
+        temporary = folder / path.name
+        temporary.mkdir()
+        yield temporary
+        move_into_place(temporary, path, sync=sync)
+
+
+@contextlib.contextmanager
+def staging(
+    destination: pathlib.Path, *, only_writer: bool = False
+) -> Iterator[pathlib.Path]:
+    """Yields an empty temporary folder beside `destination`; removes it at the end.
+
+    Results are moved out of it with `move_into_place`.
+
+    Args:
+        destination: The file or folder to be written. Its parent is made if missing.
+        only_writer: Whether no other process writes to the parent folder now. All
+            temporary folders in it are then leftovers, whatever their age.
+
+    Raises:
+        OSError: The temporary folder cannot be made.
+    """
+    parent = destination.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent, everything=only_writer)
+    prefix = f"{_PREFIX}{_machine()}-{os.getpid()}-"
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(final)
-        folder.mkdir()
         yield folder
-        sync_folder(folder)
-        os.rename(folder, final)
-        sync_folder(final.parent)
-    except OSError as error:
-        raise DataError(
-            f"{final} could not be written: {error.strerror or error}. Nothing of it "
-            "was kept. Make room, or name a folder on another disk."
-        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sweep(final: pathlib.Path) -> None:
-    """Removes what killed processes left."""
-    for left in final.parent.glob(f".{glob.escape(final.name)}{_WRITING}*"):
-        host, pid = left.name.split(_WRITING)[-1].rsplit("-", 2)[:2]
-        here = host == socket.gethostname() and pid.isdigit()
-        with contextlib.suppress(OSError):
-            old = time.time() - left.stat().st_mtime > _DAY
-            if old or (here and not _alive(int(pid))):
-                shutil.rmtree(left, ignore_errors=True)
+def move_into_place(
+    made: pathlib.Path,
+    destination: pathlib.Path,
+    *,
+    first_wins: bool = False,
+    sync: bool = False,
+) -> pathlib.Path:
+    """Renames a finished file or folder to its destination, in one step.
 
+    A file replaces an older file. A folder replaces nothing but an empty folder.
 
-def _alive(pid: int) -> bool:
-    if os.name == "nt":  # there os.kill ends the process, whatever the signal
-        return True
+    Args:
+        made: The finished file or folder, on the same disk.
+        destination: Its final path.
+        first_wins: Whether a folder that another process put at `destination` in the
+            meantime is left there and used. Otherwise it is an error.
+        sync: Whether the contents must survive a power failure.
+
+    Returns:
+        `destination`.
+
+    Raises:
+        OSError: The rename failed, or `destination` is taken.
+    """
+    if sync:
+        _sync(made)
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        os.replace(made, destination)
+    except OSError:
+        if not (first_wins and made.is_dir() and destination.is_dir()):
+            raise
+    if sync:
+        _sync_folder(destination.parent)
+    return destination
 
 
-def write_synced(path: pathlib.Path, contents: bytes) -> None:
-    """Writes a file that outlives a power failure."""
-    with open(path, "wb") as file:
-        file.write(contents)
-        file.flush()
-        os.fsync(file.fileno())
+def remove(path: pathlib.Path) -> None:
+    """Removes a file or folder: it disappears in one step, then its contents go."""
+    with staging(path) as folder, contextlib.suppress(FileNotFoundError):
+        os.replace(path, folder / "removed")
 
 
-def sync_folder(folder: pathlib.Path) -> None:
-    """Sees to it that the names in a folder outlive a power failure."""
-    if os.name == "nt":  # folders cannot be opened there
+def _sync(path: pathlib.Path) -> None:
+    """Waits until a file, or a folder with everything in it, is on the disk."""
+    if path.is_dir():
+        for child in path.iterdir():
+            _sync(child)
+        _sync_folder(path)
         return
-    handle = os.open(folder, os.O_RDONLY)
+    # Windows syncs only what is open for writing; a file may be read-only elsewhere.
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-# === Cache ===
-
-
-_STAGING = ".tlkit-staging-"
-
-
-def cache_folder() -> pathlib.Path:
-    """Returns the folder that keeps what was fetched.
-
-    It is `TLKIT_CACHE` from the environment, or else the user's cache folder of the
-    operating system. It need not exist yet.
-    """
-    chosen = os.environ.get("TLKIT_CACHE")
-    if chosen:
-        return pathlib.Path(chosen).expanduser().absolute()
-    return pathlib.Path(platformdirs.user_cache_dir("tlkit", appauthor=False))
-
-
-@contextlib.contextmanager
-def staging(beside: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives an empty folder on the same disk as `beside`, and removes it at the end.
-
-    What is to stay is moved out of it with `put`. Whatever happens inside, an
-    interrupt included, nothing else remains.
-
-    Args:
-        beside: Path of the file or folder that is being made.
-    """
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_staging(beside.parent)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix=_STAGING, dir=beside.parent))
+def _sync_folder(folder: pathlib.Path) -> None:
+    """Waits until the names in a folder are on the disk, where that is possible."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def put(made: pathlib.Path, destination: pathlib.Path) -> pathlib.Path:
-    """Renames a finished file or folder to its place; who comes first wins.
-
-    Two processes may make the same thing at once: the later one finds the place
-    taken, leaves it as it is, and both go on with what is there.
-
-    Args:
-        made: The finished file or folder, on the same disk.
-        destination: Where it is to stand.
-
-    Returns:
-        `destination`.
-    """
-    try:
-        os.replace(made, destination)
-    except OSError:
-        if not destination.is_dir():
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
             raise
-    return destination
+    finally:
+        os.close(handle)
 
 
-def remove(path: pathlib.Path) -> None:
-    """Takes a file or folder out of the cache: first out of sight, then away."""
-    with staging(path) as folder, contextlib.suppress(FileNotFoundError):
-        os.replace(path, folder / "old")
+def _sweep(parent: pathlib.Path, *, everything: bool) -> None:
+    """Removes the temporary folders that killed processes left in `parent`."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another process may be removing it, too
+            if everything or _is_left_over(folder):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
-def _last_written(folder: pathlib.Path) -> float:
-    """When something in a folder was written last; a long download is at work."""
-    return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+def _is_left_over(folder: pathlib.Path) -> bool:
+    """Whether the writer of a temporary folder has died.
+
+    That is known if the writer ran on this machine. Of other writers, nothing is
+    known but when they last wrote: a download may take hours.
+    """
+    machine, _, rest = folder.name.removeprefix(_PREFIX).partition("-")
+    pid = rest.partition("-")[0]
+    if machine == _machine() and pid.isdecimal():
+        return not _is_alive(int(pid))
+    paths = (folder, *folder.rglob("*"))
+    return time.time() - max(path.lstat().st_mtime for path in paths) > _DAY
 
 
-def _sweep_staging(folder: pathlib.Path) -> None:
-    """Removes what killed processes left, once it is too old to be at work."""
-    for left in folder.glob(f"{_STAGING}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - _last_written(left) > _DAY:
-                shutil.rmtree(left, ignore_errors=True)
+@functools.cache
+def _machine() -> str:
+    """Identifies where process ids are unique: a host, a boot, a container."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # Linux only
+        boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text()
+        parts += [boot, os.readlink("/proc/self/ns/pid")]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # there os.kill ends the process, whatever the signal
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        pass
+    return True

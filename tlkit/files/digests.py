@@ -1,4 +1,8 @@
-"""What is in a folder, file by file: sizes and SHA-256."""
+"""The digests of files, and the comparison of a folder with its list of digests.
+
+The digest of a file is its SHA-256. A list of digests is a dict
+`{path in the folder: {"size": bytes, "sha256": hexadecimal}}`.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-# What file managers leave; no SavedModel has one.
-_DROPPINGS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+# File managers write these into any folder; no SavedModel has such a file.
+_IGNORED = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 # A file that is written twice within a tick of the disk's clock keeps its times.
 _TICK = 2.0  # seconds
 
-# What was found whole in this process, and how it looked then.
-_seen: dict[tuple[pathlib.Path, str], tuple] = {}
+# The state of the files of folders that this process has found undamaged.
+_undamaged: dict[tuple[pathlib.Path, str], tuple] = {}
 
 
 def sha256_of(path: pathlib.Path) -> str:
@@ -28,11 +32,11 @@ def sha256_of(path: pathlib.Path) -> str:
 def describe_files(
     folder: pathlib.Path, *, leave_out: Iterable[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Returns `size` in bytes and `sha256` of every file in a folder, by its path.
+    """Returns the list of digests of a folder.
 
     Args:
         folder: The folder.
-        leave_out: Paths inside it that do not count.
+        leave_out: Paths inside it that are not listed.
     """
     return {
         name: {"size": path.stat().st_size, "sha256": sha256_of(path)}
@@ -47,68 +51,70 @@ def damages(
     leave_out: Iterable[str] = (),
     key: str = "",
 ) -> list[str]:
-    """Compares a folder with what it should hold.
+    """Compares a folder with its list of digests.
 
-    A folder that was found whole is read again in this process only when the times,
-    the sizes or the inodes of its files have changed.
+    Reads every file. A folder that was undamaged is read again in this process only if
+    the times, sizes or inodes of its files have changed.
 
     Args:
         folder: The folder.
-        files: What `describe_files` gave for it.
-        leave_out: Paths inside it that do not count.
-        key: Digest of `files`, by which an earlier comparison is known; `""` compares
-            anew.
+        files: The list of digests that `describe_files` returned for it.
+        leave_out: Paths inside it that are not compared.
+        key: Digest of `files`, which identifies an earlier comparison; `""` always
+            reads.
 
     Returns:
-        What is wrong, such as `"missing: assets/vocab.txt"`; empty if nothing is.
+        One text for each difference, such as `"missing: assets/vocab.txt"`.
     """
-    memory = (folder.absolute(), key)
-    before = time.time()
-    looks = _looks(folder, leave_out)
-    if key and _seen.get(memory) == looks:
+    comparison = (folder.absolute(), key)
+    start = time.time()
+    state = _state(folder, leave_out)
+    if key and _undamaged.get(comparison) == state:
         return []
-    there = dict(_files(folder, leave_out))
-    wrong = [f"missing: {name}" for name in files if name not in there]
-    wrong += [f"not in it before: {name}" for name in there if name not in files]
+    paths = dict(_files(folder, leave_out))
+    differences = [f"missing: {name}" for name in files if name not in paths]
+    differences += [f"not in it before: {name}" for name in paths if name not in files]
     for name, facts in files.items():
-        if name in there and not _is_same(there[name], facts):
-            wrong.append(f"changed: {name}")
-    newest = max((max(times) for *_, times in looks), default=0) / 1e9
-    if key and not wrong and newest < before - _TICK:
-        _seen[memory] = looks
-    return wrong
+        if name in paths and not _is_same(paths[name], facts):
+            differences.append(f"changed: {name}")
+    newest = max((max(times) for *_, times in state), default=0) / 1e9
+    if key and not differences and newest < start - _TICK:
+        _undamaged[comparison] = state
+    return differences
 
 
 def _is_same(path: pathlib.Path, facts: Mapping[str, Any]) -> bool:
     try:
-        same = path.stat().st_size == facts["size"]
-        return same and sha256_of(path) == facts["sha256"]
-    except OSError:  # a link to nothing, or another process took it away
+        same_size = path.stat().st_size == facts["size"]
+        return same_size and sha256_of(path) == facts["sha256"]
+    except OSError:  # a dangling link, or another process removed it
         return False
 
 
-def _looks(folder: pathlib.Path, leave_out: Iterable[str]) -> tuple:
-    looks = []
+def _state(folder: pathlib.Path, leave_out: Iterable[str]) -> tuple:
+    """Returns path, inode, size and times of each file."""
+    state = []
     for name, path in _files(folder, leave_out):
         try:
             facts = path.stat()
-        except OSError:  # a link to nothing, or another process took it away
+        except OSError:  # a dangling link, or another process removed it
             continue
         times = facts.st_mtime_ns, facts.st_ctime_ns
-        looks.append((name, facts.st_ino, facts.st_size, times))
-    return tuple(looks)
+        state.append((name, facts.st_ino, facts.st_size, times))
+    return tuple(state)
 
 
 def _files(
     folder: pathlib.Path, leave_out: Iterable[str]
 ) -> Iterator[tuple[str, pathlib.Path]]:
-    left = frozenset(leave_out)
-    found = []
-    # Links to folders are not followed: what is behind them counts as not there.
-    for place, _, names in os.walk(folder):
+    """Yields the files in a folder, by their paths in it, sorted."""
+    left_out = frozenset(leave_out)
+    files = []
+    # Links to folders are not followed: files behind them count as missing.
+    for parent, _, names in os.walk(folder):
         for name in names:
-            path = pathlib.Path(place, name)
+            path = pathlib.Path(parent, name)
             inside = path.relative_to(folder).as_posix()
-            if inside not in left and name not in _DROPPINGS:
-                found.append((inside, path))
-    yield from sorted(found)
+            if inside not in left_out and name not in _IGNORED:
+                files.append((inside, path))
+    yield from sorted(files)

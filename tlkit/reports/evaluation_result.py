@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ..errors import DataError
-from ..files import plain_json
+from ..files import strict_json
 from . import tables
 
 
@@ -68,7 +68,7 @@ class Evaluation:
 
     def to_json(self) -> str:
         """Writes it as a JSON object; what is not a finite number becomes `null`."""
-        return plain_json.dump(self)
+        return strict_json.dump(self)
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
@@ -159,7 +159,7 @@ def read_evaluation(found: dict) -> Evaluation:
     """Makes an `Evaluation` of the JSON object that `Evaluation.to_json` writes."""
     values = {field.name: found[field.name] for field in fields(Evaluation)}
     for name in ("loss", "accuracy", "macro_precision", "macro_recall", "macro_f1"):
-        values[name] = plain_json.number(values[name])
+        values[name] = strict_json.number(values[name])
     values["per_class"] = tuple(ClassRow(**row) for row in values["per_class"])
     values["confusion"] = tuple(tuple(row) for row in values["confusion"])
     values["labels"] = tuple(values["labels"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..data.examples import Skipped
 from ..errors import DataError
-from ..files import plain_json
+from ..files import atomic_file, strict_json
 from . import tables
 from .evaluation_result import Evaluation, read_evaluation
 
@@ -83,7 +83,8 @@ class Report:
         """
         path = Path(directory).expanduser() / REPORT_FILE
         try:
-            plain_json.write_whole(path, self.to_json() + "\n")
+            with atomic_file(path) as temporary:
+                temporary.write_text(self.to_json() + "\n", encoding="utf-8")
         except OSError as error:
             raise DataError(
                 f"The report cannot be written to {path}: {error.strerror}."
@@ -114,7 +115,7 @@ class Report:
 
     def to_json(self) -> str:
         """Writes it as a JSON object; what is not a finite number becomes `null`."""
-        return plain_json.dump(self)
+        return strict_json.dump(self)
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -157,11 +158,11 @@ def _read_fields(found: dict) -> dict:
     return {
         **found,
         "history": {
-            name: [plain_json.number(value) for value in values]
+            name: [strict_json.number(value) for value in values]
             for name, values in found["history"].items()
         },
         "phases": tuple(_read_phase(phase) for phase in found["phases"]),
-        "seconds": plain_json.number(found["seconds"]),
+        "seconds": strict_json.number(found["seconds"]),
         "evaluations": {
             name: read_evaluation(value) for name, value in found["evaluations"].items()
         },
@@ -171,7 +172,7 @@ def _read_fields(found: dict) -> dict:
 
 def _read_phase(found: dict) -> PhaseReport:
     numbers = {
-        name: plain_json.number(found[name])
+        name: strict_json.number(found[name])
         for name in ("train_seconds", "learning_rate")
     }
     return PhaseReport(**{**found, **numbers, "blocks": tuple(found["blocks"])})

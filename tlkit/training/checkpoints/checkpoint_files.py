@@ -11,16 +11,14 @@ Plain Python values as JSON with arrays beside it, and back as they were.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
 import math
 import os
 import pathlib
 import re
-import shutil
-import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,10 +26,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import TrainingError
+from ...files import atomic_folder, remove
 
 _FORMAT = 1
 _FOLDER, _ARRAYS, _STATE = "checkpoints", "arrays.bin", "state.json"
-_WRITING = ".writing-"
 # The same number again (after a resume) is another take: a folder is never replaced.
 _NAME = re.compile(r"(\d+)(?:-(\d+))?")
 _OPENING = b'{"digest": "'
@@ -92,25 +90,18 @@ def write(
         NotPlainError: `state` holds something else, or an array Python objects.
     """
     root = pathlib.Path(directory) / _FOLDER
-    beside = root / f"{_WRITING}{number}-{uuid.uuid4().hex[:8]}"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
-        beside.mkdir()
-        _write_files(beside, arrays, {"number": number, "state": dict(state)})
         final = _free_place(root, number)
-        os.rename(beside, final)
-        _sync_folder(root)
+        with atomic_folder(final, sync=True, only_writer=True) as folder:
+            _write_files(folder, arrays, {"number": number, "state": dict(state)})
     except OSError as error:
         raise TrainingError(_cannot_write(root, arrays, error)) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     _remove_others(root, final, keep)
     return final
 
 
 def _write_files(folder: pathlib.Path, arrays: Mapping, content: dict) -> None:
-    """Writes both files, and has the disk hold them before it comes back."""
+    """Writes both files."""
     inner: dict[str, np.ndarray] = {}
 
     def keep(array: np.ndarray) -> str:
@@ -121,11 +112,8 @@ def _write_files(folder: pathlib.Path, arrays: Mapping, content: dict) -> None:
     with open(folder / _ARRAYS, "xb") as file:
         for key, group in (("arrays", arrays), ("arrays of state", inner)):
             content[key] = [_write_array(file, *item) for item in group.items()]
-        _sync(file)
     with open(folder / _STATE, "xb") as file:
         file.write(_signed({"format": _FORMAT, **content}))
-        _sync(file)
-    _sync_folder(folder)
 
 
 def _write_array(file, name: str, array: np.ndarray) -> dict[str, Any]:
@@ -153,36 +141,10 @@ def _digest(data) -> str:
     return hashlib.blake2b(data, digest_size=len(_BLANK) // 2).hexdigest()
 
 
-def _sync(file) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-    """Has the disk hold the names in a folder, where the system can do that."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders
-        return
-    try:
-        os.fsync(handle)
-    except OSError as error:  # some network drives have no such thing
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
-    finally:
-        os.close(handle)
-
-
 def _free_place(root: pathlib.Path, number: int) -> pathlib.Path:
     takes = [take for (found, take), _ in _there(root) if found == number]
     ending = f"-{max(takes) + 1}" if takes else ""
     return root / f"{number:010d}{ending}"
-
-
-def _sweep(root: pathlib.Path) -> None:
-    """Removes what killed writers left."""
-    for path in root.glob(f"{_WRITING}*"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove_others(root: pathlib.Path, newest: pathlib.Path, keep: int) -> None:
@@ -190,13 +152,8 @@ def _remove_others(root: pathlib.Path, newest: pathlib.Path, keep: int) -> None:
     place = [path for _, path in there].index(newest)
     older, later = there[: max(place + 1 - keep, 0)], there[place + 1 :]
     for _, path in older + later:
-        # Under another name first: killed here, half a checkpoint is none.
-        gone = root / f"{_WRITING}{path.name}-{uuid.uuid4().hex[:8]}"
-        try:
-            os.rename(path, gone)
-        except OSError:
-            continue
-        shutil.rmtree(gone, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove(path)
 
 
 def _cannot_write(root: pathlib.Path, arrays: Mapping, error: OSError) -> str:
