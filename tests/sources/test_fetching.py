@@ -91,7 +91,7 @@ def test_what_is_there_stays(url, server, tmp_path):
     (tmp_path / "full/notes.txt").write_text("mine")
     (tmp_path / "file.tar").write_text("mine")
     for place, bundle in (("full", False), ("file.tar", True), ("file.tar", False)):
-        with pytest.raises(SourceError, match="is there already, and nothing is over"):
+        with pytest.raises(SourceError, match="exists, and nothing is overwritten"):
             fetch(url, tmp_path / place, bundle=bundle, verbose=0)
     assert (tmp_path / "full/notes.txt").read_text() == "mine"
     assert (tmp_path / "file.tar").read_text() == "mine"
@@ -108,15 +108,15 @@ def test_a_failure_leaves_nothing(server, cache, tmp_path):
 
 def test_places_that_cannot_be_are_refused(url, server, cache, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(SourceError, match="file.model cannot be written: .*Give a pl"):
+    with pytest.raises(SourceError, match="file.model cannot be written: .*Give a path"):
         fetch(url, tmp_path / "file/model", verbose=0)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(SourceError, match="is the folder we are in"):
+    with pytest.raises(SourceError, match="is the current folder"):
         fetch(url, ".", bundle=True, verbose=0)
     assert server.requests == []
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "file/cache"))
-    with pytest.raises(SourceError, match="cannot be written: .*Have TLKIT_CACHE name"):
+    with pytest.raises(SourceError, match="cannot be written: .*Set TLKIT_CACHE to"):
         resolve(url, verbose=0)
     assert (tmp_path / "file").read_text() == "mine"
 

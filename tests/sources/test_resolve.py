@@ -127,7 +127,7 @@ def test_a_file():
     with pytest.raises(SourceError, match="keras.saving.load_model"):
         resolve("model.keras")
     pathlib.Path("model.zip").write_bytes(b"")
-    with pytest.raises(SourceError, match="Unpack it first"):
+    with pytest.raises(SourceError, match="unpack it first"):
         resolve("model.zip")
     pathlib.Path("model.tar.gz").write_bytes(b"")
     with pytest.raises(SourceError, match="damaged, or no archive of a SavedModel"):

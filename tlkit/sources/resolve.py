@@ -1,4 +1,4 @@
-"""From the string that a user types to a folder or a preset."""
+"""Resolves a source, the string that a user types, to a folder or a preset."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from ..errors import SourceError
 from .catalog.cards import Card, read_card
 from .catalog.catalog import CATALOG, catalog_names
 from .download.download import cached_url, fetch_archive, fetch_bucket, fetch_url
-from .download.download_errors import OFFLINE, refuse_network
+from .download.download_errors import OFFLINE_HINT, require_network
 from .download.http import is_archive
 from .download.kaggle import fetch_kaggle
 from .store.lock import check_lock
-from .store.saved_model_check import check_saved_model, explain_folder, is_saved_model
+from .store.saved_model_check import (
+    check_saved_model,
+    is_saved_model,
+    missing_model_message,
+)
 
 _FORMS = (
     "A source is a folder, a .tar or .tar.gz, a name on the shelf, a name in the "
@@ -25,15 +29,15 @@ _FORMS = (
 
 @dataclasses.dataclass(frozen=True)
 class Resolved:
-    """Where a source leads: either `path` or `preset` is set.
+    """The result of resolving a source: either `path` or `preset` is set.
 
     Attributes:
         name: Short name, for labels.
-        path: Folder with a whole SavedModel, or None.
-        preset: What `from_preset` of keras-nlp takes (a preset's name, a `kaggle://`
+        path: Folder of a complete SavedModel, or None.
+        preset: Argument of keras-nlp's `from_preset` (a preset's name, a `kaggle://`
             handle or a folder), or None.
-        card: What is known about the encoder, or None.
-        tried: What was tried on the way, in order.
+        card: The encoder's card, or None if there is none.
+        tried: The folders and addresses that were tried, in order.
     """
 
     name: str
@@ -44,42 +48,44 @@ class Resolved:
 
 
 def resolve(source: str | os.PathLike[str], *, verbose: int = 1) -> Resolved:
-    """Finds an encoder by its source, and fetches it where needed.
+    """Finds an encoder by its source, and fetches it if necessary.
 
-    In this order, the source may be: a folder, or a `.tar`, `.tar.gz` or `.tgz` of
-    one; a name on the shelf `saved_models/<name>/<version>/` (in the working directory,
-    or where the variable `TLKIT_SAVED_MODELS` says), of which the highest version
-    counts; a short name in the catalog; `https://…` of TF Hub, Kaggle or any server
-    that answers as TF Hub does; `kaggle://owner/model/framework/variation[/version]`;
-    `gs://…`; `preset://…`, a preset of keras-nlp.
+    The source is one of these, tried in this order:
 
-    A folder with a `tlkit.lock`, and what is in the cache, is compared with the SHA-256
-    of every file. With `TLKIT_OFFLINE=1` in the environment no network is touched.
+    - a folder, or its `.tar`, `.tar.gz` or `.tgz`;
+    - a name on the shelf: the highest version of `saved_models/<name>/<version>/`, in
+      the working directory or in `TLKIT_SAVED_MODELS`;
+    - a short name in the catalog;
+    - `https://…` of TF Hub, Kaggle or any server that responds as TF Hub does;
+      `kaggle://owner/model/framework/variation[/version]`; `gs://…`; `preset://…`, a
+      preset of keras-nlp.
+
+    Cached models and folders with a `tlkit.lock` are compared with the SHA-256 of
+    every file. With `TLKIT_OFFLINE=1` in the environment, the network is not used.
 
     Args:
-        source: The source. What was fetched once is not fetched again.
+        source: The source. Fetched models are cached.
         verbose: 0 is silent, 1 shows progress.
 
     Returns:
-        The folder or preset, with the encoder's card where there is one.
+        The folder or preset, with the encoder's card if there is one.
 
     Raises:
-        SourceError: Nothing usable is there, or files are not what they were; says
-            what was tried and what to do.
+        SourceError: No encoder was found, or its files are damaged or changed.
         ExtraError: The source needs a package that is not installed.
 
     Example:
         >>> tlkit.sources.resolve("saved_models/flowers").path
         PosixPath('saved_models/flowers/3')
     """
-    found = _resolve(os.fspath(source).strip(), verbose=verbose)
-    if found.preset is not None and not pathlib.Path(found.preset).is_dir():
-        refuse_network(
-            f"The preset {found.preset}",
+    resolved = _resolve(os.fspath(source).strip(), verbose=verbose)
+    if resolved.preset is not None and not pathlib.Path(resolved.preset).is_dir():
+        require_network(
+            f"The preset {resolved.preset}",
             "keras-nlp fetches presets: where there is a network, save it with "
             "preset.save_to_preset(folder), and give that folder as the source.",
         )
-    return found
+    return resolved
 
 
 def _resolve(text: str, *, verbose: int) -> Resolved:
@@ -89,14 +95,14 @@ def _resolve(text: str, *, verbose: int) -> Resolved:
     if separator:
         return _from_scheme(scheme.lower(), text, rest, verbose=verbose)
     folder, shelf = pathlib.Path(text).expanduser(), _shelf()
-    for place in (folder, shelf / text):
-        if place.is_dir():
-            return _from_folder(place, (str(folder), str(shelf / text)))
-        if place.is_file() and is_archive(place.name):
-            return _from_archive(place)
+    for path in (folder, shelf / text):
+        if path.is_dir():
+            return _from_folder(path, (str(folder), str(shelf / text)))
+        if path.is_file() and is_archive(path.name):
+            return _from_archive(path)
     if text in CATALOG:
         return _from_card(CATALOG[text], verbose=verbose)
-    raise SourceError(_not_found(text, folder, shelf))
+    raise SourceError(_not_found_message(text, folder, shelf))
 
 
 def _shelf() -> pathlib.Path:
@@ -112,7 +118,7 @@ def _from_folder(folder: pathlib.Path, tried: tuple[str, ...]) -> Resolved:
             return Resolved(name=name, preset=str(folder), tried=tried)
         versions = [int(path.name) for path in folder.iterdir() if _is_version(path)]
         if not versions:
-            raise SourceError(explain_folder(folder))
+            raise SourceError(missing_model_message(folder))
         folder = folder / str(max(versions))
         check_lock(folder)
     elif name.isdecimal():
@@ -132,7 +138,7 @@ def _from_archive(archive: pathlib.Path) -> Resolved:
 
 
 def _card_in(folder: pathlib.Path) -> Card | None:
-    """The card in a folder; what it says relative to the folder becomes a full path."""
+    """Returns the card in a folder, with the full path of its preprocessor."""
     card = read_card(folder)
     if card is None or not (card.preprocessor or "").startswith(("./", "../")):
         return card
@@ -166,18 +172,17 @@ def _from_scheme(scheme: str, text: str, rest: str, *, verbose: int) -> Resolved
 
 
 def _from_card(card: Card, *, verbose: int) -> Resolved:
-    # Kaggle first: since 2023 tfhub.dev has been no more than a redirect to it, and
-    # one that fails at times (tensorflow/hub#932).
-    # But what was fetched before comes before both.
-    kept = [url for url in card_urls(card) if cached_url(url) is not None]
-    if not kept and not card.preset:
-        refuse_network(f"The encoder {card.name!r}")
+    # The cache first, then Kaggle: since 2023 tfhub.dev is only a redirect to it, which
+    # sometimes fails (tensorflow/hub#932).
+    cached = [url for url in card_urls(card) if cached_url(url) is not None]
+    if not cached and not card.preset:
+        require_network(f"The encoder {card.name!r}")
     failures = []
-    for url in kept[:1] or card_urls(card):
+    for url in cached[:1] or card_urls(card):
         try:
             folder = fetch_url(url, verbose=verbose)
         except SourceError as error:
-            failures.append(str(error).removesuffix(OFFLINE).strip())
+            failures.append(str(error).removesuffix(OFFLINE_HINT).strip())
             continue
         return Resolved(name=card.name, path=folder, card=card, tried=(url,))
     if card.preset:
@@ -186,15 +191,15 @@ def _from_card(card: Card, *, verbose: int) -> Resolved:
     raise SourceError(
         f"The encoder {card.name!r} could not be fetched. Tried:\n  "
         + "\n  ".join(failures)
-        + f"\n{OFFLINE}"
+        + f"\n{OFFLINE_HINT}"
     )
 
 
 def card_urls(card: Card) -> tuple[str, ...]:
-    """Returns the addresses at which a card's encoder should be, best first."""
+    """Returns the addresses of a card's encoder, in the order in which to try them."""
     urls = []
     if card.kaggle:
-        # Page addresses spell the framework with a capital.
+        # Addresses of pages capitalize the framework.
         path = card.kaggle.replace("/tensorFlow2/", "/TensorFlow2/")
         urls.append(f"https://www.kaggle.com/models/{path}")
     if card.tfhub:
@@ -203,7 +208,7 @@ def card_urls(card: Card) -> tuple[str, ...]:
 
 
 def _card_of(address: str) -> Card | None:
-    """Finds the card of an address, whatever the version at its end."""
+    """Returns the card of an address, with any version at its end."""
     bare = _without_version(address.partition("?")[0].lower())
     for card in CATALOG.values():
         for handle in (card.kaggle, card.tfhub):
@@ -218,18 +223,18 @@ def _without_version(path: str) -> str:
 
 
 def _label(address: str) -> str:
-    """Returns the last part of an address that is more than a version."""
+    """Returns the last part of an address that is not a version."""
     parts = [part for part in address.partition("?")[0].split("/") if part]
-    telling = [part for part in parts if not part.isdecimal()]
-    return (telling or parts or ["encoder"])[-1]
+    names = [part for part in parts if not part.isdecimal()]
+    return (names or parts or ["encoder"])[-1]
 
 
-def _not_found(text: str, folder: pathlib.Path, shelf: pathlib.Path) -> str:
+def _not_found_message(text: str, folder: pathlib.Path, shelf: pathlib.Path) -> str:
     if folder.is_file():
         return f"{folder} is a file, and a source is a folder. " + (
             "Load it with keras.saving.load_model and give the model."
             if folder.suffix in (".keras", ".h5")
-            else "Unpack it first if it is an archive; .tar and .tar.gz are taken."
+            else "If it is an archive, use .tar or .tar.gz, or unpack it first."
         )
     shelved = [path.name for path in shelf.glob("*") if path.is_dir()]
     names = [*shelved, *catalog_names()]

@@ -230,7 +230,7 @@ def test_a_cut_between_two_members_leaves_nothing(server, cache, tiny_model, mem
     end = len(whole.rstrip(b"\0")) // 512 * 512 + 512
     server.answers["/tiny/1"] = lambda handler: send(handler, whole[:end])
     with pytest.raises(
-        SourceError, match="not a whole SavedModel, and was thrown away"
+        SourceError, match="not a complete SavedModel and was deleted"
     ):
         fetch_url(f"{server.url}/tiny/1", verbose=0)
     assert files_in(cache) == []

@@ -109,7 +109,7 @@ def test_damaged_folders_with_a_lock(server, cache, tiny_archive, tmp_path, kind
     for name, content in damaged_files(folder, kind):
         before = (folder / name).read_bytes()
         (folder / name).write_bytes(content)
-        with pytest.raises(SourceError, match="is not what its|is damaged"):
+        with pytest.raises(SourceError, match="differs from its|is damaged"):
             resolve(folder)
         (folder / name).write_bytes(before)
     assert resolve(folder).path == folder

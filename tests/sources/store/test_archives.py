@@ -12,7 +12,7 @@ from tests.sources.hub_server import archive, send
 from tlkit.errors import SourceError
 from tlkit.files.digests import describe_files
 from tlkit.sources import resolve
-from tlkit.sources.store.archives import CutArchive, UnsafeArchive, unpack
+from tlkit.sources.store.archives import IncompleteArchive, UnsafeArchive, unpack
 
 
 def member(name: str, content: bytes = b"", **fields) -> tuple[tarfile.TarInfo, bytes]:
@@ -104,9 +104,9 @@ def long_header() -> bytes:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: zeros(150), "it is a bomb"),
+        (lambda: zeros(150), "it is a decompression bomb"),
         (sparse, "'holes' is of an unknown kind"),
-        (long_header, "it is a bomb"),
+        (long_header, "it is a decompression bomb"),
     ],
 )
 def test_bombs_are_refused(make, said, tmp_path):
@@ -138,7 +138,7 @@ def test_an_archive_that_ends_between_two_files_is_noticed(tmp_path):
     whole = packed(member("a", b"x"), member("b", b"y"), mode="w")
     (tmp_path / "a.tar").write_bytes(whole[:1024])
     (tmp_path / "out").mkdir()
-    with pytest.raises(CutArchive, match="lacks its end mark"):
+    with pytest.raises(IncompleteArchive, match="lacks its end mark"):
         unpack(tmp_path / "a.tar", tmp_path / "out")
 
 
@@ -160,7 +160,7 @@ def test_gzips_checksum_counts(tmp_path):
 def test_a_hostile_download_leaves_nothing(server, cache, tmp_path):
     body = packed(*HOSTILE["above"][0])
     server.answers["/evil/1"] = lambda handler: send(handler, body)
-    with pytest.raises(SourceError, match="its archive was refused: '../evil' leads"):
+    with pytest.raises(SourceError, match="its archive was rejected: '../evil' leads"):
         resolve(f"{server.url}/evil/1", verbose=0)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 

@@ -1,4 +1,7 @@
-"""A card says what a published encoder is: where it is kept, and what it eats."""
+"""Cards: facts about a published encoder that are known without loading it.
+
+Tested in tests/sources/catalog/test_catalog.py and tests/sources/test_resolve.py.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,30 @@ import dataclasses
 import json
 import pathlib
 
-# Inside a SavedModel; TensorFlow and TF Serving leave `assets.extra` alone.
+# In a SavedModel's folder; TensorFlow and TF Serving ignore `assets.extra`.
 CARD_FILE = "assets.extra/tlkit.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What is known about an encoder without loading it.
+    """Facts about an encoder: its addresses and its inputs.
 
     Attributes:
         name: Short name, such as `"resnet_v2_50"`.
-        kind: `"image"` or `"text"`.
+        kind: `"image"`, `"text"` or `"preprocessor"`.
         tfhub: Handle on tfhub.dev, `publisher/path/version`, or None.
         kaggle: Handle on Kaggle, `owner/model/framework/variation/version`, or None.
         preset: Name of a keras-nlp preset, or None.
-        image_size: Height and width in pixels that it was trained with, or None.
+        image_size: Height and width in pixels of the training images, or None.
         pixels: The range of its pixels: `"unit"` is [0, 1], `"symmetric"` [-1, 1],
-            `"byte"` [0, 255], `"caffe"` blue, green, red in [0, 255] less
-            (103.94, 116.78, 123.68), `"torch"` red, green, blue in [0, 1] less
-            ImageNet's mean and over its deviation, and `"none"` where it takes text.
-        preprocessor: Source of the SavedModel that makes its tokens, or None. One that
-            begins with `./` or `../` is a path from the encoder's own folder.
-        licence: SPDX identifier, or `""` where not known.
-        tried: Whether somebody has loaded it from where it says.
-        note: What else a user should know, or `""`.
+            `"byte"` [0, 255], `"caffe"` blue, green, red in [0, 255] minus
+            (103.94, 116.78, 123.68), `"torch"` red, green, blue in [0, 1] minus
+            ImageNet's mean, divided by its deviation, and `"none"` for text.
+        preprocessor: Source of the SavedModel that tokenizes its texts, or None. One
+            that begins with `./` or `../` is relative to the encoder's folder.
+        licence: SPDX identifier, or `""` if unknown.
+        tried: Whether somebody has loaded it from these addresses.
+        note: A hint for the user, or `""`.
     """
 
     name: str
@@ -45,12 +48,12 @@ class Card:
     note: str = ""
 
     def to_json(self) -> str:
-        """Returns the card as a JSON object, one field a line."""
+        """Returns the card as a JSON object, with one line for each field."""
         return json.dumps(dataclasses.asdict(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Card:
-        """Reads what `to_json` wrote; fields that this version lacks are left out.
+        """Returns the card that `to_json` wrote; ignores unknown fields.
 
         Raises:
             ValueError: The text is not a JSON object with a name and a kind.
@@ -63,7 +66,7 @@ class Card:
 
 
 def read_card(folder: pathlib.Path) -> Card | None:
-    """Reads the card that a SavedModel carries, or None where there is no good one."""
+    """Returns the card in a SavedModel's folder, or None if missing or damaged."""
     try:
         return Card.from_json((folder / CARD_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -71,7 +74,7 @@ def read_card(folder: pathlib.Path) -> Card | None:
 
 
 def write_card(folder: pathlib.Path, card: Card) -> None:
-    """Puts a card into a SavedModel's folder."""
+    """Writes a card into a SavedModel's folder."""
     path = folder / CARD_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(card.to_json() + "\n", encoding="utf-8")

@@ -1,9 +1,9 @@
-"""Short names of published encoders, and what is known about each.
+"""All cards by name.
 
-From the model pages (github.com/tensorflow/tfhub.dev) and from public code that loads
-them; nobody has tried these handles online from here, so `tried` is False throughout.
-Where no public code shows how Kaggle names a family, its handles there are None: the
-names follow no rule that always holds, nor do the versions (TF Hub's 5 may be 1 or 2).
+The handles come from the model pages (github.com/tensorflow/tfhub.dev) and from public
+code that loads the models. They were not tried online, so `tried` is False throughout.
+Kaggle's names and versions follow no rule (TF Hub's version 5 may be 1 or 2 there), so
+a handle on Kaggle is None unless public code shows it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ def catalog_names(kind: str | None = None) -> tuple[str, ...]:
     """Returns the short names in the catalog.
 
     Args:
-        kind: `"image"`, `"text"`, `"preprocessor"` (makes tokens for the text
-            encoders), or None for all.
+        kind: `"image"`, `"text"`, `"preprocessor"` (tokenizes for the text encoders),
+            or None for all.
 
     Returns:
-        The names, family by family.
+        The names, grouped by family.
+
+    Example:
+        >>> tlkit.sources.catalog_names("text")[:2]
+        ('bert_en_uncased', 'bert_en_uncased_large')
     """
     return tuple(
         card.name for card in CATALOG.values() if kind is None or card.kind == kind

@@ -1,4 +1,7 @@
-"""Cards of encoders that take pictures."""
+"""Cards of image encoders.
+
+Tested in tests/sources/catalog/test_catalog.py.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ from collections.abc import Iterator
 
 from .cards import Card
 
-_ANY_SIZE = "any size will do"
+_ANY_SIZE = "any image size works"
 _FIXED_SIZE = "takes this size only"
 
 
 def image_cards() -> Iterator[Card]:
-    """Yields the cards, family by family."""
+    """Yields the cards, grouped by family."""
     yield from _resnets()
     yield from _inception()
     yield from _vggs()
@@ -50,7 +53,7 @@ def _vggs() -> Iterator[Card]:
             kind="image",
             preset=f"vgg_{depth}_imagenet",
             image_size=224,
-            # keras-hub converted torchvision's weights; keras.applications has Caffe's.
+            # keras-hub has torchvision's weights, keras.applications has Caffe's.
             pixels="torch",
             note="never on TF Hub; for Caffe's weights give keras.applications."
             f"VGG{depth}(include_top=False, pooling='avg')",
@@ -98,7 +101,7 @@ def _efficientnets() -> Iterator[Card]:
         for variant, size in _EFFICIENTNET_SIZES.items():
             if (data, variant) == ("imagenet1k", "xl"):
                 continue
-            # TF Hub had version 1 of some only, and Kaggle counts what there was.
+            # Where TF Hub had no version 1, its version 2 is version 1 on Kaggle.
             first = data != "imagenet1k" and variant not in ("s", "m", "l")
             slug = f"{data}-{variant}-feature-vector".replace("_", "-")
             short = variant if data == "imagenet1k" else f"{data}_{variant}"
@@ -129,7 +132,7 @@ def _vits() -> Iterator[Card]:
         yield _image(
             f"vit_{variant}",
             tfhub=f"sayakpaul/vit_{variant}_fe/1",
-            # The owner's name on Kaggle differs.
+            # The same owner has another name on Kaggle.
             kaggle=f"spsayakpaul/vision-transformer/tensorFlow2/vit-{slug}-fe/1",
             pixels="symmetric",
             note=_FIXED_SIZE,

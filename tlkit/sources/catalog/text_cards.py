@@ -1,4 +1,7 @@
-"""Cards of encoders that take text, and of the preprocessors that make their tokens."""
+"""Cards of text encoders, and of the preprocessors that tokenize for them.
+
+Tested in tests/sources/catalog/test_catalog.py.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ _UNCASED = "bert_en_uncased_preprocess"
 
 
 def text_cards() -> Iterator[Card]:
-    """Yields the cards, family by family."""
+    """Yields the cards, grouped by family."""
     yield from _berts()
     yield from _small_berts()
     yield from _relatives_of_bert()
@@ -26,7 +29,7 @@ _LARGE = "L-24_H-1024_A-16"
 
 def _berts() -> Iterator[Card]:
     for short, size in (("", _BASE), ("_large", _LARGE)):
-        # Not "bert-en-uncased-…", which is small_bert's training.
+        # Not "bert-en-uncased-…", which are the small_bert models.
         yield _text(
             f"bert_en_uncased{short}",
             tfhub=f"tensorflow/bert_en_uncased_{size}/4",

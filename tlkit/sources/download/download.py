@@ -1,4 +1,4 @@
-"""Fetches SavedModels into the cache, where they stand whole or not at all."""
+"""Fetches SavedModels into the cache, from servers, buckets and local archives."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from typing import Any
 
 from ...errors import SourceError, TlkitError
 from ...files import sha256_of, staging
-from ..store.archives import CutArchive, place_inside, unpack
+from ..store.archives import IncompleteArchive, path_inside, unpack
 from ..store.lock import check_lock, make_lock
 from ..store.saved_model_check import check_saved_model, is_saved_model
-from ..store.source_cache import entry_of, keep, kept_model
-from .download_errors import OFFLINE, explain, refuse_network
+from ..store.source_cache import add_entry, cached_model, entry_path
+from .download_errors import OFFLINE_HINT, download_error_message, require_network
 from .http import is_archive, transfer
 
 
 def fetch_url(url: str, *, timeout: float = 60.0, verbose: int = 1) -> pathlib.Path:
-    """Fetches a SavedModel from a server that answers as TF Hub does.
+    """Fetches a SavedModel from a server that responds as TF Hub does.
 
-    The archive is in a file before anything is unpacked. A download that was killed
-    starts again at once: nothing waits for it, and a day later it is cleared away.
+    The archive is saved to a file before it is unpacked. After a killed download the
+    next one starts at once.
 
     Args:
-        url: `https://…` or `http://…`, whose answer to `?tf-hub-format=compressed` is
-            a tar archive of a SavedModel, or which ends in `.tar`, `.tar.gz` or `.tgz`.
-        timeout: Seconds without a byte after which to give up.
+        url: `https://…` or `http://…`. The response to `?tf-hub-format=compressed` must
+            be a tar archive of a SavedModel, or the URL end in `.tar`, `.tar.gz` or
+            `.tgz`.
+        timeout: Seconds without a byte after which the download fails.
         verbose: 0 is silent, 1 shows progress.
 
     Returns:
         The SavedModel's folder in the cache.
 
     Raises:
-        SourceError: Says what was tried, what came and what to do.
+        SourceError: The download failed, or is not a complete SavedModel.
     """
 
     def download(folder: pathlib.Path) -> dict[str, Any]:
@@ -46,31 +47,31 @@ def fetch_url(url: str, *, timeout: float = 60.0, verbose: int = 1) -> pathlib.P
         unpack(archive, folder)
         return facts
 
-    found = cached_url(url)
-    if found is None:
-        refuse_network(url)
-        found = _fetch(url, url, download, timeout=timeout)
-    return found
+    model = cached_url(url)
+    if model is None:
+        require_network(url)
+        model = _fetch(url, url, download, timeout=timeout)
+    return model
 
 
 def cached_url(url: str) -> pathlib.Path | None:
-    """Returns an address's SavedModel if it is on this machine, and whole."""
-    return kept_model(url) or _in_hub_cache(url)
+    """Returns the SavedModel of an address if it is cached and complete."""
+    return cached_model(url) or _in_hub_cache(url)
 
 
 def fetch_bucket(url: str, *, verbose: int = 1) -> pathlib.Path:
-    """Copies a SavedModel out of a bucket, such as `gs://bucket/folder`.
+    """Copies a SavedModel from a bucket, such as `gs://bucket/folder`.
 
     Args:
         url: Address of a folder, or of its `.tar` or `.tar.gz`, in any file system
             that TensorFlow knows.
-        verbose: 0 is silent, 1 says what is fetched.
+        verbose: 0 is silent, 1 prints the address.
 
     Returns:
         The SavedModel's folder in the cache.
 
     Raises:
-        SourceError: Says what was tried, what came and what to do.
+        SourceError: The download failed, or is not a complete SavedModel.
     """
 
     def download(folder: pathlib.Path) -> dict[str, Any]:
@@ -84,35 +85,35 @@ def fetch_bucket(url: str, *, verbose: int = 1) -> pathlib.Path:
         unpack(archive, folder)
         return {"size": archive.stat().st_size, "sha256": sha256_of(archive)}
 
-    found = kept_model(url)
-    if found is None:
-        refuse_network(url)
-        found = _fetch(url, url, download)
-    return found
+    model = cached_model(url)
+    if model is None:
+        require_network(url)
+        model = _fetch(url, url, download)
+    return model
 
 
 def fetch_archive(archive: pathlib.Path) -> pathlib.Path:
-    """Unpacks an archive on this machine into the cache, under its SHA-256.
+    """Unpacks a local archive into the cache, with its SHA-256 as the handle.
 
     Args:
         archive: A `.tar`, `.tar.gz` or `.tgz` of a SavedModel, such as a bundle that
-            `tlkit fetch --bundle` wrote. A lock in it is compared.
+            `tlkit fetch --bundle` wrote. If it contains a lock, it is compared.
 
     Returns:
         The SavedModel's folder in the cache.
 
     Raises:
-        SourceError: It is damaged, unsafe or holds no whole SavedModel.
+        SourceError: The archive is damaged, unsafe, or not a complete SavedModel.
     """
+    sha256 = sha256_of(archive)
 
-    def open_it(folder: pathlib.Path) -> dict[str, Any]:
+    def open_archive(folder: pathlib.Path) -> dict[str, Any]:
         unpack(archive, folder)
         return {"size": archive.stat().st_size, "sha256": sha256}
 
-    sha256 = sha256_of(archive)
     handle = f"sha256:{sha256}"
     address = str(archive.absolute())
-    return kept_model(handle) or _fetch(handle, address, open_it, timeout=None)
+    return cached_model(handle) or _fetch(handle, address, open_archive, timeout=None)
 
 
 def _fetch(
@@ -122,82 +123,84 @@ def _fetch(
     *,
     timeout: float | None = 0.0,
 ) -> pathlib.Path:
-    """Downloads beside the cache entry, checks, and moves the model there.
+    """Downloads to a temporary folder, checks the model and adds it to the cache.
 
     Args:
-        handle: What it is known by in the cache.
-        address: What it is called in errors and in its lock.
-        download: Fills an empty folder and returns what is known of the archive.
-        timeout: Seconds, for the message; `None` if it is on this machine.
+        handle: Identifies the model in the cache.
+        address: Names the model in errors and in its lock.
+        download: Fills an empty folder; returns size and digest of the archive.
+        timeout: Seconds, for the error message; `None` for a local file.
     """
-    with _staging(entry_of(handle)) as workshop:
-        folder = workshop / "unpacked"
+    with _staging(entry_path(handle)) as temporary:
+        folder = temporary / "unpacked"
         folder.mkdir()
         try:
             archive = download(folder)
-        except CutArchive as error:
-            raise SourceError(_not_whole(address, str(error))) from error
-        # urllib, http.client, gzip, tarfile and TensorFlow raise all sorts of things.
+        except IncompleteArchive as error:
+            raise SourceError(_incomplete_message(address, str(error))) from error
+        # urllib, http.client, gzip, tarfile and TensorFlow raise errors of many types.
         except Exception as error:
-            raise SourceError(explain(address, error, timeout)) from error
+            message = download_error_message(address, error, timeout)
+            raise SourceError(message) from error
         try:
             model = _model_in(folder)
             check_lock(model)
             check_saved_model(model, full=True)
         except SourceError as error:
-            said = str(error).replace(str(model), "it")
-            raise SourceError(_not_whole(address, said)) from error
-        made = workshop / "entry"
-        made.mkdir()
-        os.replace(model, made / "model")
+            reason = str(error).replace(str(model), "it")
+            raise SourceError(_incomplete_message(address, reason)) from error
+        entry = temporary / "entry"
+        entry.mkdir()
+        os.rename(model, entry / "model")
         facts = {"handle": handle, "address": address, "archive": archive}
-        lock = make_lock(made / "model", **facts, outside=True)
-        return keep(made, lock, handle)
+        lock = make_lock(entry / "model", **facts, outside=True)
+        return add_entry(entry, lock, handle)
 
 
 @contextlib.contextmanager
 def _staging(entry: pathlib.Path) -> Iterator[pathlib.Path]:
     try:
-        with staging(entry) as workshop:
-            yield workshop
+        with staging(entry) as temporary:
+            yield temporary
     except OSError as error:
         if isinstance(error, TlkitError):
             raise
         raise SourceError(
             f"The cache folder {entry.parent} cannot be written: "
-            f"{error.strerror or error}. Have TLKIT_CACHE name another folder."
+            f"{error.strerror or error}. Set TLKIT_CACHE to another folder."
         ) from error
 
 
 def _model_in(folder: pathlib.Path) -> pathlib.Path:
-    """The SavedModel of an archive, which may be all of it or in its only folder."""
-    inside = list(folder.iterdir())
-    alone = len(inside) == 1 and inside[0].is_dir() and is_saved_model(inside[0])
-    return inside[0] if alone else folder
+    """Returns the SavedModel of an unpacked archive: `folder` or its only folder."""
+    paths = list(folder.iterdir())
+    is_inside = len(paths) == 1 and paths[0].is_dir() and is_saved_model(paths[0])
+    return paths[0] if is_inside else folder
 
 
-def _not_whole(address: str, why: str) -> str:
+def _incomplete_message(address: str, reason: str) -> str:
     return (
-        f"What came from {address} is not a whole SavedModel, and was thrown away: "
-        f"{why} {OFFLINE}"
+        f"The download from {address} is not a complete SavedModel and was deleted: "
+        f"{reason} {OFFLINE_HINT}"
     )
 
 
 def _in_hub_cache(url: str) -> pathlib.Path | None:
-    """Returns what tensorflow-hub itself keeps of a handle, if that is whole.
+    """Returns a complete model in tensorflow-hub's own cache.
 
-    It keeps no digests. Missing files and damaged variables are noticed, whose
-    checksums TensorFlow writes; a flipped bit in the graph or in an asset is not.
+    That cache has no digests. Missing files and damaged variables are detected, since
+    TensorFlow writes checksums of those; a flipped bit in the graph or in an asset is
+    not.
     """
-    folder = os.environ.get("TFHUB_CACHE_DIR")
-    if not folder or "://" in folder:
+    cache = os.environ.get("TFHUB_CACHE_DIR")
+    if not cache or "://" in cache:
         return None
-    kept = pathlib.Path(folder) / hashlib.sha1(url.encode("utf-8")).hexdigest()
+    model = pathlib.Path(cache) / hashlib.sha1(url.encode("utf-8")).hexdigest()
     try:
-        check_saved_model(kept, full=True)
+        check_saved_model(model, full=True)
     except OSError:
         return None
-    return kept
+    return model
 
 
 def _copy_tree(source: str, folder: pathlib.Path) -> None:
@@ -205,12 +208,12 @@ def _copy_tree(source: str, folder: pathlib.Path) -> None:
 
     if not tf.io.gfile.isdir(source):
         raise FileNotFoundError("there is no such folder, or it can't be reached")
-    for place, _, names in tf.io.gfile.walk(source):
-        # Names in a bucket are any strings, "../.." among them.
-        inside = place_inside(folder, place[len(source) :].strip("/"))
-        inside.mkdir(parents=True, exist_ok=True)
+    for parent, _, names in tf.io.gfile.walk(source):
+        # Names in a bucket are arbitrary strings, "../.." among them.
+        target = path_inside(folder, parent[len(source) :].strip("/"))
+        target.mkdir(parents=True, exist_ok=True)
         for name in names:
-            _copy_file(posixpath.join(place, name), place_inside(inside, name))
+            _copy_file(posixpath.join(parent, name), path_inside(target, name))
 
 
 def _copy_file(source: str, path: pathlib.Path) -> None:

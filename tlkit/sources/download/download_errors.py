@@ -1,6 +1,6 @@
-"""Why something could not be fetched, in one line, and what to do, in one.
+"""The error messages of downloads, and the check whether the network is allowed.
 
-Whether the network may be touched, and what there is if it may not.
+Tested in tests/sources/download/test_download.py and test_offline.py.
 """
 
 from __future__ import annotations
@@ -12,86 +12,88 @@ import urllib.error
 from ...errors import SourceError
 from ...files import cache_folder
 from ..store.archives import UnsafeArchive
-from ..store.source_cache import kept_addresses
+from ..store.source_cache import cached_addresses
 
-# How to go on without a network; ends the errors.
-OFFLINE = (
+_VARIABLE = "TLKIT_OFFLINE"
+_LISTED = 8
+
+# The end of most error messages.
+OFFLINE_HINT = (
     "Without a network, fetch it elsewhere (tlkit fetch SOURCE DIRECTORY), and "
     "give its folder instead."
 )
 
 
-def explain(address: str, error: Exception, timeout: float | None) -> str:
-    """Says what went wrong with a download, or with an archive on this machine.
+def download_error_message(
+    address: str, error: Exception, timeout: float | None
+) -> str:
+    """Returns the message for an error of a download, or of opening a local archive.
 
     Args:
-        address: What was fetched.
-        error: What was raised.
-        timeout: Seconds without a byte after which it was given up; `None` if it is
-            on this machine.
+        address: The address of the file.
+        error: The error.
+        timeout: The timeout of the download in seconds; `None` for a local file.
     """
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"{address}: there is no room for it: {error.strerror}. Free some, or have "
-            "TLKIT_CACHE name a folder on another disk."
+            f"{address}: there is no room for it: {error.strerror}. Free disk space, "
+            "or set TLKIT_CACHE to a folder on another disk."
         )
     if isinstance(error, UnsafeArchive):
         return (
-            f"{address}: its archive was refused: {error}. No SavedModel needs that; "
-            "take it from its publisher."
+            f"{address}: its archive was rejected: {error}. No SavedModel needs that; "
+            "download it from its publisher."
         )
     if timeout is None:
         return f"{address}: it is damaged, or no archive of a SavedModel ({error})."
     if isinstance(error, urllib.error.HTTPError):
         error.close()
         if error.code in (404, 410):
-            why = f"the server does not have it (HTTP {error.code}). Compare the handle"
-            return f"{address}: {why} with the model's page."
-        why = f"the server refused (HTTP {error.code} {error.reason})"
+            return (
+                f"{address}: the server does not have it (HTTP {error.code}). Compare "
+                "the handle with the model's page."
+            )
+        reason = f"the server refused (HTTP {error.code} {error.reason})"
     elif isinstance(cause, TimeoutError):
-        why = f"nothing came for {timeout:g} seconds"
+        reason = f"nothing came for {timeout:g} seconds"
     elif isinstance(error, urllib.error.URLError):
-        why = f"no connection ({cause})"
+        reason = f"no connection ({cause})"
     elif isinstance(error, (ConnectionError, FileNotFoundError)):
-        why = str(error)
+        reason = str(error)
     else:
-        why = f"the download broke off, or is not an archive of a SavedModel ({error})"
-    return f"{address}: {why}. {OFFLINE}"
-
-
-# === Offline ===
-
-
-VARIABLE = "TLKIT_OFFLINE"
-_LISTED = 8
+        reason = (
+            f"the download broke off, or is not an archive of a SavedModel ({error})"
+        )
+    return f"{address}: {reason}. {OFFLINE_HINT}"
 
 
 def is_offline() -> bool:
-    """Tells whether `TLKIT_OFFLINE` is set to anything but `0`."""
-    return os.environ.get(VARIABLE, "").strip() not in ("", "0")
+    """Returns whether `TLKIT_OFFLINE` is set to anything but `0`."""
+    return os.environ.get(_VARIABLE, "").strip() not in ("", "0")
 
 
-def refuse_network(what: str, hint: str = "") -> None:
-    """Raises if the network may not be touched; called before anything does.
+def require_network(name: str, hint: str = "") -> None:
+    """Raises an error if `TLKIT_OFFLINE` is set. Call it before using the network.
 
     Args:
-        what: The source that is not in the cache.
-        hint: How it can be had without a network, if not as a bundle.
+        name: The source that is not in the cache, for the message.
+        hint: How to get it without a network, if not as a bundle.
 
     Raises:
-        SourceError: `TLKIT_OFFLINE` is set. Says what the cache holds.
+        SourceError: `TLKIT_OFFLINE` is set. Lists the contents of the cache.
     """
     if not is_offline():
         return
-    kept = kept_addresses()
-    more = f", and {len(kept) - _LISTED} more" if len(kept) > _LISTED else ""
-    there = ", ".join(kept[:_LISTED]) + more or "nothing that was fetched"
-    way = hint or (
+    addresses = cached_addresses()
+    hidden = len(addresses) - _LISTED
+    more = f", and {hidden} more" if hidden > 0 else ""
+    contents = ", ".join(addresses[:_LISTED]) + more or "nothing that was fetched"
+    hint = hint or (
         "Where there is a network, type: tlkit fetch SOURCE FILE.tar --bundle, bring "
         "the file here, and give its path as the source."
     )
     raise SourceError(
-        f"{what}: it is not here, and {VARIABLE} (--offline) forbids the network. In "
-        f"the cache {cache_folder()} there is: {there}. {way} Or take {VARIABLE} away."
+        f"{name}: it is not here, and {_VARIABLE} (--offline) forbids the network. In "
+        f"the cache {cache_folder()} there is: {contents}. {hint} Or unset {_VARIABLE}."
     )

@@ -1,6 +1,6 @@
-"""Brings an archive from a server into a file, and compares the server's digests.
+"""Transfers an archive over HTTP into a file, and compares the server's digests.
 
-The bytes of a download: counted, shown, and known to be all of them.
+Tested in tests/sources/download/test_download.py.
 """
 
 from __future__ import annotations
@@ -24,28 +24,29 @@ from typing import Any
 
 import tqdm
 
-from ..store.archives import MOST_BYTES
+from ..store.archives import MAX_BYTES
 
 _CHUNK = 1 << 20
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
 _QUERY = "tf-hub-format=compressed"
+_LINE_EVERY = 30.0  # seconds between progress lines without a terminal
 
-# TF Hub's mirror in China has no answer to the query, but the archives themselves.
+# TF Hub's mirror in China does not respond to the query, but serves the archives.
 _MIRROR = "https://hub.tensorflow.google.cn/"
 _MIRRORED = "https://gcs.tensorflow.google.cn/tfhub-modules/{}.tar.gz"
 
-# x-goog-hash is Google's, Digest RFC 3230's, the others RFC 9530's; all may name
+# x-goog-hash is Google's, Digest is RFC 3230, the others are RFC 9530. Each may have
 # several algorithms, in base64.
 _HEADERS = ("x-goog-hash", "Digest", "Repr-Digest", "Content-Digest")
 _DIGEST = re.compile(r"(md5|sha-256)=:?([A-Za-z0-9+/]+={0,2})", re.IGNORECASE)
 
 
 class WrongDigest(ValueError):
-    """What came is not what the server says it sent."""
+    """The received bytes differ from those that the server announced."""
 
 
 def is_archive(name: str) -> bool:
-    """Tells whether a file is an archive by its name."""
+    """Returns whether a file name is that of an archive."""
     return name.lower().endswith(_ARCHIVES)
 
 
@@ -55,47 +56,47 @@ def transfer(
     """Downloads the archive of a SavedModel into a file.
 
     Args:
-        url: Its address: that of an archive, or one that answers as TF Hub does.
-        path: The file, which holds what came before an error.
-        timeout: Seconds without a byte after which to give up.
+        url: Address of an archive, or one that responds as TF Hub does.
+        path: The file. After an error it may hold a part of the archive.
+        timeout: Seconds without a byte after which the transfer fails.
         verbose: 0 is silent, 1 shows progress.
 
     Returns:
         `size` and `sha256` of the archive.
 
     Raises:
-        WrongDigest: The server sent a digest, and what came has another.
+        WrongDigest: The server sent a digest, and the archive has another one.
         OSError, http.client.HTTPException: The connection failed or was cut.
     """
     digests = {"sha-256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
     with (
         path.open("wb") as file,
-        urllib.request.urlopen(_archive_url(url), timeout=timeout) as answer,
-        contextlib.closing(Response(answer, url, verbose=verbose)) as response,
+        urllib.request.urlopen(_archive_url(url), timeout=timeout) as plain_response,
+        contextlib.closing(_Response(plain_response, url, verbose=verbose)) as response,
     ):
         _check_room(response.length, path)
         while data := response.read(_CHUNK):
             file.write(data)
             for digest in digests.values():
                 digest.update(data)
-            if response.received > MOST_BYTES:
-                raise WrongDigest(f"more than {MOST_BYTES:,} bytes came")
+            if response.received > MAX_BYTES:
+                raise WrongDigest(f"more than {MAX_BYTES:,} bytes came")
         headers, received = response.headers, response.received
     for name, announced in _announced(headers):
         if announced != digests[name].digest():
             raise WrongDigest(
-                f"the server announced the {name} {announced.hex()}, and what came has "
-                f"{digests[name].hexdigest()}"
+                f"the server announced the {name} {announced.hex()}, and the download "
+                f"has {digests[name].hexdigest()}"
             )
     return {"size": received, "sha256": digests["sha-256"].hexdigest()}
 
 
 def _archive_url(url: str) -> str:
-    """The address at which a server that answers as TF Hub does has the archive."""
+    """Returns the address of the archive on a server that responds as TF Hub does."""
     if url.startswith(_MIRROR):
         return _MIRRORED.format(url.removeprefix(_MIRROR))
     parsed = urllib.parse.urlsplit(url)
-    # What is an archive needs no question, and a signed address bears none.
+    # Archives need no query, and a signed address becomes invalid by one.
     if is_archive(parsed.path) or _QUERY in parsed.query.split("&"):
         return url
     query = f"{parsed.query}&{_QUERY}" if parsed.query else _QUERY
@@ -110,14 +111,14 @@ def _check_room(length: int | None, path: pathlib.Path) -> None:
 
 
 def _announced(headers: Message) -> Iterator[tuple[str, bytes]]:
-    """Yields the digests that a server sent of the very bytes that came."""
+    """Yields algorithm and digest of the transferred bytes, from the headers."""
     stored = headers.get("x-goog-stored-content-encoding", "identity")
-    came = headers.get("Content-Encoding", "identity")
-    # Google's storage unpacks what was stored packed for those who don't ask for
-    # gzip; its hash and its length are still those of the packed bytes.
-    google = stored.lower() == came.lower()
+    transferred = headers.get("Content-Encoding", "identity")
+    # Google's storage decompresses files for clients that do not accept gzip. Its hash
+    # is still that of the compressed file.
+    is_same = stored.lower() == transferred.lower()
     for header in _HEADERS:
-        if header == "x-goog-hash" and not google:
+        if header == "x-goog-hash" and not is_same:
             continue
         for value in headers.get_all(header, ()):
             for name, text in _DIGEST.findall(value):
@@ -126,7 +127,7 @@ def _announced(headers: Message) -> Iterator[tuple[str, bytes]]:
 
 
 def _decoded(name: str, text: str) -> Iterator[tuple[str, bytes]]:
-    """Yields a digest unless it is none: some servers send it in hexadecimal."""
+    """Yields a base64 digest; nothing if it is invalid, such as hexadecimal."""
     lengths = {"md5": 16, "sha-256": 32}
     with contextlib.suppress(binascii.Error):
         announced = base64.b64decode(text.strip(), validate=True)
@@ -134,25 +135,19 @@ def _decoded(name: str, text: str) -> Iterator[tuple[str, bytes]]:
             yield name, announced
 
 
-# === Response ===
+class _Response:
+    """An HTTP response that detects a cut connection and shows progress.
 
-
-_LINE_EVERY = 30.0  # seconds, where there is no terminal
-
-
-class Response:
-    """An HTTP response that notices when the connection is cut.
-
-    `http.client` takes such an end for the end of the answer.
+    `http.client` treats a cut connection as the end of the response.
 
     Attributes:
         received: Bytes read so far.
         length: Bytes that the server announced, or None.
-        headers: The headers of the answer.
+        headers: The headers of the response.
     """
 
     def __init__(
-        self, response: http.client.HTTPResponse, what: str, *, verbose: int
+        self, response: http.client.HTTPResponse, url: str, *, verbose: int
     ) -> None:
         self.received = 0
         announced = response.headers.get("Content-Length", "")
@@ -163,7 +158,7 @@ class Response:
         self._lines = bool(verbose) and not terminal
         self._last_line = time.monotonic()
         if verbose:
-            print(f"Fetching {what}", file=sys.stderr, flush=True)
+            print(f"Fetching {url}", file=sys.stderr, flush=True)
         self._bar = tqdm.tqdm(
             total=self.length,
             unit="B",
@@ -171,16 +166,16 @@ class Response:
             disable=not (verbose and terminal),
         )
 
-    def read(self, size: int = -1) -> bytes:
-        """Reads up to `size` bytes; `b""` is the end.
+    def read(self, size: int) -> bytes:
+        """Reads at most `size` bytes; `b""` is the end.
 
         Raises:
-            ConnectionError: The end came before all that was announced.
+            ConnectionError: The response ended before its announced length.
         """
-        data = self._response.read() if size < 0 else self._response.read(size)
+        data = self._response.read(size)
         self.received += len(data)
         self._bar.update(len(data))
-        if not data and size and self.length and self.received < self.length:
+        if not data and self.length and self.received < self.length:
             raise ConnectionError(
                 f"the connection was cut after {self.received:,} of "
                 f"{self.length:,} bytes"

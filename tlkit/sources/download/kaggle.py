@@ -1,4 +1,7 @@
-"""Models that kagglehub fetches, into its own cache."""
+"""Models that kagglehub downloads into its own cache.
+
+Tested in tests/sources/download/test_offline.py.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,15 @@ import pathlib
 
 from ...errors import SourceError, import_extra
 from ..store.saved_model_check import check_saved_model
-from .download_errors import OFFLINE, is_offline, refuse_network
+from .download_errors import OFFLINE_HINT, is_offline, require_network
 
 
 def fetch_kaggle(handle: str) -> pathlib.Path:
-    """Fetches a model with kagglehub, into kagglehub's own cache.
+    """Downloads a model with kagglehub, into kagglehub's own cache.
 
-    kagglehub compares checksums itself while it downloads, and not later. Without a
-    version in the handle it asks Kaggle for the latest each time; offline, the latest
-    of its cache is taken.
+    kagglehub compares checksums during the download only. If the handle has no
+    version, it queries Kaggle for the latest one each time; offline, the latest one in
+    its cache is used.
 
     Args:
         handle: `owner/model/framework/variation`, with or without `/version`.
@@ -28,9 +31,9 @@ def fetch_kaggle(handle: str) -> pathlib.Path:
         ExtraError: kagglehub is not installed.
     """
     if is_offline():
-        folder = _in_its_cache(handle)
+        folder = _in_kagglehub_cache(handle)
         if folder is None:
-            refuse_network(f"kaggle://{handle}")
+            require_network(f"kaggle://{handle}")
     else:
         folder = _download(handle)
     check_saved_model(folder, full=False)
@@ -41,27 +44,27 @@ def _download(handle: str) -> pathlib.Path:
     kagglehub = import_extra("kagglehub", "kaggle", "A kaggle:// source")
     try:
         return pathlib.Path(kagglehub.model_download(handle))
-    # kagglehub lets requests' errors, its own and plain ones through.
+    # kagglehub raises errors of requests, its own ones and built-in ones.
     except Exception as error:
         raise SourceError(
-            f"Kaggle did not give {handle!r}: {error}\nA handle is kaggle://owner/"
+            f"Kaggle did not return {handle!r}: {error}\nA handle is kaggle://owner/"
             "model/framework/variation[/version], as the model's page shows it. "
-            f"{OFFLINE}"
+            f"{OFFLINE_HINT}"
         ) from error
 
 
-def _in_its_cache(handle: str) -> pathlib.Path | None:
-    """What kagglehub has finished: a folder with a marker `<version>.complete`."""
-    kept = os.environ.get("KAGGLEHUB_CACHE") or "~/.cache/kagglehub"
+def _in_kagglehub_cache(handle: str) -> pathlib.Path | None:
+    """Returns a finished download: its marker is the file `<version>.complete`."""
+    cache = os.environ.get("KAGGLEHUB_CACHE") or "~/.cache/kagglehub"
     parts = handle.strip("/").split("/")
-    models = pathlib.Path(kept).expanduser() / "models"
+    models = pathlib.Path(cache).expanduser() / "models"
     if len(parts) == 5:
         folders = [models.joinpath(*parts)]
     else:
-        found = models.joinpath(*parts).glob("*")
-        folders = [path for path in found if path.name.isdecimal() and path.is_dir()]
-    whole = [f for f in folders if f.with_name(f"{f.name}.complete").exists()]
-    return max(whole, key=_version, default=None)
+        paths = models.joinpath(*parts).glob("*")
+        folders = [path for path in paths if path.name.isdecimal() and path.is_dir()]
+    finished = [f for f in folders if f.with_name(f"{f.name}.complete").exists()]
+    return max(finished, key=_version, default=None)
 
 
 def _version(folder: pathlib.Path) -> int:

@@ -1,8 +1,8 @@
-"""Unpacks archives from strangers: what could do harm is refused before it is written.
+"""Unpacks untrusted archives: rejects dangerous contents before writing them.
 
-`tarfile` alone would do: its filters hold back names that lead out, but not bombs; and
-in the mode that reads streams it leaves gzip's checksum alone, so that a flipped bit
-goes unnoticed (tensorflow-hub reads its downloads so).
+`tarfile` alone is not enough. Its filters stop path traversal, but not decompression
+bombs. In streaming mode it does not compare gzip's checksum, so that a flipped bit goes
+unnoticed (tensorflow-hub reads its downloads like that).
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20
 _BLOCK = 512
 
-# The largest published encoders have some 10 GB and a hundred files.
-MOST_BYTES = 64 * 10**9
-_MOST_MEMBERS = 10_000
-# gzip makes at best 1 of 1,030. Weights hardly shrink; graphs do, by ten or twenty.
-_MOST_RATIO = 200
-_ALWAYS_FINE = 100 * 10**6  # bytes, whatever the ratio
+# The largest published encoders have about 10 GB and a hundred files.
+MAX_BYTES = 64 * 10**9
+_MAX_FILES = 10_000
+# gzip reaches at most 1,030. Weights hardly shrink; graphs do, ten- or twentyfold.
+_MAX_RATIO = 200
+_ALWAYS_ALLOWED = 100 * 10**6  # bytes, whatever the ratio
 
 
 class UnsafeArchive(ValueError):
-    """Why an archive is not unpacked."""
+    """An archive has contents that could do harm; the message says which."""
 
 
-class CutArchive(ValueError):
-    """An archive lacks the mark that stands at its end."""
+class IncompleteArchive(ValueError):
+    """An archive lacks its end mark."""
 
 
 def unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
@@ -40,31 +40,31 @@ def unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
 
     Args:
         archive: The archive.
-        folder: The folder, which may hold some of it after an error.
+        folder: The folder. After an error it may hold some of the files.
 
     Raises:
-        UnsafeArchive: It holds a name that leads out of the folder, a link, a device
-            or two files of one name, or is a bomb.
-        CutArchive: All that is there could be read, but the end is not there.
+        UnsafeArchive: The archive contains path traversal, a link, a device or two
+            files of one name, or is a decompression bomb.
+        IncompleteArchive: All files could be read, but the end mark is missing.
         tarfile.TarError, OSError, EOFError, zlib.error: It is damaged, or no archive.
     """
     with archive.open("rb") as file:
-        packed = file.read(len(_GZIP)) == _GZIP
-    opener = gzip.open if packed else open
+        is_packed = file.read(len(_GZIP)) == _GZIP
+    opener = gzip.open if is_packed else open
     with opener(archive, "rb") as file:
-        stream = _Counted(file, archive.stat().st_size, folder)
+        stream = _LimitedReader(file, archive.stat().st_size, folder)
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in _members(tar):
-                _write(tar, member, place_inside(folder, member.name))
+                _write(tar, member, path_inside(folder, member.name))
             end = tar.offset
-        # gzip compares its checksum at the end, and a tar's end is before that.
+        # gzip compares its checksum at its end, which is behind the tar's end.
         stream.drain()
-    if not packed:
+    if not is_packed:
         _check_end(archive, end)
 
 
-def place_inside(folder: pathlib.Path, name: str) -> pathlib.Path:
-    """Returns the path of a name from outside in a folder.
+def path_inside(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """Returns the path in `folder` of a name from an untrusted source.
 
     Raises:
         UnsafeArchive: The name leads out of the folder, here or on Windows.
@@ -77,17 +77,19 @@ def place_inside(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def _check_end(archive: pathlib.Path, end: int) -> None:
-    """Looks at what made `tarfile` stop, which takes a damaged header for the end."""
+    """Checks for the end mark: `tarfile` also stops at a damaged header."""
     with archive.open("rb") as file:
         file.seek(end)
         if file.read(_BLOCK) != bytes(_BLOCK):
-            raise CutArchive("the archive lacks its end mark: it was cut or damaged.")
+            raise IncompleteArchive(
+                "the archive lacks its end mark: it was truncated or damaged."
+            )
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for count, member in enumerate(tar):
-        if count >= _MOST_MEMBERS:
-            raise UnsafeArchive(f"it holds more than {_MOST_MEMBERS:,} files")
+        if count >= _MAX_FILES:
+            raise UnsafeArchive(f"it holds more than {_MAX_FILES:,} files")
         yield member
 
 
@@ -96,11 +98,11 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: pathlib.Path) ->
         if member.isdir():
             path.mkdir(parents=True, exist_ok=True)
             return
-        # A sparse file is small in the archive and as large as it likes on the disk.
+        # A sparse file is small in the archive and of any size on the disk.
         if not member.isreg() or member.issparse() or member.size < 0:
             raise UnsafeArchive(f"{member.name!r} is {_kind(member)}, not a file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        # "x": two names may be one, where the disk takes A for a.
+        # "x": two names may mean one file, on a disk that ignores upper case.
         with path.open("xb") as file:
             shutil.copyfileobj(tar.extractfile(member), file, _CHUNK)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
@@ -113,32 +115,39 @@ def _kind(member: tarfile.TarInfo) -> str:
     return "a device or a pipe" if member.isdev() else "of an unknown kind"
 
 
-class _Counted:
-    """A stream that ends a bomb early: it counts what comes, and believes no header."""
+class _LimitedReader:
+    """A stream that stops a decompression bomb: it counts bytes, not what headers say.
 
-    def __init__(self, file: BinaryIO, packed: int, folder: pathlib.Path) -> None:
+    Args:
+        file: Gives the unpacked bytes.
+        packed_size: Bytes of the archive.
+        folder: A folder on the disk that the bytes go to.
+    """
+
+    def __init__(self, file: BinaryIO, packed_size: int, folder: pathlib.Path) -> None:
         self._file = file
-        self._packed = packed
+        self._packed_size = packed_size
         self._free = shutil.disk_usage(folder).free
         self._count = 0
 
     def read(self, size: int) -> bytes:
-        """Reads up to so many bytes, and never many at once."""
+        """Reads at most `size` bytes, and never more than 1 MiB at once."""
         data = self._file.read(min(size, _CHUNK))
         self._count += len(data)
         self._check()
         return data
 
     def drain(self) -> None:
+        """Reads to the end."""
         while self.read(_CHUNK):
             pass
 
     def _check(self) -> None:
-        of = f"{self._packed:,} bytes become more than {self._count:,}"
-        if self._count > max(_ALWAYS_FINE, _MOST_RATIO * self._packed):
-            raise UnsafeArchive(f"it is a bomb: {of}")
-        if self._count > MOST_BYTES:
-            raise UnsafeArchive(f"{of}; no encoder is so large")
+        sizes = f"{self._packed_size:,} bytes unpack to more than {self._count:,}"
+        if self._count > max(_ALWAYS_ALLOWED, _MAX_RATIO * self._packed_size):
+            raise UnsafeArchive(f"it is a decompression bomb: {sizes}")
+        if self._count > MAX_BYTES:
+            raise UnsafeArchive(f"{sizes}; no encoder is so large")
         if self._count > self._free:
-            lack = f"{of}, and the disk has {self._free:,} free"
-            raise OSError(errno.ENOSPC, lack)
+            text = f"{sizes}, and the disk has {self._free:,} bytes free"
+            raise OSError(errno.ENOSPC, text)

@@ -1,4 +1,4 @@
-"""The lock: where a folder came from, and the SHA-256 of every file in it."""
+"""The lock of a model folder: its source, and the SHA-256 of every file in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -17,19 +16,22 @@ from ...files import damages, describe_files
 LOCK_FILE = "tlkit.lock"
 _FORMAT = 1
 
+# Errors of reading a lock that is missing, damaged or something else.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+
 
 @dataclasses.dataclass(frozen=True)
 class Lock:
-    """What was fetched, from where, and how it can be known again.
+    """Describes a fetched model so that changes of its files are detected.
 
     Attributes:
-        handle: The source as it was typed.
-        address: Where it led: an address, or the path of a folder or an archive.
+        handle: The source as the user typed it.
+        address: The address, or the path of a folder or archive, that it led to.
         time: When it was fetched, in ISO 8601, UTC.
-        licence: SPDX identifier, or `""` where not known.
-        files: `size` in bytes and `sha256` of every file, by its path inside.
-        archive: The same of the archive that they came in; empty where they came one
-            by one.
+        licence: SPDX identifier, or `""` if unknown.
+        files: `size` in bytes and `sha256` of every file, by its path in the folder.
+        archive: `size` and `sha256` of the archive that contained the files; empty if
+            there was none.
     """
 
     handle: str
@@ -41,17 +43,17 @@ class Lock:
 
     @property
     def size(self) -> int:
-        """Bytes of all files together."""
+        """Total size of the files in bytes."""
         return sum(facts["size"] for facts in self.files.values())
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all that the lock says, so that its own damage is noticed."""
+        """SHA-256 of the lock's contents, which reveals damage of the lock itself."""
         text = json.dumps(self._facts(), sort_keys=True)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def to_json(self) -> str:
-        """Returns the lock as a JSON object, one file a line."""
+        """Returns the lock as a JSON object, with one line for each file."""
         facts = self._facts() | {"sha256": self.digest}
         del facts["files"]
         lines = [f" {json.dumps(key)}: {json.dumps(facts[key])}," for key in facts]
@@ -64,10 +66,10 @@ class Lock:
 
     @classmethod
     def from_json(cls, text: str) -> Lock:
-        """Reads what `to_json` wrote.
+        """Returns the lock that `to_json` wrote.
 
         Raises:
-            ValueError: It is of a later format, or not a lock, or damaged.
+            One of `UNREADABLE`: It is of a later format, not a lock, or damaged.
         """
         facts = json.loads(text)
         if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
@@ -75,11 +77,11 @@ class Lock:
         names = [field.name for field in dataclasses.fields(cls)]
         missing = [name for name in names if name not in facts]
         if missing:
-            raise ValueError(f"it does not say {missing[0]}")
+            raise ValueError(f"the field {missing[0]!r} is missing")
         lock = cls(**{name: facts[name] for name in names})
         if not all(facts.keys() >= {"size", "sha256"} for facts in lock.files.values()):
-            raise ValueError("it does not say what each file is")
-        # Its own digest is in there, too.
+            raise ValueError("a file lacks its size or sha256")
+        # The text includes the digest.
         if lock.to_json() != text:
             raise ValueError("it was changed since it was written")
         return lock
@@ -98,17 +100,17 @@ def make_lock(
     time: str | None = None,
     outside: bool = False,
 ) -> Lock:
-    """Makes the lock of a folder as it stands, without writing it.
+    """Returns the lock of a folder in its present state; does not write it.
 
     Args:
         folder: The folder.
-        handle: The source as it was typed.
-        address: Where it led.
+        handle: The source as the user typed it.
+        address: The address that it led to.
         licence: SPDX identifier, or `""`.
-        archive: `size` and `sha256` of the archive that it came in, if it did.
+        archive: `size` and `sha256` of the archive that it was in, if any.
         time: When it was fetched; now if `None`.
-        outside: Whether it will stand outside the folder. A lock inside is then a file
-            like any other, and does not count otherwise.
+        outside: Whether the lock will be written outside the folder. A `tlkit.lock`
+            inside it is then a file like any other; otherwise it is not listed.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Lock(
@@ -122,49 +124,46 @@ def make_lock(
 
 
 def write_lock(folder: pathlib.Path, lock: Lock) -> None:
-    """Puts a lock into its folder, beside first and then by a rename."""
-    beside = folder / f".{LOCK_FILE}"
-    beside.write_text(lock.to_json(), encoding="utf-8")
-    os.replace(beside, folder / LOCK_FILE)
+    """Writes a lock into its folder."""
+    (folder / LOCK_FILE).write_text(lock.to_json(), encoding="utf-8")
 
 
 def check_lock(folder: pathlib.Path) -> Lock | None:
     """Compares a folder with its lock.
 
-    Every file is read, at some 1 GB/s, once in a process.
+    Reads every file, at about 1 GB/s, once in a process.
 
     Args:
         folder: The folder.
 
     Returns:
-        The lock, or `None` where the folder has none.
+        The lock, or `None` if the folder has none.
 
     Raises:
-        SourceError: A file is missing, was changed or came in since, or the lock
-            itself is damaged; says which, and what to do.
+        SourceError: A file is missing, changed or new, or the lock is damaged.
     """
     path = folder / LOCK_FILE
     if not path.is_file():
         return None
     try:
         lock = Lock.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise SourceError(
-            f"The lock {path} is damaged ({error}), so nothing says whether the files "
-            "beside it are those that were fetched. Fetch the folder again: "
-            "tlkit fetch SOURCE DIRECTORY"
+            f"The lock {path} is damaged ({error}), so the files in its folder cannot "
+            "be verified. Fetch the folder again: tlkit fetch SOURCE DIRECTORY"
         ) from error
-    wrong = damages(folder, lock.files, leave_out=(LOCK_FILE,), key=lock.digest)
-    if wrong:
+    differences = damages(folder, lock.files, leave_out=(LOCK_FILE,), key=lock.digest)
+    if differences:
         raise SourceError(
-            f"The folder {folder} is not what its {LOCK_FILE} says was fetched from "
-            f"{lock.address}. {_listed(wrong)}. Fetch it again: tlkit fetch "
-            f"{lock.handle} DIRECTORY. If it was changed on purpose, remove {path}"
+            f"The folder {folder} differs from its {LOCK_FILE}, which lists the files "
+            f"fetched from {lock.address}. {_first(differences)}. Fetch it again: "
+            f"tlkit fetch {lock.handle} DIRECTORY. If the change was intended, remove "
+            f"{path}"
         )
     return lock
 
 
-def _listed(wrong: list[str]) -> str:
-    more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
-    text = "; ".join(wrong[:8]) + more
+def _first(differences: list[str]) -> str:
+    more = f"; and {len(differences) - 8} more" if len(differences) > 8 else ""
+    text = "; ".join(differences[:8]) + more
     return text[0].upper() + text[1:]

@@ -1,4 +1,8 @@
-"""Entries of the cache: a model, and beside it what it should be."""
+"""The cache of fetched models: `<cache folder>/models/<SHA-256 of the handle>/`.
+
+Each entry holds the folder `model` and the file `handle.json`, which is the model's
+lock. Tested in tests/sources/download/test_download.py.
+"""
 
 from __future__ import annotations
 
@@ -6,65 +10,65 @@ import hashlib
 import json
 import pathlib
 
-from ...files import cache_folder, damages, put, remove
-from .lock import Lock
+from ...files import cache_folder, damages, move_into_place, remove
+from .lock import UNREADABLE, Lock
 
-_HANDLE_FILE = "handle.json"
+_LOCK_FILE = "handle.json"
 
 
-def entry_of(handle: str) -> pathlib.Path:
-    """Returns the folder that a handle's model is kept in, whether it is or not."""
+def entry_path(handle: str) -> pathlib.Path:
+    """Returns the folder of a handle's entry, whether it exists or not."""
     key = hashlib.sha256(handle.encode("utf-8")).hexdigest()
     return cache_folder() / "models" / key
 
 
-def kept_model(handle: str) -> pathlib.Path | None:
-    """Returns a handle's model if it is in the cache, every file as it came.
+def cached_model(handle: str) -> pathlib.Path | None:
+    """Returns the folder of a handle's model if it is cached and undamaged.
 
-    Every file is read and its SHA-256 compared, once in a process. An entry of
-    earlier versions, which noted sizes only, counts as none.
+    Reads every file and compares its SHA-256, once in a process. Entries without
+    digests, which earlier versions wrote, do not count.
     """
-    entry = entry_of(handle)
-    lock = read_entry(entry / "model")
+    entry = entry_path(handle)
+    lock = read_cached_lock(entry / "model")
     if lock is None or damages(entry / "model", lock.files, key=lock.digest):
         return None
     return entry / "model"
 
 
-def read_entry(model: pathlib.Path) -> Lock | None:
-    """Returns what stands beside a model of the cache, or `None` elsewhere."""
+def read_cached_lock(model: pathlib.Path) -> Lock | None:
+    """Returns the lock of a model folder in the cache; `None` for other folders."""
     try:
-        text = (model.parent / _HANDLE_FILE).read_text(encoding="utf-8")
+        text = (model.parent / _LOCK_FILE).read_text(encoding="utf-8")
         return Lock.from_json(text)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except UNREADABLE:
         return None
 
 
-def keep(made: pathlib.Path, lock: Lock, handle: str) -> pathlib.Path:
-    """Moves a finished folder with `model` in it to its place in the cache.
+def add_entry(made: pathlib.Path, lock: Lock, handle: str) -> pathlib.Path:
+    """Moves a finished folder that holds `model` into the cache.
 
     Args:
         made: The folder, on the same disk.
-        lock: What the model is.
-        handle: Its handle.
+        lock: The model's lock.
+        handle: The model's handle.
 
     Returns:
-        The model in its place: this one, or another process's, if that came first.
+        The model in the cache: this one, or that of another process, if it was first.
     """
-    (made / _HANDLE_FILE).write_text(lock.to_json(), encoding="utf-8")
-    entry = entry_of(handle)
-    if entry.exists() and kept_model(handle) is None:
+    (made / _LOCK_FILE).write_text(lock.to_json(), encoding="utf-8")
+    entry = entry_path(handle)
+    if entry.exists() and cached_model(handle) is None:
         remove(entry)
-    put(made, entry)
+    move_into_place(made, entry, first_wins=True)
     return entry / "model"
 
 
-def kept_addresses() -> list[str]:
-    """Returns where what is in the cache came from, without reading the models."""
-    found = []
-    for path in sorted(cache_folder().glob(f"models/*/{_HANDLE_FILE}")):
+def cached_addresses() -> list[str]:
+    """Returns the addresses of all entries, sorted; does not read the models."""
+    addresses = []
+    for path in cache_folder().glob(f"models/*/{_LOCK_FILE}"):
         try:
-            found.append(str(json.loads(path.read_text("utf-8"))["address"]))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            addresses.append(str(json.loads(path.read_text("utf-8"))["address"]))
+        except UNREADABLE:
             continue
-    return sorted(found)
+    return sorted(addresses)
