@@ -3,10 +3,9 @@
 import dataclasses
 
 import numpy as np
-import tensorflow as tf
 
 import tlkit
-from tlkit.data.examples.random_access import attach_access, tensor_access
+from tlkit.data.examples.random_access import tensor_examples
 
 
 def numbered(counts, *, labels=None, kind="array", start=0):
@@ -17,8 +16,7 @@ def numbered(counts, *, labels=None, kind="array", start=0):
     if kind != "array":
         raws = [str(number) for number in numbers]
     labels = labels or tuple("abcdefghij"[: len(counts)])
-    dataset = tf.data.Dataset.from_tensor_slices((raws, ids))
-    attach_access(dataset, tensor_access(raws, ids))
+    dataset = tensor_examples(raws, ids).dataset()
     return tlkit.data.Splits(dataset, None, None, tuple(labels), kind)
 
 
@@ -37,7 +35,7 @@ def numbers(dataset):
 
 
 def streaming(splits):
-    """The same splits, which cannot be read by place."""
+    """The same splits, without random access."""
     streams = {
         name: dataset and dataset.map(lambda raw, label: (raw, label))
         for name in ("train", "validation", "test")

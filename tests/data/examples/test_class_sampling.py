@@ -7,7 +7,7 @@ import tensorflow as tf
 import tlkit
 from tests.data.image_files import write_classes
 from tests.data.labeled import examples, numbered, numbers, streaming
-from tlkit.data.examples.random_access import access_of, pick
+from tlkit.data.examples.random_access import examples_of, pick
 from tlkit.errors import DataError
 
 
@@ -196,7 +196,7 @@ def test_what_is_picked_can_be_picked_from():
     assert tlkit.data.class_counts(splits) == {"a": 3, "b": 3}
     places = np.array([4, 0, 4])
     expected = numbers(splits.train)
-    assert numbers(access_of(splits.train).read(places)) == [
+    assert numbers(examples_of(splits.train).read(places)) == [
         expected[place] for place in places
     ]
 
@@ -216,7 +216,7 @@ def test_a_dataset_whose_length_changes_is_noticed():
 
 
 def test_too_much_to_hold_says_to_write_shards(monkeypatch):
-    monkeypatch.setattr("tlkit.data.examples.random_access._HELD_BYTES", 10)
+    monkeypatch.setattr("tlkit.data.examples.random_access._MEMORY_LIMIT", 10)
     with pytest.raises(DataError, match=r"Type: splits = tlkit.data.tfrecords\("):
         tlkit.data.balanced(streaming(numbered([30, 5])))
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import tlkit.data
 from tlkit.data.examples.example_order import WINDOW, mixed_seed, order
-from tlkit.data.examples.random_access import attach_access, tensor_access
+from tlkit.data.examples.random_access import tensor_examples
 from tlkit.errors import DataError
 
 
@@ -142,8 +142,8 @@ def test_equal_lengths_leave_examples_in_their_batches():
 
 def test_data_with_access_is_read_in_the_same_order():
     options = {"batch_size": 4, "shuffle": True, "seed": 7, "epoch": 3}
-    access = tensor_access(np.arange(19, dtype=np.float32), np.arange(19))
-    dataset = attach_access(_numbers(19), access)
+    examples = tensor_examples(np.arange(19, dtype=np.float32), np.arange(19))
+    dataset = examples.dataset()
     found = [
         y.numpy().tolist() for _, y in tlkit.data.batches(dataset, None, **options)
     ]

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import tlkit
 from tests.data.labeled import examples, numbered, numbers, streaming
-from tlkit.data.examples.random_access import access_of
+from tlkit.data.examples.random_access import examples_of
 from tlkit.errors import DataError
 
 
@@ -109,9 +109,9 @@ def test_a_mixture_can_be_read_by_place(two):
     mixed = tlkit.data.mixture(two, weights={"small": 1, "big": 1})
     expected = numbers(mixed.train)
     places = np.array([150, 3, 3, 77, 0])
-    access = access_of(mixed.train)
-    assert numbers(access.read(places)) == [expected[place] for place in places]
-    assert [label for _, label in examples(mixed.train)] == access.labels.tolist()
+    drawn = examples_of(mixed.train)
+    assert numbers(drawn.read(places)) == [expected[place] for place in places]
+    assert [label for _, label in examples(mixed.train)] == drawn.labels.tolist()
     even = tlkit.data.balanced(mixed)
     counts = set(tlkit.data.class_counts(even).values())
     assert len(counts) == 1

@@ -5,6 +5,7 @@ import tensorflow as tf
 import tlkit
 from tests.data.image_files import encoded, flipped
 from tests.data.labeled import examples
+from tlkit.data.examples.random_access import examples_of
 from tlkit.errors import DataError
 
 NAMES = ("ant", "bee", "cow")
@@ -135,11 +136,9 @@ def test_records_that_differ_are_named(folder):
         _read(folder / "train-*")
 
 
-def test_it_trains_by_place(folder):
-    from tlkit.data.examples.random_access import access_of
-
-    access = access_of(_read(folder / "train-*").train)
+def test_it_has_random_access(folder):
+    read = examples_of(_read(folder / "train-*").train).read
     places = np.array([8, 2, 8])
-    assert examples(access.read(places)) == [
+    assert examples(read(places)) == [
         (ROWS[n][0], ROWS[n][1] - 1) for n in places
     ]

@@ -14,7 +14,7 @@ from tlkit.training.feeds.array_rows import (
     tensor_rows,
 )
 from tlkit.training.feeds.feed import Options
-from tlkit.training.feeds.fit_inputs import arrays_feed
+from tlkit.training.feeds.fit_inputs import make_feed
 
 RANDOM = np.random.default_rng(0)
 NESTS = {
@@ -62,7 +62,7 @@ def test_training_is_the_same_with_large_arrays(monkeypatch, numbers, preprocess
     given = []
     for most in (2**26, 1):
         monkeypatch.setattr(rows, "_MANY_BYTES", most)
-        feed = arrays_feed(x, y, weights, options)
+        feed = make_feed(x, y, weights, options)
         given.append(
             [list(feed.batches(epoch).as_numpy_iterator()) for epoch in (0, 1)]
         )

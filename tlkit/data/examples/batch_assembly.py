@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import DataError
-from .random_access import attach_access, tensor_access
+from .random_access import tensor_examples
 from .splits import (
     SPLIT_NAMES,
     Skipped,
@@ -20,7 +20,6 @@ from .splits import (
     random_order,
     stratified_split,
 )
-from .tf_data import deterministic, parallel_map
 
 
 @dataclass(frozen=True)
@@ -157,11 +156,5 @@ def _dataset(
 ) -> tf.data.Dataset | None:
     if not len(ids):
         return None
-    # On a machine with a GPU the whole array would be copied to it otherwise.
-    with tf.device("CPU:0"):
-        raws = tf.convert_to_tensor(raws)
-        dataset = tf.data.Dataset.from_tensor_slices((raws, ids))
     finish = tf.io.read_file if kind == "image" else None
-    if finish is not None:
-        dataset = parallel_map(dataset, lambda path, label: (finish(path), label))
-    return attach_access(deterministic(dataset), tensor_access(raws, ids, finish))
+    return tensor_examples(raws, ids, finish).dataset()

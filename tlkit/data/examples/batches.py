@@ -12,7 +12,7 @@ import tensorflow as tf
 from ...errors import DataError
 from ..images.decoder import usual_kinds_first
 from .example_order import WINDOW, Order, mixed_seed, order
-from .random_access import access_of, read_order
+from .random_access import examples_of, read_order
 from .tf_data import parallel_map, shuffled, untuned
 
 _BUFFER_BYTES = 256 * 2**20
@@ -94,10 +94,10 @@ def batches(
     per_example = bool(getattr(preprocess, "per_example", False))
     for_tokens = preprocess is not None and not per_example
     grouped = shuffle and similar_lengths and for_tokens and _holds_strings(dataset)
-    access = None if grouped else access_of(dataset)
-    if access is not None and (shuffle or workers > 1 or skip):
+    examples = None if grouped else examples_of(dataset)
+    if examples is not None and (shuffle or workers > 1 or skip):
         chosen = order(
-            len(access.labels),
+            len(examples),
             batch_size=batch_size,
             shuffle=shuffle,
             seed=seed,
@@ -108,7 +108,7 @@ def batches(
             fill=fill or 1,
         )
         rest = Order(chosen.rows[skip:], chosen.present[skip:])
-        dataset = read_order(access, rest, marked=fill is not None)
+        dataset = read_order(examples, rest, marked=fill is not None)
     else:
         first = dataset
         if shuffle:
@@ -184,9 +184,9 @@ def _map_first(
 
 def buffer_size(dataset: tf.data.Dataset, preprocess: Callable | None) -> int:
     """How many raw examples `batches` shuffles at a time: those that fit in 256 MiB."""
-    access = access_of(dataset)
-    if access is not None:
-        return len(access.labels)  # numbers are shuffled, not examples
+    examples = examples_of(dataset)
+    if examples is not None:
+        return len(examples)  # indices are shuffled, not examples
     per_example = bool(getattr(preprocess, "per_example", False))
     spec = dataset.element_spec
     raw = spec[0] if isinstance(spec, tuple) else spec

@@ -10,13 +10,14 @@ import tensorflow as tf
 
 from ...errors import DataError
 from .random_access import (
-    Access,
-    access_of,
-    attach_access,
-    map_with_access,
+    Examples,
+    examples_of,
+    is_repeatable,
+    map_examples,
+    mark_repeatable,
     pick,
-    raw_spec,
 )
+from .raw_values import raw_spec
 from .splits import SPLIT_NAMES, Splits, check_seed, random_order
 from .tf_data import deterministic
 
@@ -90,50 +91,51 @@ def mixture(
     )
 
 
-def _draw(dataset: tf.data.Dataset, size: int, count: int, seed: int):
-    """So many examples of one data set: all of them as often as it takes."""
-    if access_of(dataset) is not None:
+def _draw(
+    dataset: tf.data.Dataset, size: int, count: int, seed: int
+) -> tf.data.Dataset:
+    """Draws `count` examples of one data set, each equally often or once more."""
+    if examples_of(dataset) is not None:
         return pick(dataset, np.resize(random_order(size, seed=seed), count))
-    if count > size:
-        dataset = dataset.repeat()
-    return dataset.take(count)
+    drawn = dataset.repeat().take(count)
+    return mark_repeatable(drawn) if is_repeatable(dataset) else drawn
 
 
-def _relabeled(dataset: tf.data.Dataset, index: np.ndarray) -> tf.data.Dataset:
-    """The same examples with other labels: `index` has the new one of each."""
-    if (index == np.arange(len(index))).all():
+def _relabeled(dataset: tf.data.Dataset, new_labels: np.ndarray) -> tf.data.Dataset:
+    """Replaces each label by its entry in `new_labels`, int32 `[labels]`."""
+    if (new_labels == np.arange(len(new_labels))).all():
         return dataset
-    new = lambda raw, label: (raw, tf.gather(index, label))
-    return map_with_access(dataset, new, index)
+    examples = examples_of(dataset)
+    return map_examples(
+        dataset,
+        lambda raw, label: (raw, tf.gather(new_labels, label)),
+        None if examples is None else new_labels[examples.labels],
+    )
 
 
 def _interleaved(parts: list[tf.data.Dataset], which: np.ndarray) -> tf.data.Dataset:
-    """Takes the next example of the part that is named, as often as one is named."""
-    dataset = _chosen(parts, which)
-    access = [access_of(part) for part in parts]
-    if None in access:
-        return dataset
+    """Takes the next example of part `which[0]`, then of part `which[1]`, …"""
+    examples = [examples_of(part) for part in parts]
+    if None in examples:
+        dataset = _choose(parts, which)
+        repeatable = all(map(is_repeatable, parts))
+        return mark_repeatable(dataset) if repeatable else dataset
     labels, within = np.zeros(len(which), np.int32), np.zeros(len(which), np.int64)
-    for number, own in enumerate(access):
-        places = np.flatnonzero(which == number)
-        within[places] = np.arange(len(places))
-        labels[places] = own.labels
+    for number, part in enumerate(examples):
+        positions = np.flatnonzero(which == number)
+        within[positions] = np.arange(len(positions))
+        labels[positions] = part.labels
 
-    def read(places: np.ndarray) -> tf.data.Dataset:
-        chosen, inner = which[places], within[places]
-        drawn = [own.read(inner[chosen == n]) for n, own in enumerate(access)]
-        return _chosen(drawn, chosen)
+    def read(indices: np.ndarray) -> tf.data.Dataset:
+        chosen, inner = which[indices], within[indices]
+        drawn = [part.read(inner[chosen == n]) for n, part in enumerate(examples)]
+        return _choose(drawn, chosen)
 
-    def check() -> None:
-        for own in access:
-            if own.check is not None:
-                own.check()
-
-    in_order = any(own.in_order for own in access)
-    return attach_access(dataset, Access(labels, read, in_order, check=check))
+    stream = lambda: _choose([part.dataset() for part in examples], which)
+    return Examples(labels, read, stream).dataset()
 
 
-def _chosen(parts: list[tf.data.Dataset], which: np.ndarray) -> tf.data.Dataset:
+def _choose(parts: list[tf.data.Dataset], which: np.ndarray) -> tf.data.Dataset:
     choices = tf.data.Dataset.from_tensor_slices(which.astype(np.int64))
     dataset = tf.data.Dataset.choose_from_datasets(parts, choices)
     known = tf.data.experimental.assert_cardinality(len(which))

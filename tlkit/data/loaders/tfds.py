@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import DataError, import_extra
-from ...sources.download import refuse_network
+from ...sources.download import require_network
 from ..examples.class_sampling import take_per_class
+from ..examples.random_access import mark_repeatable
 from ..examples.splits import Splits, check_seed, check_size
 from ..examples.tf_data import deterministic, parallel_map
 
@@ -122,7 +123,7 @@ def _builder(package: ModuleType, name, data_dir, download: bool) -> Any:
             f"there: {', '.join(_prepared(root)) or '(nothing)'}. To fetch it, type: "
             f"tlkit.data.tfds({os.fspath(name)!r}, download=True)"
         )
-    refuse_network(
+    require_network(
         f"The data set {os.fspath(name)!r}",
         "Prepare it where there is a network, and give its folder as data_dir.",
     )
@@ -258,7 +259,7 @@ def _read(package: ModuleType, builder: Any, split: str, raw: str, label: str):
             value = tf.cast(value, tf.float32)
         return value, tf.cast(example[label], tf.int32)
 
-    return deterministic(parallel_map(dataset, pair))
+    return mark_repeatable(deterministic(parallel_map(dataset, pair)))
 
 
 def _is_labeled(dataset: tf.data.Dataset, split: str) -> bool:

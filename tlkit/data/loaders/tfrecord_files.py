@@ -14,7 +14,8 @@ from ...errors import DataError
 from ...progress import progress
 from ..examples.splits import Splits
 from ..examples.tf_data import parallel_map, untuned
-from ..shards.shard_access import ShardFiles, record_lengths
+from ..shards.records import record_length
+from ..shards.shard_access import ShardFiles
 
 _Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _CHUNK = 256
@@ -90,7 +91,7 @@ def tfrecord_files(
         if paths is not None:
             shown = functools.partial(_shown, integers=integers, first=first_label)
             files = _scan(paths, read, len(labels), shown, split, verbose)
-            datasets[split] = files.dataset()
+            datasets[split] = files.examples().dataset()
     return Splits(**datasets, labels=labels, kind=kind)
 
 
@@ -187,7 +188,7 @@ def _scan_file(path: str, read) -> tuple[np.ndarray, np.ndarray]:
     """The lengths of a file's records, and their classes."""
     records = parallel_map(
         tf.data.TFRecordDataset(path),
-        lambda record: (record_lengths(record), read(record)[1]),
+        lambda record: (record_length(record), read(record)[1]),
     )
     lengths, labels = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
     try:

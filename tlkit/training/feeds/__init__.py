@@ -1,1 +1,17 @@
-"""feeds: to be described."""
+"""Feeds: the batches of an epoch, from any input of `fit`.
+
+`fit` is given Splits, arrays, texts or a `tf.data.Dataset`; the loop asks a `Feed` for
+the batches of an epoch. In the order in which data passes:
+
+* `fit_inputs`: `make_feed`, which chooses the feed for an input;
+* `splits_feed`: single examples, preprocessed in every epoch, by index or as a stream;
+  `token_rows`: texts, tokenized once;
+  `rows_feed`: rows with random access (`array_rows`), such as cached activations;
+  `dataset_feed`: the batches of a user's dataset;
+* wrappers, in this order: `augmented_feed`, `class_weighted_feed`, `blended_feed`
+  (MixUp, CutMix); for the cache `stacked_views` (several augmented views);
+* `replica_batches`: `hand_out`, which splits the batches over replicas and pads them.
+
+Rows have indices. `present` is 0 for padding examples. A worker part says which
+examples of each batch one of several workers reads.
+"""

@@ -1,10 +1,16 @@
-"""Feeds: batches for every epoch, whatever they are made of."""
+"""`Feed`: batches of examples, epoch by epoch, from any kind of input.
+
+The elements of every dataset here are `(inputs, labels, weights)`, with () for weights
+that are not given. One worker's part of a dataset has one more part, `present`: see
+`fill` of `tlkit.data.batches`.
+
+Tested in tests/training/feeds/.
+"""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,66 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from ... import data
-from ...data.augmentation import view_number
-from ...data.examples import order, parallel_map, untuned
-from .array_rows import Lengths, Rows, tensor_rows
-
-# Elements of every dataset here: inputs, labels, weights; weights are () where there
-# are none. A worker's share of a dataset has one more part, as `tlkit.data.batches`
-# says of `fill`.
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """Which examples of every batch one of several workers takes.
-
-    Attributes:
-        workers: How many there are.
-        worker: Which of them this is.
-        replicas: How many replicas all of them have; each gets as many examples.
-    """
-
-    workers: int
-    worker: int
-    replicas: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Feed:
-    """Batches of examples, epoch by epoch.
-
-    Attributes:
-        batches: Gives the batches of an epoch by its number, shuffled; those of `None`
-            stand in the order of the data. Also takes `skip=`, how many to leave out
-            at the beginning, and `share=`, a worker's.
-        steps: How many batches an epoch has; `None` if that is not known, infinity if
-            it never ends.
-        examples: How many examples, if that is known.
-        repeats: Whether every epoch has the same examples, so that what is computed of
-            them can be kept.
-        with_rows: Makes a feed of other inputs, such as features, of the same examples
-            in the same order: takes `Rows`, labels and weights.
-        batch_size: Examples in a whole batch, if that is known.
-        by_size: For texts: gives the positions of the examples from the longest to the
-            shortest, and batches in this order, which need the least padding.
-        lengths: How long texts are, where they were cut into tokens.
-        marks: Gives all labels and weights, in the order of the data.
-        digest: Gives a digest of all inputs and of how they are made.
-        view: Gives one augmented view of all examples, by its number, in the order of
-            the data; for data that is augmented.
-    """
-
-    batches: Callable[..., tf.data.Dataset]
-    steps: int | float | None
-    examples: int | None
-    repeats: bool
-    with_rows: Callable[..., Feed]
-    batch_size: int | None = None
-    by_size: Callable[[], tuple[np.ndarray, tf.data.Dataset]] | None = None
-    lengths: Lengths | None = None
-    marks: Callable[[], tuple[Any, Any]] | None = None
-    digest: Callable[[], str] | None = None
-    view: Callable[[int], tf.data.Dataset] | None = None
+from .array_rows import Lengths, Rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +29,9 @@ class Options:
         batch_size: Examples in a batch.
         seed: Decides the order.
         preprocess: Turns raw examples into inputs, as for `data.batches`, or `None`.
-        augmentation: What is done to the pictures to train on, or `None`.
+        label_index: Returns the index of a label's name, or `None`.
+        augmentation: How training images are augmented, or `None`.
         verbose: 0 for silence.
-        label_index: Gives the index of a label's name, or `None`.
     """
 
     batch_size: int
@@ -95,91 +42,134 @@ class Options:
     verbose: int = 0
 
 
-def shared_out(share: Share | None) -> dict[str, int]:
-    """What `data.batches` and `order` take of a worker's share."""
-    if share is None:
-        return {}
-    return {"workers": share.workers, "worker": share.worker, "fill": share.replicas}
+@dataclasses.dataclass(frozen=True)
+class WorkerPart:
+    """Which examples of every batch one of several workers reads.
 
-
-def rows_feed(
-    rows: Rows,
-    labels: Any,
-    weights: Any,
-    options: Options,
-    *,
-    lengths: Lengths | None = None,
-    buffer: int | None = None,
-    views: int = 1,
-) -> Feed:
-    """A feed of examples with random access.
-
-    Args:
-        rows: The inputs.
-        labels: As many, as an array or a nest of arrays.
-        weights: As many, or ().
-        options: How they become batches.
-        lengths: How long the texts are that the inputs are, or were made of: those of
-            similar lengths come together.
-        buffer: Shuffle as with a buffer of that size. Default: all.
-        views: How many views of each example the rows hold, one after the other; the
-            epochs take turns with them.
+    Attributes:
+        workers: How many workers there are.
+        worker: The index of this worker, from 0.
+        replicas: How many replicas all of them have; each gets as many examples.
     """
-    count = rows.count // views
-    marks = tensor_rows((labels, weights))
-    how = {
-        "batch_size": options.batch_size,
-        "seed": options.seed,
-        "buffer": buffer,
-        "lengths": None if lengths is None else lengths.each,
-    }
 
-    # Traced once, not in every epoch, which took a tenth of a second.
-    @functools.cache
-    def loader(view: int):
-        def load(places, *present):
-            given = places >= 0
-            places, *present = (tf.boolean_mask(x, given) for x in (places, *present))
-            inputs = rows.gather(places + view * count)
-            return (inputs, *marks.gather(places), *present)
+    workers: int
+    worker: int
+    replicas: int
 
-        return tf.function(load, autograph=False)
 
-    def dataset_of(*parts: np.ndarray, view: int = 0) -> tf.data.Dataset:
-        with tf.device("CPU"):
-            dataset = tf.data.Dataset.from_tensor_slices(parts)
-        loaded = parallel_map(dataset, loader(view), batched=True)
-        return untuned(loaded.prefetch(tf.data.AUTOTUNE))
+def worker_arguments(part: WorkerPart | None) -> dict[str, int]:
+    """Returns the arguments of `data.batches` and `order` for a worker's part."""
+    if part is None:
+        return {}
+    return {"workers": part.workers, "worker": part.worker, "fill": part.replicas}
 
-    def batches(epoch: int | None, *, skip: int = 0, share: Share | None = None):
-        found = order(
-            count,
-            shuffle=epoch is not None,
-            epoch=epoch or 0,
-            **how,
-            **shared_out(share),
-        )
-        marked = [] if share is None else [found.present]
-        parts = [part[skip:] for part in (found.rows, *marked)]
-        return dataset_of(*parts, view=view_number(epoch or 0, views))
 
-    def by_size() -> tuple[np.ndarray, tf.data.Dataset]:
-        places = np.argsort(-lengths.each, kind="stable")
-        padded = np.full(-(-count // options.batch_size) * options.batch_size, -1)
-        padded[:count] = places
-        return places, dataset_of(padded.reshape(-1, options.batch_size))
+class Feed(abc.ABC):
+    """Batches of examples, epoch by epoch.
 
-    return Feed(
-        batches,
-        math.ceil(count / options.batch_size),
-        count,
-        repeats=True,
-        batch_size=options.batch_size,
-        with_rows=lambda *table: rows_feed(
-            *table, options, lengths=lengths, buffer=buffer
-        ),
-        by_size=by_size if lengths is not None else None,
-        lengths=lengths,
-        marks=lambda: tf.nest.map_structure(np.asarray, marks.columns),
-        digest=rows.digest,
-    )
+    Attributes:
+        steps: How many batches an epoch has; `None` if that is not known, infinity if
+            it never ends.
+        examples: How many examples an epoch has; `None` if that is not known.
+        batch_size: Examples in a full batch; `None` if that is not known.
+        lengths: The lengths of texts, where they are tokenized in memory.
+        repeats: Whether every epoch has the same examples, so that activations of them
+            can be cached.
+        has_views: Whether `view` works: the data is augmented.
+        buffer: For a stream: how many examples are shuffled at a time. Its examples may
+            differ between epochs. `None` for all other data.
+    """
+
+    steps: int | float | None = None
+    examples: int | None = None
+    batch_size: int | None = None
+    lengths: Lengths | None = None
+    repeats: bool = False
+    has_views: bool = False
+    buffer: int | None = None
+
+    @abc.abstractmethod
+    def batches(
+        self, epoch: int | None, *, skip: int = 0, part: WorkerPart | None = None
+    ) -> tf.data.Dataset:
+        """Returns the batches of an epoch.
+
+        Args:
+            epoch: Its number from 0, which decides the order; `None` for the order of
+                the data.
+            skip: How many batches to leave out at the beginning.
+            part: Which examples this worker reads; `None` for all.
+        """
+
+    @abc.abstractmethod
+    def with_inputs(
+        self, rows: Rows, labels: Any, weights: Any, *, views: int = 1
+    ) -> Feed:
+        """Returns a feed of other inputs of the same examples, in the same orders.
+
+        Args:
+            rows: The inputs, such as cached activations, in the order of the data.
+            labels: As many, as an array or a nest of arrays.
+            weights: As many, or ().
+            views: How many views of each example the rows hold, one after the other;
+                the epochs take turns with them.
+        """
+
+    def longest_first(self) -> tuple[np.ndarray, tf.data.Dataset]:
+        """Returns an order of texts from the longest to the shortest, and its batches.
+
+        These need the least padding. Only where there are `lengths`.
+
+        Returns:
+            int64 `[examples]` indices into the data, and the batches in this order.
+        """
+        raise NotImplementedError
+
+    def labels_and_weights(self) -> tuple[Any, Any]:
+        """Returns all labels and weights as NumPy arrays, in the order of the data."""
+        raise NotImplementedError
+
+    def digest(self) -> str:
+        """Computes a digest of all inputs and of how they are preprocessed."""
+        raise NotImplementedError
+
+    def view(self, number: int) -> tf.data.Dataset:
+        """Returns one augmented view of all examples, in the order of the data."""
+        raise NotImplementedError
+
+
+class WrappedFeed(Feed):
+    """A feed that passes everything on to another; a base of those that change it."""
+
+    def __init__(self, feed: Feed):
+        self.feed = feed
+        self.steps, self.examples = feed.steps, feed.examples
+        self.batch_size, self.lengths = feed.batch_size, feed.lengths
+        self.repeats, self.has_views = feed.repeats, feed.has_views
+        self.buffer = feed.buffer
+
+    def batches(self, epoch, *, skip=0, part=None):
+        return self.feed.batches(epoch, skip=skip, part=part)
+
+    def with_inputs(self, rows, labels, weights, *, views=1):
+        return self.feed.with_inputs(rows, labels, weights, views=views)
+
+    def longest_first(self):
+        return self.feed.longest_first()
+
+    def labels_and_weights(self):
+        return self.feed.labels_and_weights()
+
+    def digest(self):
+        return self.feed.digest()
+
+    def view(self, number):
+        return self.feed.view(number)
+
+
+class CountedFeed(WrappedFeed):
+    """The same feed, with a number of batches that was counted."""
+
+    def __init__(self, feed: Feed, steps: int):
+        super().__init__(feed)
+        self.steps = steps

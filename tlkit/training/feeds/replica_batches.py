@@ -1,4 +1,8 @@
-"""Batches go to replicas: as many examples for each, and static shapes where wanted."""
+"""The batches of a feed, split over the replicas of a strategy.
+
+Each replica gets as many examples; batches have static shapes where XLA needs them.
+Tested in tests/training/strategies/ and tests/training/feeds/test_feeds.py.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,8 @@ import tensorflow as tf
 
 from ...errors import DataError
 from ..strategies.workers import count as workers_of
-from .feed import Feed, Share
-from .fit_inputs import fill
+from .dataset_feed import pad_batch
+from .feed import Feed, WorkerPart
 
 
 def hand_out(
@@ -18,34 +22,34 @@ def hand_out(
     skip: int = 0,
     full: bool = False,
 ):
-    """The batches of an epoch, split over the replicas.
+    """Returns the batches of an epoch, split over the replicas.
 
     Args:
         feed: The examples.
         epoch: Its number, or `None` for the order of the data.
-        strategy: Where they go. Each of several workers reads its own examples only.
+        strategy: Has the replicas. Each of several workers reads its own examples only.
         skip: How many batches to leave out at the beginning.
-        full: Whether every batch is filled up to the batch size (of a dataset of the
-            user's: that of its first batch), so that its shape is known, as XLA wants.
+        full: Whether every batch is padded to the batch size (for a user's dataset:
+            that of its first batch), so that its shape is static, as XLA requires.
 
     Returns:
-        Elements `(inputs, labels, weights, present)`: `present` is 0 for examples that
-        only fill up, and () where none do.
+        Elements `(inputs, labels, weights, present)`: `present` is float32, 0 for
+        padding examples and 1 for the others, and () where there is no padding.
 
     Raises:
         DataError: The inputs are strings, and would have to reach a device; or the
             workers cannot share a batch.
     """
     replicas = strategy.num_replicas_in_sync
-    share = _share(strategy)
-    if share is not None:
-        _check_multiple(feed, share)
-        dataset = feed.batches(epoch, skip=skip, share=share)
+    part = _worker_part(strategy)
+    if part is not None:
+        _check_multiple(feed, part)
+        dataset = feed.batches(epoch, skip=skip, part=part)
         if full:
-            size = (feed.batch_size or 0) // share.workers
-            size = size or _size_of(feed.batches(None, share=share))
-            dataset = _filled(dataset, size)
-        local = replicas // share.workers
+            size = (feed.batch_size or 0) // part.workers
+            size = size or _size_of(feed.batches(None, part=part))
+            dataset = _padded(dataset, size)
+        local = replicas // part.workers
         dataset = _one_by_one(dataset, local) if local > 1 else dataset
         options = tf.data.Options()
         sharding = tf.data.experimental.AutoShardPolicy.OFF
@@ -57,9 +61,9 @@ def hand_out(
     _refuse_strings(dataset, replicas, full)
     if full:
         size = feed.batch_size or _size_of(feed.batches(None))
-        dataset = _filled(dataset, -(-size // replicas) * replicas)
+        dataset = _padded(dataset, -(-size // replicas) * replicas)
     elif replicas > 1:
-        dataset = dataset.map(lambda *batch: fill(batch, replicas))
+        dataset = dataset.map(lambda *batch: pad_batch(batch, replicas))
     else:
         dataset = dataset.map(_all_present)
     if replicas == 1:
@@ -67,35 +71,35 @@ def hand_out(
     return strategy.experimental_distribute_dataset(dataset)
 
 
-# Every epoch maps anew, and AutoGraph has nothing to convert.
+# It is traced again in every epoch, and AutoGraph has nothing to convert.
 @tf.autograph.experimental.do_not_convert
 def _all_present(*batch):
     return (*batch, ())
 
 
-def _share(strategy: tf.distribute.Strategy) -> Share | None:
-    """The share of this process, or `None` if it is the only one."""
+def _worker_part(strategy: tf.distribute.Strategy) -> WorkerPart | None:
+    """Returns the part of this process, or `None` if it is the only one."""
     workers = workers_of(strategy)
     if workers == 1:
         return None
     resolver = strategy.cluster_resolver
     chiefs = len(resolver.cluster_spec().as_dict().get("chief", ()))
     worker = resolver.task_id + (chiefs if resolver.task_type == "worker" else 0)
-    return Share(workers, worker, strategy.num_replicas_in_sync)
+    return WorkerPart(workers, worker, strategy.num_replicas_in_sync)
 
 
-def _check_multiple(feed: Feed, share: Share) -> None:
-    if feed.batch_size is not None and feed.batch_size % share.replicas:
-        lower = feed.batch_size // share.replicas * share.replicas
+def _check_multiple(feed: Feed, part: WorkerPart) -> None:
+    if feed.batch_size is not None and feed.batch_size % part.replicas:
+        lower = feed.batch_size // part.replicas * part.replicas
         raise DataError(
             "With several workers, batch_size must be a multiple of their "
-            f"{share.replicas} replicas; got {feed.batch_size}. Type batch_size="
-            f"{lower or share.replicas}."
+            f"{part.replicas} replicas; got {feed.batch_size}. Type batch_size="
+            f"{lower or part.replicas}."
         )
 
 
 def _one_by_one(dataset: tf.data.Dataset, replicas: int) -> tf.data.Dataset:
-    """Splits each batch, which has a multiple of the replicas, into one for each."""
+    """Splits each batch, of a multiple of the replicas, into one for each replica."""
 
     def split(tensor):
         shape = tf.concat([[replicas, -1], tf.shape(tensor)[1:]], axis=0)
@@ -106,9 +110,11 @@ def _one_by_one(dataset: tf.data.Dataset, replicas: int) -> tf.data.Dataset:
     return dataset.map(lambda *b: tf.nest.map_structure(split, b)).unbatch()
 
 
-def _filled(dataset: tf.data.Dataset, size: int) -> tf.data.Dataset:
+def _padded(dataset: tf.data.Dataset, size: int) -> tf.data.Dataset:
+    """Pads every batch to a size, and marks padding as `present` 0."""
+
     def to_size(*batch):
-        *batch, present = fill(batch, size)
+        *batch, present = pad_batch(batch, size)
         if len(batch) == 4:
             present *= batch.pop()
         shape = lambda t: tf.ensure_shape(t, [size, *t.shape[1:]])
@@ -118,7 +124,7 @@ def _filled(dataset: tf.data.Dataset, size: int) -> tf.data.Dataset:
 
 
 def _size_of(dataset: tf.data.Dataset) -> int:
-    """Examples in the first batch."""
+    """Returns the number of examples in the first batch."""
     for batch in dataset.take(1):
         return int(tf.shape(tf.nest.flatten(batch)[0])[0])
     raise DataError("The data has no batch.")

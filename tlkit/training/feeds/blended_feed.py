@@ -1,0 +1,65 @@
+"""A feed whose batches are blended by MixUp or CutMix.
+
+Tested in tests/data/augmentation/test_mixup.py.
+"""
+
+from __future__ import annotations
+
+from ...data.augmentation import batch_seed
+from ...errors import TrainingError
+from .feed import Feed, Options, WrappedFeed
+
+
+class BlendedFeed(WrappedFeed):
+    """Blends the images and the labels of each batch.
+
+    Args:
+        feed: The feed, with all weights on its examples.
+        options: Those of the feed, with an augmentation that blends.
+        classes: How many classes there are.
+    """
+
+    def __init__(self, feed: Feed, options: Options, classes: int):
+        super().__init__(feed)
+        self.options, self.classes = options, classes
+        self.repeats = self.has_views = False
+
+    def batches(self, epoch, *, skip=0, part=None):
+        worker = 0 if part is None else part.worker
+
+        def blend(number, batch):
+            pixels, labels, weights, *present = batch
+            seed = batch_seed(self.options.seed, epoch or 0, number, worker=worker)
+            pixels, labels, mixed = self.options.augmentation.batch(
+                pixels,
+                labels,
+                seed=seed,
+                classes=self.classes,
+                weights=None if isinstance(weights, tuple) else weights,
+            )
+            return (pixels, labels, weights if mixed is None else mixed, *present)
+
+        batches = super().batches(epoch, skip=skip, part=part)
+        return batches.enumerate(start=skip).map(blend)
+
+
+def blended(feed: Feed, options: Options, classes: int | None) -> Feed:
+    """Blends a feed if its augmentation has MixUp or CutMix.
+
+    Args:
+        feed: The feed, with all weights on its examples.
+        options: Those of the feed.
+        classes: How many outputs the model has, one for each class.
+
+    Raises:
+        TrainingError: The model is no classifier.
+    """
+    augmentation = options.augmentation
+    if augmentation is None or not augmentation.blends:
+        return feed
+    if not classes or classes < 2:
+        raise TrainingError(
+            "MixUp and CutMix mix the labels of classes, and this model is no "
+            "classifier with an output for each class. Leave mix_up and cut_mix out."
+        )
+    return BlendedFeed(feed, options, classes)

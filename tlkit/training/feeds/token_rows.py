@@ -1,0 +1,69 @@
+"""Texts that are tokenized once, for all epochs, and held in memory as rows of tokens.
+
+Tested in tests/training/feeds/test_feeds.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from ...progress import progress
+from .array_rows import Lengths, TensorRows
+from .feed import Options
+from .rows_feed import RowsFeed
+
+_CHUNK = 1024  # texts that are tokenized together
+
+
+def tokenized_feed(dataset: tf.data.Dataset, options: Options) -> RowsFeed | None:
+    """Tokenizes all texts of a dataset.
+
+    Args:
+        dataset: Elements `(text, label, weight)`, not batched; the weight may be ().
+        options: How they become batches.
+
+    Returns:
+        A feed of the tokens; `None` if these are no texts, if their number is not
+        known, or if the preprocessor can only make batches of one length.
+    """
+    count = int(dataset.cardinality())
+    raw = dataset.element_spec[0]
+    tokenize = getattr(options.preprocess, "tokenize", None)
+    if count <= 0 or tokenize is None or raw.dtype != tf.string:
+        return None
+    if tokenize(tf.zeros([0, *raw.shape], tf.string)) is None:
+        return None
+    tokenize = tf.function(
+        tokenize,
+        input_signature=[tf.TensorSpec([None, *raw.shape], tf.string)],
+        autograph=False,  # it has nothing to convert, and takes two seconds for that
+    )
+    chunks = [
+        (tokenize(texts), tf.nest.map_structure(np.asarray, rest))
+        for texts, *rest in progress(
+            dataset.batch(_CHUNK),
+            total=-(-count // _CHUNK),
+            what="tokenizing texts",
+            verbose=options.verbose,
+        )
+    ]
+    tokens, rest = zip(*chunks, strict=True)
+    names = list(tokens[0])
+    with tf.device("CPU"):
+        columns = {name: tf.concat([t[name] for t in tokens], 0) for name in names}
+    lengths = Lengths(
+        columns[names[0]].row_lengths().numpy(),
+        _padded_length(options.preprocess),
+        tuple(options.preprocess.padding(name) for name in sorted(names)),
+    )
+    labels, weights = tf.nest.map_structure(lambda *p: np.concatenate(p), *rest)
+    rows = TensorRows(columns, lengths)
+    return RowsFeed(rows, labels, weights, options, lengths=lengths)
+
+
+def _padded_length(preprocess):
+    lengths = preprocess.lengths
+    if len(lengths) == 1:  # known when a graph is built, as XLA requires
+        return lambda longest: lengths[0]
+    return preprocess.padded_length
