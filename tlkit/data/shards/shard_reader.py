@@ -14,11 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import DataError
+from ...files import sha256_of
 from ...progress import progress
-from ..examples.random_access import parse
 from ..examples.splits import SPLIT_NAMES, Splits
+from .records import parse
 from .shard_access import ShardFiles
-from .shard_writer import FORMAT, INDEX, VERSION, digest, index_digest
+from .shard_writer import FORMAT, INDEX, VERSION, index_digest
 
 _NAMED = 10  # how many files a message names before it only counts
 
@@ -62,7 +63,7 @@ def tfrecords(
         _check_digests(folder, files, verbose)
     spec = tf.TensorSpec(index["raw"]["shape"], tf.as_dtype(index["raw"]["dtype"]))
     datasets = {
-        name: None if split is None else _shard_files(folder, split, spec).dataset()
+        name: split and _shard_files(folder, split, spec).examples().dataset()
         for name, split in splits.items()
     }
     return Splits(**datasets, labels=tuple(index["labels"]), kind=index["kind"])
@@ -141,7 +142,7 @@ def _check_digests(
         for file in progress(
             files, total=len(files), what="checking shards", verbose=verbose
         )
-        if digest(folder / file["file"]) != file["sha256"]
+        if sha256_of(folder / file["file"]) != file["sha256"]
     ]
     _raise_wrong(folder, wrong)
 
@@ -172,5 +173,4 @@ def _shard_files(
         lengths=np.ascontiguousarray(rows[:, 0]),
         labels=rows[:, 1].astype(np.int32),
         parse=functools.partial(parse, spec=spec),
-        check=functools.partial(_check_digests, folder, shards, 0),
     )

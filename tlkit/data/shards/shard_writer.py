@@ -16,11 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import DataError
-from ...files import folder_in_making, write_synced
+from ...files import atomic_folder, sha256_of
 from ...progress import progress
-from ..examples.random_access import FRAME, raw_spec, serialize, to_bytes
+from ..examples.raw_values import raw_spec, to_bytes
 from ..examples.splits import SPLIT_NAMES, Splits
 from ..examples.tf_data import parallel_map, untuned
+from .records import FRAME, serialize
 
 INDEX = "shards.json"
 FORMAT = "tlkit shards"
@@ -91,20 +92,21 @@ def write_shards(
         "raw": {"dtype": spec.dtype.name, "shape": _plain_shape(spec)},
         "splits": {},
     }
-    with folder_in_making(final) as folder:
-        for name, dataset in datasets.items():
-            writer = _ShardWriter(folder, name, int(shard_size))
-            _write_split(writer, dataset, name, len(splits.labels), verbose)
-            index["splits"][name] = writer.finish()
-        index["sha256"] = index_digest(index)
-        write_synced(folder / INDEX, json.dumps(index, indent=1).encode())
+    try:
+        with atomic_folder(final, sync=True) as folder:
+            for name, dataset in datasets.items():
+                writer = _ShardWriter(folder, name, int(shard_size))
+                _write_split(writer, dataset, name, len(splits.labels), verbose)
+                index["splits"][name] = writer.finish()
+            index["sha256"] = index_digest(index)
+            text = json.dumps(index, indent=1)
+            (folder / INDEX).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"{final} could not be written: {error.strerror or error}. Nothing of it "
+            "was kept. Make room, or name a folder on another disk."
+        ) from error
     return final
-
-
-def digest(path: pathlib.Path) -> str:
-    """The SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def index_digest(index: dict[str, Any]) -> str:
@@ -140,12 +142,10 @@ class _ShardWriter:
         self._file.close()
         self._file = None
         path, shard = self._part(len(self._shards) - 1), self._shards[-1]
-        with open(path, "rb+") as file:
-            os.fsync(file.fileno())
         written = path.stat().st_size
         if written != shard["bytes"]:
             raise OSError(f"only {written:,} of {shard['bytes']:,} bytes were written")
-        shard["sha256"] = digest(path)
+        shard["sha256"] = sha256_of(path)
 
     def abandon(self) -> None:
         """Closes the file whatever happens: it is about to be removed."""
@@ -163,13 +163,13 @@ class _ShardWriter:
             shards.append({"file": name, **shard})
         rows = np.array(self._rows, "<i8").reshape(-1, 2)
         file = self._folder / f"{self._split}-rows.npy"
-        contents = io.BytesIO()
+        contents = io.BytesIO()  # np.save hides why a disk took less
         np.save(contents, rows)
-        write_synced(file, contents.getvalue())
+        file.write_bytes(contents.getvalue())
         about = {"file": file.name, "bytes": file.stat().st_size}
         return {
             "examples": len(rows),
-            "rows": {**about, "sha256": digest(file)},
+            "rows": {**about, "sha256": sha256_of(file)},
             "shards": shards,
         }
 
