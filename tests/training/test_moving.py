@@ -61,7 +61,7 @@ def test_exactly_the_planned_variables_move(
         expected |= statistics(model, *blocks)
     assert moved(model, before) == expected
     count = 2 + 3 * len(blocks)
-    assert f"{count} of {count} trained variables moved" in report.plan
+    assert f"{count} of {count} trained variables changed" in report.plan
     assert report.phases[0].blocks == tuple(blocks)
 
 
@@ -79,8 +79,8 @@ def test_texts_move_likewise(text_encoder):
         verbose=0,
     )
     assert moved(model, before) == learnable(model, "layer_1")
-    assert "1. head: 2 of 2 trained variables moved" in report.plan
-    assert "2. last 1: 3 of 3 trained variables moved" in report.plan
+    assert "1. head: 2 of 2 trained variables changed" in report.plan
+    assert "2. last 1: 3 of 3 trained variables changed" in report.plan
 
 
 class Meddler(keras.callbacks.Callback):
@@ -95,7 +95,8 @@ class Meddler(keras.callbacks.Callback):
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_a_frozen_variable_that_moves_stops_the_run(make_model, splits, cache):
-    with pytest.raises(TrainingError, match="1 frozen variables moved in phase 'head'"):
+    message = "1 frozen variables changed in phase 'head'"
+    with pytest.raises(TrainingError, match=message):
         fit(
             make_model(),
             splits,
@@ -123,13 +124,13 @@ def test_features_once_end_with_the_same_weights(make_model, splits):
 
 def test_features_are_computed_once(make_model, splits, monkeypatch):
     passes = []
-    fill = activations.fill
+    fill = activations.compute_activations
 
     def counted(lower, feed, wanted, *, what, verbose):
         passes.append((lower.cuts, feed.examples))
         return fill(lower, feed, wanted, what=what, verbose=verbose)
 
-    monkeypatch.setattr(activations, "fill", counted)
+    monkeypatch.setattr(activations, "compute_activations", counted)
     schedule = [Phase("head", epochs=3), Phase("head"), Phase(1), Phase("head")]
     report = fit(make_model(), splits, schedule=schedule, cache="memory", verbose=0)
     sizes = splits.sizes["train"], splits.sizes["validation"]

@@ -1,6 +1,6 @@
-"""Activations on a disk are whole, or are made anew."""
+"""Activations on disk are intact, or they are recomputed."""
 
-import json
+import concurrent.futures
 import os
 import pathlib
 import shutil
@@ -14,8 +14,8 @@ import tensorflow as tf
 from tests.own_disk import through_own_disk
 from tests.training.activations import test_cached_activations as tools
 from tlkit.data.examples.example_order import order
-from tlkit.training.activations import cache_files as row_files
-from tlkit.training.activations.cache_files import FileStorage, make_room, shard_name
+from tlkit.training.activations import cache_folder
+from tlkit.training.activations.cache_folder import folder_size, make_room
 
 phases = tools.phases
 
@@ -23,11 +23,6 @@ phases = tools.phases
 @pytest.fixture(scope="module")
 def photos():
     return tools.made_photos()
-
-
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch):
-    monkeypatch.setattr(row_files, "_SHARD_BYTES", 200)
 
 
 def activations_of(encoder, data, folder, trained=("head",), model=None, **options):
@@ -58,7 +53,7 @@ def names(folder):
 
 
 @pytest.fixture
-def kept(image_encoder, photos, tmp_path):
+def cached(image_encoder, photos, tmp_path):
     """A folder with features, and the features."""
     features = features_of(activations_of(image_encoder, photos, tmp_path))
     return tmp_path, features
@@ -69,8 +64,8 @@ def test_a_second_run_finds_it(image_encoder, photos, tmp_path, capsys):
     features = features_of(activations_of(image_encoder, data, tmp_path))
     assert first.reads == 2 * 23  # for the digest, and for the features
     folder = the_one(tmp_path)
-    assert names(folder) == ["checksums.npy", "index.json", *map(shard_name, range(3))]
-    assert sum((folder / shard_name(i)).stat().st_size for i in range(3)) == 23 * 6 * 4
+    assert names(folder) == ["column-0.bin", "index.json"]
+    assert (folder / "column-0.bin").stat().st_size == 23 * 6 * 4
     os.utime(folder, (1, 1))
     second, data = reads(photos)
     found = features_of(activations_of(image_encoder, data, tmp_path))
@@ -78,11 +73,11 @@ def test_a_second_run_finds_it(image_encoder, photos, tmp_path, capsys):
     np.testing.assert_array_equal(found, features)
     assert folder.stat().st_mtime > 1  # it is the one that was used last
     assert names(tmp_path) == [folder.name]
-    assert "no use" not in capsys.readouterr().err
+    assert "unusable" not in capsys.readouterr().err
 
 
-def test_what_is_of_something_else_is_not_found(image_encoder, photos, kept):
-    folder, features = kept
+def test_what_is_of_something_else_is_not_found(image_encoder, photos, cached):
+    folder, features = cached
     x, y = photos
     changed = x.copy()
     changed[22, 7, 7, 2] ^= 1
@@ -111,19 +106,19 @@ def test_what_is_of_something_else_is_not_found(image_encoder, photos, kept):
     assert len(names(folder)) == 6
 
 
-def test_labels_and_weights_come_with_what_is_found(image_encoder, photos, kept):
+def test_labels_and_weights_come_with_what_is_found(image_encoder, photos, cached):
     x, y = photos
     weights = np.linspace(0, 1, 23, dtype=np.float32)
     split = tf.data.Dataset.from_tensor_slices((x, (y + 1) % 3, weights))
-    activations = activations_of(image_encoder, (split, None), kept[0])
+    activations = activations_of(image_encoder, (split, None), cached[0])
     _, (feed, _) = activations.part_and_feeds(0)
     rows = order(23, batch_size=4, shuffle=True, epoch=1, buffer=23).rows
     for row, (inputs, labels, own) in zip(rows, feed.batches(1), strict=True):
         row = row[row >= 0]
-        np.testing.assert_array_equal(inputs, kept[1][row])
+        np.testing.assert_array_equal(inputs, cached[1][row])
         np.testing.assert_array_equal(labels, (y[row] + 1) % 3)
         np.testing.assert_array_equal(own, weights[row])
-    assert len(names(kept[0])) == 1
+    assert len(names(cached[0])) == 1
 
 
 # === Damage ===
@@ -136,24 +131,25 @@ def spoiled(folder, name, place, bit):
     path.write_bytes(data)
 
 
-def assert_made_anew(image_encoder, photos, kept, capsys, reason=""):
-    folder, features = kept
+def assert_recomputed(image_encoder, photos, cached, capsys, reason=""):
+    folder, features = cached
     damaged = the_one(folder)
     found = features_of(activations_of(image_encoder, photos, folder))
     said = capsys.readouterr().err
-    assert f"What is kept in {damaged} is no use" in said and reason in said
+    assert f"The cache in {damaged} is unusable" in said and reason in said
     np.testing.assert_array_equal(found, features)
     assert names(folder) == [damaged.name]
     features_of(activations_of(image_encoder, photos, folder))
-    assert "no use" not in capsys.readouterr().err
+    assert "unusable" not in capsys.readouterr().err
 
 
-def test_a_flipped_bit_is_noticed_wherever_it_is(image_encoder, photos, kept, capsys):
-    folder, features = kept
+def test_a_flipped_bit_is_noticed_wherever_it_is(image_encoder, photos, cached, capsys):
+    folder, features = cached
     activations = activations_of(image_encoder, photos, folder)
-    (feed, _), files = activations.feeds, activations._files
-    planned = activations.plan.phases[0].kept
-    assert files.find(planned, feed) is not None
+    entry = activations._folder.entry(
+        activations.plan.phases[0].kept, activations.feeds[0]
+    )
+    assert entry.find() is not None
     whole, copy = the_one(folder), folder / ".copy"
     shutil.copytree(whole, copy)
     for name in names(whole):
@@ -162,56 +158,57 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(image_encoder, photos, kept, ca
             for bit in (0, 5, 7):
                 spoiled(whole, name, place, bit)
                 capsys.readouterr()
-                assert files.find(planned, feed) is None, (name, place, bit)
-                assert f"{whole} is no use" in capsys.readouterr().err
+                assert entry.find() is None, (name, place, bit)
+                assert f"{whole} is unusable" in capsys.readouterr().err
                 assert not whole.exists()
                 shutil.copytree(copy, whole)
-    assert files.find(planned, feed) is not None
+    assert entry.find() is not None
 
 
-@pytest.mark.parametrize("name", ["index.json", "checksums.npy", shard_name(1)])
-def test_what_is_damaged_is_made_anew(image_encoder, photos, kept, capsys, name):
-    spoiled(the_one(kept[0]), name, 70, 3)
-    reasons = {"index.json": "its index is damaged"}
-    reasons |= {"checksums.npy": "its checksums are damaged"}
-    reason = reasons.get(name, "in it is damaged")
-    assert_made_anew(image_encoder, photos, kept, capsys, reason)
+@pytest.mark.parametrize("name", ["index.json", "column-0.bin"])
+def test_what_is_damaged_is_recomputed(image_encoder, photos, cached, capsys, name):
+    spoiled(the_one(cached[0]), name, 70, 3)
+    reasons = {"index.json": "its index is damaged", "column-0.bin": "example 2 in it"}
+    assert_recomputed(image_encoder, photos, cached, capsys, reasons[name])
 
 
-def test_what_is_half_there_is_made_anew(image_encoder, photos, kept, capsys):
-    folder = the_one(kept[0])
+def test_what_is_half_there_is_recomputed(image_encoder, photos, cached, capsys):
+    folder = the_one(cached[0])
 
     def again(reason):
-        assert_made_anew(image_encoder, photos, kept, capsys, reason)
+        assert_recomputed(image_encoder, photos, cached, capsys, reason)
 
     (folder / "index.json").unlink()
-    again("it is half-written")
-    os.truncate(folder / shard_name(2), 3)
-    again("rows-00002.bin is missing or too short")
-    (folder / shard_name(0)).unlink()
-    again("rows-00000.bin is missing or too short")
-    (folder / "checksums.npy").unlink()
-    again("its checksums are damaged")
+    again("its index is missing")
+    os.truncate(folder / "column-0.bin", 23 * 6 * 4 - 1)
+    again("column-0.bin is missing or too short")
+    (folder / "column-0.bin").unlink()
+    again("column-0.bin is missing or too short")
     (folder / "index.json").write_text("[]")
     again("its index is damaged")
     shutil.rmtree(folder)
     folder.mkdir()
-    again("it is half-written")
+    again("its index is missing")
 
 
-def test_another_version_is_made_anew(image_encoder, photos, kept, capsys, monkeypatch):
-    folder = the_one(kept[0])
-    index = json.loads(json.loads((folder / "index.json").read_text())["index"])
-    assert index["format"] == row_files.FORMAT
-    monkeypatch.setattr(row_files, "FORMAT", row_files.FORMAT + 1)
-    assert_made_anew(image_encoder, photos, kept, capsys, "another version of tlkit")
+def test_an_outdated_format_is_recomputed_and_removed(
+    image_encoder, photos, cached, monkeypatch
+):
+    folder, features = cached
+    shards = folder / ("0" * 32)  # as tlkit 0.1 named its folders
+    shards.mkdir()
+    (shards / "rows-00000.bin").write_bytes(bytes(9))
+    monkeypatch.setattr(cache_folder, "FORMAT", cache_folder.FORMAT + 1)
+    found = features_of(activations_of(image_encoder, photos, folder))
+    np.testing.assert_array_equal(found, features)
+    assert the_one(folder).name.startswith("v3-")
 
 
-def test_what_is_damaged_later_stops_the_training(image_encoder, photos, kept):
-    activations = activations_of(image_encoder, photos, kept[0])
+def test_what_is_damaged_later_stops_the_training(image_encoder, photos, cached):
+    activations = activations_of(image_encoder, photos, cached[0])
     _, (feed, _) = activations.part_and_feeds(0)
-    spoiled(the_one(kept[0]), shard_name(2), 5, 0)
-    with pytest.raises(tf.errors.OpError, match="kept of example 17 .* is damaged"):
+    spoiled(the_one(cached[0]), "column-0.bin", 17 * 6 * 4 + 5, 0)
+    with pytest.raises(tf.errors.OpError, match="of example 17 .* are damaged"):
         list(feed.batches(None))
 
 
@@ -226,7 +223,7 @@ x, y = tools.made_photos()
 x, y = np.concatenate([x] * 300), np.concatenate([y] * 300)
 model = tools.image_model(encoder)
 activations = tools.activations_for(
-    model, (x, y), tools.phases(1), where="disk", directory=disk / "kept"
+    model, (x, y), tools.phases(1), where="disk", directory=disk / "cache"
 )
 part, feeds = activations.part_and_feeds(0)
 assert part is model and feeds == activations.feeds
@@ -246,10 +243,10 @@ def run_code(code, *arguments, through=()):
 def test_a_full_disk_is_no_reason_to_stop(image_encoder, tmp_path):
     """On a file system of its own, where one can be mounted."""
     disk = tmp_path / "disk"
-    through = through_own_disk(disk, then=f"ls -A {disk}/kept && du -s {disk}")
+    through = through_own_disk(disk, then=f"ls -A {disk}/cache && du -s {disk}")
     done = run_code(FULL, image_encoder, disk, through=through)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Nothing is kept of stage1" in done.stderr
+    assert "Nothing is cached at stage1" in done.stderr
     assert "No space left on device" in done.stderr
     assert done.stdout.split() == ["0", str(disk)]
 
@@ -257,16 +254,16 @@ def test_a_full_disk_is_no_reason_to_stop(image_encoder, tmp_path):
 KILLED = """
 import os, pathlib, sys
 from tests.training.activations import test_cached_activations as tools
-from tlkit.training.activations import cache_files as row_files
+from tlkit.training.activations.cached_rows import CachedRows
 encoder, folder = map(pathlib.Path, sys.argv[1:])
-write = row_files.FileStorage.write
+write = CachedRows.write
 
-def killed(self, row, data):
-    write(self, row, data)
-    if row == 11:
+def killed(self, rows, batch):
+    write(self, rows, batch)
+    if 11 in rows:
         os._exit(7)
 
-row_files.FileStorage.write = killed
+CachedRows.write = killed
 tools.activations_for(
     tools.image_model(encoder), tools.made_photos(), tools.phases("head"),
     where="disk", directory=folder,
@@ -275,7 +272,7 @@ tools.activations_for(
 
 
 def test_a_killed_write_leaves_nothing_that_is_found(
-    image_encoder, photos, kept, tmp_path, capsys
+    image_encoder, photos, cached, tmp_path, capsys
 ):
     folder = tmp_path / "killed"
     done = run_code(KILLED, image_encoder, folder)
@@ -285,13 +282,9 @@ def test_a_killed_write_leaves_nothing_that_is_found(
     counted, data = reads(photos)
     found = features_of(activations_of(image_encoder, data, folder))
     assert counted.reads == 2 * 23
-    np.testing.assert_array_equal(found, kept[1])
-    assert "no use" not in capsys.readouterr().err
-    # Once it is too old to be at work, it is removed.
-    for path in (*(folder / left).rglob("*"), folder / left):
-        os.utime(path, (1, 1))
-    activations_of(image_encoder, photos, folder, dtype="float16").part_and_feeds(0)
-    assert left not in names(folder) and len(names(folder)) == 2
+    np.testing.assert_array_equal(found, cached[1])
+    assert "unusable" not in capsys.readouterr().err
+    assert left not in names(folder) and len(names(folder)) == 1
 
 
 def test_what_was_not_used_for_longest_makes_room(image_encoder, photos, tmp_path):
@@ -309,10 +302,10 @@ def test_what_was_not_used_for_longest_makes_room(image_encoder, photos, tmp_pat
     for age, one in enumerate(made):
         os.utime(tmp_path / one.copy().pop(), (1000 + age, 1000 + age))
     assert folder_of(1) == set()  # used again, so it is not the oldest one anymore
-    size = max(row_files.folder_size(path) for path in tmp_path.iterdir())
+    size = max(folder_size(path) for path in tmp_path.iterdir())
     for shift in range(3, 9):
         folder_of(shift)
-        sizes = [row_files.folder_size(path) for path in tmp_path.iterdir()]
+        sizes = [folder_size(path) for path in tmp_path.iterdir()]
         assert sum(sizes) <= limit + size
         if made[1].isdisjoint(names(tmp_path)):
             break
@@ -320,16 +313,16 @@ def test_what_was_not_used_for_longest_makes_room(image_encoder, photos, tmp_pat
 
 
 def test_what_is_larger_than_the_limit_is_done_without(
-    image_encoder, photos, kept, capsys
+    image_encoder, photos, cached, capsys
 ):
-    folder, _ = kept
+    folder, _ = cached
     activations = activations_of(
         image_encoder, photos, folder, disk_limit=1000, trained=(1,)
     )
     part, feeds = activations.part_and_feeds(0)
     assert part is activations.run.model and feeds == activations.feeds
     said = capsys.readouterr().err
-    assert "Nothing is kept of stage1" in said and "disk_limit" in said
+    assert "Nothing is cached at stage1" in said and "disk_limit" in said
     assert len(names(folder)) == 1  # nothing was removed for it
 
 
@@ -337,41 +330,55 @@ def test_a_folder_that_cannot_be_made_is_done_without(
     image_encoder, photos, tmp_path, capsys
 ):
     (tmp_path / "file").write_text("")
-    folder = tmp_path / "file" / "kept"
+    folder = tmp_path / "file" / "cache"
     activations = activations_of(image_encoder, photos, folder)
     part, _ = activations.part_and_feeds(0)
     assert part is activations.run.model
-    assert "Nothing is kept of features" in capsys.readouterr().err
+    assert "Nothing is cached at features" in capsys.readouterr().err
 
 
 # === Files ===
 
 
-def test_rows_are_divided_into_shards_and_read_back(tmp_path):
-    sizes = [150, 0, 90, 500, 3]
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    rows = [os.urandom(size) for size in sizes]
-    storage = FileStorage(tmp_path, offsets, writes=True)
-    for row in (3, 0, 4, 1, 2):
-        storage.write(row, rows[row])
-    storage.sync()
-    storage.close()
-    again = FileStorage(tmp_path, offsets, writes=False)
-    assert [again.read(row) for row in range(5)] == rows
-    assert [p.stat().st_size for p in sorted(tmp_path.iterdir())] == [240, 500, 3]
-    with pytest.raises(FileNotFoundError):
-        FileStorage(tmp_path / "none", offsets, writes=False)
-
-
 def test_room_is_made_by_age(tmp_path):
-    for age, name in enumerate("abcd"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "x").write_bytes(bytes(100))
-        os.utime(tmp_path / name, (age, age))
-    (tmp_path / ".tlkit-staging-x").mkdir()
-    assert make_room(tmp_path, 100, 500)
-    assert names(tmp_path) == [".tlkit-staging-x", "a", "b", "c", "d"]
+    def folder(number, version="v2-"):
+        return tmp_path / f"{version}{number:032x}"
+
+    outdated = folder(9, version="")
+    for age, path in enumerate([*map(folder, range(4)), outdated]):
+        path.mkdir()
+        (path / "x").write_bytes(bytes(100))
+        os.utime(path, (age, age))
+    others = [tmp_path / ".tlkit-staging-x", tmp_path / "photos", folder(0, "v3-")]
+    for path in others:  # of the user, of a running process, of a later tlkit
+        path.mkdir()
     assert not make_room(tmp_path, 600, 500)
-    assert len(names(tmp_path)) == 5
+    assert outdated.exists()
+    assert make_room(tmp_path, 100, 500)
+    assert set(tmp_path.iterdir()) == {*others, *map(folder, range(4))}
     assert make_room(tmp_path, 250, 500)
-    assert names(tmp_path) == [".tlkit-staging-x", "c", "d"]
+    assert set(tmp_path.iterdir()) == {*others, folder(2), folder(3)}
+
+
+TWO = """
+import pathlib, sys
+from tests.training.activations import test_cached_activations as tools
+encoder, folder = map(pathlib.Path, sys.argv[1:])
+for trained in ("head", 1):
+    part, (feed, _) = tools.activations_for(
+        tools.image_model(encoder), tools.made_photos(), tools.phases(trained),
+        where="disk", directory=folder,
+    ).part_and_feeds(0)
+    print(sum(float(abs(inputs if trained == "head" else inputs["cut"]).numpy().sum())
+              for inputs, *_ in feed.batches(None)))
+"""
+
+
+def test_two_processes_may_fill_and_read_the_same_cache(image_encoder, tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(run_code, TWO, image_encoder, tmp_path) for _ in range(2)]
+        done = [one.result() for one in both]
+    assert [one.returncode for one in done] == [0, 0], done[0].stderr[-3000:]
+    assert done[0].stdout == done[1].stdout and len(done[0].stdout.split()) == 2
+    assert len(names(tmp_path)) == 2
+    assert not any("unusable" in one.stderr for one in done)

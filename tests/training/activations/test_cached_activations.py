@@ -13,8 +13,8 @@ from tests.tiny import PIECES
 from tests.training.two_devices import result_of, start
 from tlkit import models
 from tlkit.training import Phase, fit
-from tlkit.training.activations.cached_activations import Activations
-from tlkit.training.arguments import feeds_for, options_for
+from tlkit.training.activations.cached_activations import CachedActivations
+from tlkit.training.arguments import feed_options, make_feeds
 from tlkit.training.plans.cache_plan import ActivationCache
 from tlkit.training.plans.plan import make_plan
 from tlkit.training.plans.schedules import check_schedule
@@ -251,7 +251,7 @@ def test_a_run_is_resumed_in_the_middle(image_encoder, photos, tmp_path):
 
     expected = run("memory", 0)
     # 12 updates, six in an epoch.
-    options = {"directory": tmp_path / "run", "checkpoint_steps": 2}
+    options = {"directory": tmp_path / "run", "checkpoints": tlkit.Checkpoints(steps=2)}
     disk = ActivationCache("disk", directory=tmp_path / "kept")
     with pytest.raises(RuntimeError, match="stopped"):
         run(disk, 8, **options)
@@ -292,7 +292,7 @@ def test_averages_of_blocks_that_are_frozen_again(image_encoder, photos, capsys)
     )
     assert_same(found, plain, 1e-4)
     said = capsys.readouterr().err
-    assert said.count("Nothing is kept of features in this phase") == 1
+    assert said.count("Nothing is cached at features in this phase") == 1
 
 
 def test_a_dataset_of_ones_own_is_read_in_every_epoch(image_encoder, photos):
@@ -382,7 +382,7 @@ def test_where_padding_counts_nothing_is_kept(averaging, capsys, long):
         part, feeds = activations.part_and_feeds(0)
         assert part is model and feeds == activations.feeds
         said = capsys.readouterr().err
-        assert f"Nothing is kept of {name}" in said and "padding" in said
+        assert f"Nothing is cached at {name}" in said and "padding" in said
 
 
 def test_texts_of_one_length_have_no_padding(averaging, capsys):
@@ -415,8 +415,8 @@ def test_what_does_not_fit_in_float16_leaves_what_does(image_encoder, photos, ca
     np.testing.assert_allclose(inputs, right, rtol=2e-3, atol=1e-5)
     assert inputs.dtype == tf.float32 and labels.numpy().tolist() == [0, 1, 2, 0]
     said = capsys.readouterr().err
-    assert "Nothing is kept of stage1" in said
-    assert "do not fit in float16" in said and "features" not in said.split("kept")[1]
+    assert "Nothing is cached at stage1" in said
+    assert "do not fit in float16" in said and "features" not in said.split("cached")[1]
     assert activations.part_and_feeds(1) == (model, activations.feeds)
     assert "Nothing" not in capsys.readouterr().err  # it is known by now
     assert activations.part_and_feeds(2)[1][0] is not activations.feeds[0]
@@ -444,11 +444,11 @@ def test_too_little_memory_is_no_reason_to_stop(image_encoder, photos, capsys):
     )
     part, _ = activations.part_and_feeds(0)
     assert part is activations.run.model
-    assert "Nothing is kept of features" in capsys.readouterr().err
+    assert "Nothing is cached at features" in capsys.readouterr().err
 
 
 def activations_for(model, data, schedule, **options):
-    feeds = feeds_for(model, *data, None, None, options_for(model, batch_size=4))
+    feeds = make_feeds(model, *data, None, None, feed_options(model, batch_size=4))
     cache = ActivationCache(**{"where": "memory"} | options)
     plan = make_plan(
         model,
@@ -459,4 +459,4 @@ def activations_for(model, data, schedule, **options):
     )
     averages = types.SimpleNamespace(by_id={})
     run = types.SimpleNamespace(model=model, verbose=1, averages=averages)
-    return Activations(run, plan, feeds, cache)
+    return CachedActivations(run, plan, feeds, cache)

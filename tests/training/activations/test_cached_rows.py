@@ -1,24 +1,23 @@
-"""Rows of activations are read as they were written."""
+"""Cached activations are read as they were written."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tlkit.errors import TrainingError
-from tlkit.training.activations.cache_files import FileStorage
-from tlkit.training.activations.cached_rows import (
-    Column,
-    MemoryStorage,
-    StoredRows,
-    row_offsets,
-)
+from tlkit.training.activations.cached_rows import CachedRows, Column
 from tlkit.training.feeds.array_rows import Lengths
 
 
-def storage_of(where, offsets, folder):
-    if where == "memory":
-        return MemoryStorage(offsets)
-    return FileStorage(folder, offsets, writes=True)
+def new_arrays(columns, count, lengths, folder):
+    """In memory, or mapped from files if there is a folder."""
+    for number, column in enumerate(columns):
+        shape = column.stored_shape(count, lengths)
+        if folder is None:
+            yield np.empty(shape, column.dtype)
+        else:
+            yield np.memmap(folder / str(number), column.dtype, "w+", shape=shape)
 
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
@@ -27,28 +26,29 @@ def test_rows_of_one_size(where, tmp_path):
         Column("float32", (2, 3), read_as="float32"),
         Column("int32", (), read_as="int32"),
         Column("float16", (5,), read_as="float32"),
+        Column("bfloat16", (2,), read_as="bfloat16"),
     ]
-    offsets = row_offsets(columns, 7, None)
-    assert offsets.tolist() == [38 * i for i in range(8)]
-    structure = {"cut": 0, "inputs": {"0": 0, "1": 0}}
-    rows = StoredRows(storage_of(where, offsets, tmp_path), structure, columns, count=7)
+    structure = {"cut": 0, "inputs": {"0": 0, "1": 0, "2": 0}}
+    arrays = list(new_arrays(columns, 7, None, tmp_path if where == "disk" else None))
+    checksums = np.zeros(7, np.uint32) if where == "disk" else None
+    rows = CachedRows(arrays, columns, structure, 7, checksums=checksums)
     random = np.random.default_rng(0)
-    values = [
-        [random.normal(size=(2, 3)), np.int32(i), random.normal(size=5)]
-        for i in range(7)
-    ]
-    for i in (3, 1, 0, 6, 5, 4, 2):
-        rows.write(i, values[i])
+    halves = random.normal(size=(7, 2)).astype(ml_dtypes.bfloat16)
+    values = [random.normal(size=(7, 2, 3)), np.arange(7), random.normal(size=(7, 5))]
+    for batch in ([3, 1, 0], [6, 5, 4, 2]):
+        rows.write(np.array(batch), [value[batch] for value in (*values, halves)])
     found = rows.gather(tf.constant([5, 0, 5], tf.int64))
     assert found["cut"].shape == (3, 2, 3) and found["inputs"]["1"].dtype == tf.float32
     np.testing.assert_allclose(found["cut"][1], values[0][0], rtol=1e-6)
     assert found["inputs"]["0"].numpy().tolist() == [5, 0, 5]
-    np.testing.assert_allclose(found["inputs"]["1"][2], values[5][2], rtol=1e-3)
-    assert [len(part) for part in rows.read(np.zeros(0, np.int64))] == [0, 0, 0]
+    np.testing.assert_allclose(found["inputs"]["1"][2], values[2][5], rtol=1e-3)
+    assert found["inputs"]["2"].dtype == tf.bfloat16
+    np.testing.assert_array_equal(found["inputs"]["2"], halves[[5, 0, 5]])
+    assert [len(part) for part in rows.read(np.zeros(0, np.int64))] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
-def test_rows_of_their_own_lengths_are_padded(where, tmp_path):
+def test_texts_of_different_lengths_are_padded(where, tmp_path):
     columns = [
         Column("float32", (2,), True, 0, "float32"),
         Column("int32", (), True, 9, "int32"),
@@ -56,15 +56,17 @@ def test_rows_of_their_own_lengths_are_padded(where, tmp_path):
     ]
     padded = lambda longest: -(-longest // 4) * 4
     lengths = Lengths(np.array([1, 3, 5]), padded, (9,))
-    offsets = row_offsets(columns, 3, lengths)
-    assert offsets.tolist() == [0, 16, 56, 120]
-    rows = StoredRows(
-        storage_of(where, offsets, tmp_path), (0, 0, 0), columns, count=3,
-        lengths=lengths, checksums=np.zeros(3, np.uint32), where="here",
-    )  # fmt: skip
-    for i, n in enumerate((1, 3, 5)):
-        rows.write(i, [np.full((n, 2), i + 0.5), np.full(n, i), np.array([-i])])
-        assert rows.is_whole(i)
+    folder = tmp_path if where == "disk" else None
+    arrays = list(new_arrays(columns, 3, lengths, folder))
+    assert [array.shape for array in arrays] == [(9, 2), (9,), (3, 1)]
+    checksums = np.zeros(3, np.uint32)
+    rows = CachedRows(arrays, columns, (0, 0, 0), 3, lengths, checksums, "here")
+    for batch, longest in (([2, 0], 8), ([1], 4)):
+        ones = np.ones((len(batch), longest))
+        numbers = np.array(batch)[:, np.newaxis] * ones
+        wide = np.stack([numbers + 0.5] * 2, axis=-1)
+        rows.write(np.array(batch), [wide, numbers, -numbers[:, :1]])
+        assert all(map(rows.is_intact, batch))
     wide, ids, alone = rows.gather(tf.constant([1, 0], tf.int64))
     assert wide.shape == (2, 4, 2)
     assert wide[..., 0].numpy().tolist() == [[1.5, 1.5, 1.5, 0], [0.5, 0, 0, 0]]
@@ -79,6 +81,6 @@ def test_rows_of_their_own_lengths_are_padded(where, tmp_path):
         [None, 1],
     ]
     rows.checksums[1] += 1
-    assert not rows.is_whole(1)
-    with pytest.raises(TrainingError, match="example 1 in here is damaged"):
+    assert not rows.is_intact(1)
+    with pytest.raises(TrainingError, match="example 1 in here are damaged"):
         rows.read(np.array([0, 1]))

@@ -1,4 +1,7 @@
-"""Activations on a disk: found by what they were made of, made anew if they are not."""
+"""Cached activations on disk, found by a digest of everything they depend on.
+
+Tested in tests/training/activations/test_cache_files.py.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import importlib.metadata
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -16,22 +20,32 @@ import numpy as np
 import tensorflow as tf
 
 from ... import models
-from ...files import atomic as folders
-from ...models import encoder_to_cut, lower_weights
+from ...files import move_into_place, remove, staging
+from ...models import encoder_to_cut, prefix_weights
 from ..feeds.feed import Feed
-from ..loop.display import say
-from ..plans.cache_plan import ActivationCache, Kept
-from . import cache_files as row_files
-from .cached_rows import Column, StoredRows, row_offsets
-from .frozen_pass import CannotKeep
+from ..loop.display import print_line
+from ..plans.cache_plan import ActivationCache, CachePlan
+from .cache_files import (
+    UnusableCacheError,
+    create_rows,
+    open_rows,
+    stored_bytes,
+    write_index,
+)
+from .cached_rows import CachedRows, Column
+from .frozen_pass import NotCacheableError
+
+# The version of the files, in the names of folders; those of tlkit 0.1 have none.
+FORMAT = 2
+_NAME = re.compile("(?:v([0-9]+)-)?[0-9a-f]{32}")  # of the user's folders none
 
 
-class KeptFiles:
-    """The folder of activations.
+class CacheFolder:
+    """The folder that holds one folder for each set of cached activations.
 
     Args:
         model: The whole model.
-        options: How activations are kept.
+        options: The user's options: the path and the disk limit.
         verbose: 0 for silence.
     """
 
@@ -39,148 +53,133 @@ class KeptFiles:
         self.model, self.options, self.verbose = model, options, verbose
         self._digests: dict[int, tuple[Feed, str]] = {}
 
-    def find(self, kept: Kept, feed: Feed) -> StoredRows | None:
-        """What an earlier run left, if it is whole and of the same things."""
-        facts = self.facts(kept, feed)
-        folder = self.folder(facts)
-        if not folder.exists():
-            return None
-        try:
-            rows = self._open(folder, facts, feed)
-        except row_files.Unusable as error:
-            if self.verbose:
-                say(f"What is kept in {folder} is no use: {error}. It is made anew.")
-            folders.remove(folder)
-            return None
-        with contextlib.suppress(OSError):  # it need not be ours
-            os.utime(folder)  # was used now
-        return rows
-
-    def _open(
-        self, folder: pathlib.Path, facts: dict[str, Any], feed: Feed
-    ) -> StoredRows:
-        index = row_files.read_index(folder, facts)
-        columns = [Column(**c | {"shape": tuple(c["shape"])}) for c in index["columns"]]
-        offsets = row_offsets(columns, feed.examples, feed.lengths)
-        rows = StoredRows(
-            row_files.FileStorage(folder, offsets, writes=False),
-            _structure(index["structure"]),
-            columns,
-            count=feed.examples,
-            lengths=feed.lengths,
-            checksums=row_files.read_checksums(folder),
-            where=str(folder),
-        )
-        row_files.check_rows(rows, verbose=self.verbose)
-        return rows
-
-    @contextlib.contextmanager
-    def writing(self, feed: Feed) -> Iterator[Writing]:
-        """Gives what makes new files; what is not finished then is removed."""
-        with contextlib.ExitStack() as stack:
-            yield Writing(self, feed, stack)
-
-    def facts(self, kept: Kept, feed: Feed) -> dict[str, Any]:
-        """All that decides what the activations are."""
-        return {
-            # Pictures may be decoded, and graphs run, in another way by others.
+    def entry(self, planned: CachePlan, feed: Feed) -> CacheEntry:
+        """Returns the set of activations of a feed at a cut, cached or not."""
+        # Everything that decides the numbers.
+        facts = {
+            # Other versions may decode images, or run graphs, differently.
             "versions": [_version(), tf.__version__],
-            "cut": kept.name,
-            "dtype": kept.dtype,
+            "cut": planned.name,
+            "dtype": planned.dtype,
             "network": _network_digest(self.model),
-            "weights": _weights_digest(self.model, kept.cut),
+            "weights": _weights_digest(self.model, planned.cut),
             "data": self._data_digest(feed),
             "examples": feed.examples,
         }
+        return CacheEntry(self, feed, facts)
 
     def _data_digest(self, feed: Feed) -> str:
-        # All of the data is read for it, so once in a run.
+        # It reads all of the data, so it is computed once in a run.
         if id(feed) not in self._digests:
             self._digests[id(feed)] = feed, feed.digest()
         return self._digests[id(feed)][1]
 
-    def folder(self, facts: dict[str, Any]) -> pathlib.Path:
-        """Where the activations of which that is true are kept."""
-        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        return self.options.folder / key[:32]
 
+class CacheEntry:
+    """One set of cached activations on disk.
 
-class Writing:
-    """New files of activations, each set in a folder that is renamed when it is whole.
+    Several processes may create the same set at the same time. Each writes to a
+    temporary folder, and the first one that finishes renames it.
 
     Args:
-        files: The folder of all.
+        cache: The folder of all sets.
         feed: The examples.
-        stack: Closes, and removes what was not finished.
+        facts: Everything that the activations depend on, as JSON values.
     """
 
-    def __init__(self, files: KeptFiles, feed: Feed, stack: contextlib.ExitStack):
-        self.files, self.feed, self.stack = files, feed, stack
-        self._facts: dict[int, dict[str, Any]] = {}
+    def __init__(self, cache: CacheFolder, feed: Feed, facts: dict[str, Any]):
+        self.cache, self.feed, self.facts = cache, feed, facts
+        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        self.path = cache.options.folder / f"v{FORMAT}-{key[:32]}"
 
-    def make(self, kept: Kept, structure: Any, columns: Sequence[Column]) -> StoredRows:
-        """Makes files, as long as they will be.
+    def find(self) -> CachedRows | None:
+        """Opens the activations that an earlier run cached; removes damaged ones."""
+        if not self.path.exists():
+            return None
+        verbose = self.cache.verbose
+        try:
+            rows = open_rows(self.path, self.facts, self.feed, verbose=verbose)
+        except UnusableCacheError as error:
+            if verbose:
+                print_line(
+                    f"The cache in {self.path} is unusable: {error}. It is recomputed."
+                )
+            remove(self.path)
+            return None
+        with contextlib.suppress(OSError):  # it may belong to another user
+            os.utime(self.path)  # the time of the last use
+        return rows
+
+    def create(
+        self, structure: Any, columns: Sequence[Column], stack: contextlib.ExitStack
+    ) -> CachedRows:
+        """Creates the files, in their full size, in a temporary folder.
+
+        Args:
+            structure: The nest of the columns.
+            columns: The columns.
+            stack: Removes the temporary folder when it is closed.
 
         Raises:
-            CannotKeep: They would be larger than what all of them may take.
-            OSError: The disk is full.
+            NotCacheableError: The files would exceed the disk limit.
+            OSError: The disk is full, or the folder cannot be written to.
         """
-        facts = self._facts[kept.cut] = self.files.facts(kept, self.feed)
-        folder = self.files.folder(facts)
-        offsets = row_offsets(columns, self.feed.examples, self.feed.lengths)
-        root, limit = folder.parent, self.files.options.disk_limit
-        root.mkdir(parents=True, exist_ok=True)
-        if not row_files.make_room(root, int(offsets[-1]), limit):
-            raise CannotKeep(
-                f"{offsets[-1] / 1e9:.3g} GB are more than disk_limit, which is "
-                f"{limit / 1e9:.3g} GB"
+        size = sum(stored_bytes(column, self.feed) for column in columns)
+        limit = self.cache.options.disk_limit
+        if not make_room(self.path.parent, size, limit):
+            raise NotCacheableError(
+                f"{size / 1e9:.3g} GB exceed disk_limit, which is {limit / 1e9:.3g} GB"
             )
-        made = self.stack.enter_context(folders.staging(folder))
-        storage = row_files.FileStorage(made, offsets, writes=True)
-        return StoredRows(
-            storage,
-            structure,
-            columns,
-            count=self.feed.examples,
-            lengths=self.feed.lengths,
-            checksums=np.zeros(self.feed.examples, np.uint32),
-            where=str(folder),
-        )
+        self._temporary = stack.enter_context(staging(self.path))
+        structure = tf.nest.map_structure(lambda _: 0, structure)
+        return create_rows(self._temporary, columns, structure, self.feed)
 
-    def finish(self, kept: Kept, rows: StoredRows) -> None:
-        """Makes what was written visible to later runs."""
-        facts = self._facts[kept.cut]
-        described = {
-            "structure": _described(rows.structure),
-            "columns": [vars(column) for column in rows.columns],
-        }
-        row_files.finish(rows, facts, described)
-        folders.put(rows.storage.folder, self.files.folder(facts))
+    def publish(self, rows: CachedRows) -> None:
+        """Makes the rows that `create` returned visible to other runs."""
+        write_index(self._temporary, rows, self.facts)
+        move_into_place(self._temporary, self.path, first_wins=True, sync=True)
 
 
-def _described(structure: Any) -> Any:
-    """A nest without its leaves: `None` for a leaf, else the names of a state."""
-    if not isinstance(structure, dict):
-        return None
-    return {key: _described(value) for key, value in structure.items()}
+def make_room(root: pathlib.Path, needed: int, limit: int) -> bool:
+    """Removes all sets in outdated formats, then the least recently used ones.
+
+    Args:
+        root: The folder that holds one folder for each set of activations.
+        needed: The bytes that are about to be written.
+        limit: The bytes that all sets may take together.
+
+    Returns:
+        Whether there is room now. If `needed` exceeds `limit`, nothing is removed.
+    """
+    if needed > limit:
+        return False
+    names = [(path, _NAME.fullmatch(path.name)) for path in root.glob("*")]
+    folders = {path: int(name[1] or 1) for path, name in names if name}
+    sizes = {path: folder_size(path) for path in folders}
+    order = lambda path: (folders[path] >= FORMAT, path.stat().st_mtime)
+    for path in sorted(folders, key=order):
+        if folders[path] < FORMAT or sum(sizes.values()) + needed > limit:
+            del sizes[path]
+            with contextlib.suppress(OSError):
+                remove(path)
+    return sum(sizes.values()) + needed <= limit
 
 
-def _structure(described: Any) -> Any:
-    if described is None:
-        return 0
-    return {key: _structure(value) for key, value in described.items()}
+def folder_size(folder: pathlib.Path) -> int:
+    """Returns the bytes of the files in a folder."""
+    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
 
 
 def _network_digest(model: keras.Model) -> str:
-    """Digest of all that is computed below the head, without the weights."""
+    """Returns a digest of the computation below the head, without the weights."""
     encoder = encoder_to_cut(model)
     trunk, _ = models.split(model)
     if encoder is None:
         return hashlib.sha256(trunk.to_json().encode()).hexdigest()
     others = [layer.get_config() for layer in trunk.layers if layer is not encoder]
-    found = hashlib.sha256(encoder.network.digest.encode())
-    found.update(json.dumps(others, sort_keys=True, default=str).encode())
-    return found.hexdigest()
+    digest = hashlib.sha256(encoder.network.digest.encode())
+    digest.update(json.dumps(others, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
 
 
 def _version() -> str:
@@ -190,7 +189,7 @@ def _version() -> str:
 
 
 def _weights_digest(model: keras.Model, cut: int) -> str:
-    found = hashlib.sha256()
-    for variable in lower_weights(model, cut):
-        found.update(np.ascontiguousarray(variable.numpy()).tobytes())
-    return found.hexdigest()
+    digest = hashlib.sha256()
+    for variable in prefix_weights(model, cut):
+        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return digest.hexdigest()

@@ -1,47 +1,54 @@
-"""What frozen blocks give is kept from phase to phase, as long as it holds."""
+"""Chooses which part of a model each phase trains, and on which cached activations.
+
+The activations at a cut are computed once. They are reused in all phases in which the
+blocks before the cut are frozen and their weights have not changed.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 
-from ... import models, reports
-from ...models import FEATURES, lower_weights, upper_half
-from ..evaluation import evaluate_feed
-from ..feeds.augmented import stacked
+from ...models import FEATURES, prefix_weights, remainder_of
 from ..feeds.feed import Feed
-from ..loop.display import say
+from ..feeds.stacked_views import stacked
+from ..loop.display import print_line
 from ..loop.frozen_check import checksums
 from ..loop.run import Run
-from ..plans.cache_plan import ActivationCache, Kept
+from ..plans.cache_plan import ActivationCache, CachePlan
 from ..plans.plan import Plan
-from ..plans.trainable_selection import choose
-from .cache_folder import KeptFiles
-from .cached_rows import MemoryStorage, StoredRows, row_offsets
-from .frozen_pass import CannotKeep, Lower, Wanted, fill
+from .cache_folder import CacheEntry, CacheFolder
+from .cached_rows import CachedRows
+from .frozen_pass import (
+    CacheRequest,
+    FrozenPrefix,
+    NotCacheableError,
+    compute_activations,
+)
 
-_WHAT = ("computing", "computing for the validation data")
+_PROGRESS_LABELS = ("computing", "computing for the validation data")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Held:
-    """Feeds at a cut, and checksums of the weights that they were computed with."""
+class _CachedFeeds:
+    """Feeds of the activations at a cut, and checksums of the weights before it."""
 
     feeds: list[Feed | None]
     checksums: tuple[int, ...]
 
 
-class Activations:
-    """Gives each phase what it is to train, and on what.
+class CachedActivations:
+    """Gives each phase the part of the model to train, and the feeds for this part.
 
     Args:
         run: The run.
-        plan: The plan, which says what is kept.
-        feeds: The examples to train on and to measure with; the latter may be `None`.
-        options: How activations are kept.
+        plan: The plan, which contains the cut of each phase.
+        feeds: The training and the validation examples; the latter may be `None`.
+        options: The user's options of the cache, or `None` for the defaults.
     """
 
     def __init__(
@@ -53,188 +60,197 @@ class Activations:
     ):
         self.run, self.plan, self.feeds = run, plan, list(feeds)
         self.options = options or ActivationCache()
-        self._held: dict[int, _Held] = {}
-        self._refused: set[int] = set()
-        self._lower: Lower | None = None
+        self._cached: dict[int, _CachedFeeds] = {}
+        self._not_cacheable: set[int] = set()
+        self._prefix: FrozenPrefix | None = None
         views = max(self.options.views, 1)
         self._sources = [feed and stacked(feed, views) for feed in feeds]
-        self._files = KeptFiles(run.model, self.options, verbose=run.verbose)
+        self._folder = CacheFolder(run.model, self.options, verbose=run.verbose)
 
     def part_and_feeds(self, phase: int) -> tuple[keras.Model, list[Feed | None]]:
-        """What a phase trains, and the examples in the form that this takes."""
-        later = [p.kept for p in self.plan.phases[phase:] if p.kept is not None]
-        for cut in set(self._held) - {kept.cut for kept in later}:
-            del self._held[cut]
-        kept = self.plan.phases[phase].kept
-        if kept is None or kept.cut in self._refused:
-            return self.run.model, self.feeds
-        if self._averaged(kept.cut):
-            if self.run.verbose:
-                say(
-                    f"Nothing is kept of {kept.name} in this phase: the model is "
-                    "measured with moving averages of the blocks before it."
-                )
-            return self.run.model, self.feeds
-        if not self._holds(kept.cut):
-            self._compute(phase)
-        return self._at(kept.cut)
+        """Returns the part of the model that a phase trains, and the feeds for it.
 
-    def best(self) -> tuple[keras.Model, list[Feed | None]]:
-        """What takes least to run the model, as it is now, over all examples."""
-        for cut in sorted(self._held, key=lambda cut: (cut != FEATURES, -cut)):
-            if self._holds(cut):
+        The activations are computed first if they are missing or outdated. Without
+        a cache this is the whole model, with the examples themselves.
+
+        Args:
+            phase: The index of the phase.
+        """
+        later = {p.kept.cut for p in self.plan.phases[phase:] if p.kept is not None}
+        for cut in set(self._cached) - later:
+            del self._cached[cut]
+        planned = self.plan.phases[phase].kept
+        if planned is None or planned.cut in self._not_cacheable:
+            return self.run.model, self.feeds
+        if self._has_other_averages(planned.cut):
+            self._say(
+                f"Nothing is cached at {planned.name} in this phase: the model is "
+                "measured with moving averages of the blocks before it."
+            )
+            return self.run.model, self.feeds
+        if not self._is_current(planned.cut):
+            self._compute(phase)
+        return self._at(planned.cut)
+
+    def smallest_part(self) -> tuple[keras.Model, list[Feed | None]]:
+        """Returns the cheapest part to run over all examples, and the feeds for it."""
+        for cut in sorted(self._cached, key=lambda cut: (cut != FEATURES, -cut)):
+            if self._is_current(cut):
                 return self._at(cut)
         return self.run.model, self.feeds
 
     def _at(self, cut: int) -> tuple[keras.Model, list[Feed | None]]:
-        if cut not in self._held:
+        if cut not in self._cached:
             return self.run.model, self.feeds
-        return upper_half(self.run.model, cut), self._held[cut].feeds
+        return remainder_of(self.run.model, cut), self._cached[cut].feeds
 
-    def _holds(self, cut: int) -> bool:
-        """Whether there is something, and the blocks are as they were for it."""
-        held = self._held.get(cut)
-        return held is not None and held.checksums == self._checksums(cut)
+    def _is_current(self, cut: int) -> bool:
+        """Whether activations are cached, of the weights as they are now."""
+        cached = self._cached.get(cut)
+        return cached is not None and cached.checksums == self._checksums(cut)
 
     def _checksums(self, cut: int) -> tuple[int, ...]:
-        return checksums(lower_weights(self.run.model, cut))
+        return checksums(prefix_weights(self.run.model, cut))
 
-    def _averaged(self, cut: int) -> bool:
-        """Whether there are moving averages that differ from the frozen weights.
+    def _has_other_averages(self, cut: int) -> bool:
+        """Whether moving averages differ from the frozen weights before a cut.
 
         The model is measured with the averages, but trained with the weights.
         """
         averages = self.run.averages.by_id
         return any(
             not np.array_equal(*map(keras.ops.convert_to_numpy, (v, averages[id(v)])))
-            for v in lower_weights(self.run.model, cut)
+            for v in prefix_weights(self.run.model, cut)
             if id(v) in averages
         )
+
+    def _say(self, message: str) -> None:
+        if self.run.verbose:
+            print_line(message)
 
     # === Computing ===
 
     def _compute(self, phase: int) -> None:
-        """Computes what this phase needs, and what later ones need of the same pass."""
-        wanted = self._of_one_pass(phase)
-        while wanted[0].cut not in self._refused and not self._computed(wanted):
-            wanted = [w for w in wanted if w is wanted[0] or w.cut not in self._refused]
+        """Computes the activations for this phase, and for later ones in one pass."""
+        first, *others = self._same_pass(phase)
+        while first.cut not in self._not_cacheable:
+            others = [p for p in others if p.cut not in self._not_cacheable]
+            if self._try_to_compute([first, *others]):
+                return
 
-    def _computed(self, wanted: Sequence[Kept]) -> bool:
-        """Computes some sets in one pass; `False` if one of them cannot be kept."""
-        for kept in wanted:
-            self._held.pop(kept.cut, None)
-        found: dict[int, list[Feed | None]] = {kept.cut: [] for kept in wanted}
+    def _try_to_compute(self, planned: Sequence[CachePlan]) -> bool:
+        """Computes the activations at some cuts; returns whether that was possible."""
+        for one in planned:
+            self._cached.pop(one.cut, None)
+        feeds: dict[int, list[Feed | None]] = {one.cut: [] for one in planned}
         try:
-            for feed, what in zip(self._sources, _WHAT, strict=True):
-                feeds = self._feeds(feed, wanted, what) if feed else {}
-                for cut, so_far in found.items():
-                    so_far.append(feeds.get(cut))
-        except (CannotKeep, OSError, MemoryError) as error:
-            self._refuse(wanted, error)
+            for source, label in zip(self._sources, _PROGRESS_LABELS, strict=True):
+                new = self._feeds(source, planned, label) if source else {}
+                for cut in feeds:
+                    feeds[cut].append(new.get(cut))
+        except (NotCacheableError, OSError, MemoryError) as error:
+            self._reject(planned, error)
             return False
         finally:
-            self._lower = None  # it holds all weights once more
-        for cut, feeds in found.items():
-            self._held[cut] = _Held(feeds, self._checksums(cut))
+            self._prefix = None  # it holds a copy of the weights
+        for cut in feeds:
+            self._cached[cut] = _CachedFeeds(feeds[cut], self._checksums(cut))
         return True
 
-    def _refuse(self, wanted: Sequence[Kept], error: Exception) -> None:
-        """Says what is done without, and remembers it."""
-        cuts = {kept.cut for kept in wanted}
-        if isinstance(error, CannotKeep) and error.cut is not None:
+    def _reject(self, planned: Sequence[CachePlan], error: Exception) -> None:
+        """Excludes the cuts that an error concerns from the cache."""
+        cuts = {one.cut for one in planned}
+        if isinstance(error, NotCacheableError) and error.cut is not None:
             cuts = {error.cut}
         elif isinstance(error, OSError):
-            on_disk = {kept.cut for kept in wanted if kept.where == "disk"}
-            cuts = on_disk or cuts
-        self._refused |= cuts
-        names = ", ".join(kept.name for kept in wanted if kept.cut in cuts)
-        if self.run.verbose:
-            say(
-                f"Nothing is kept of {names}, which is computed in each epoch: "
-                f"{error or type(error).__name__}."
-            )
+            cuts = {one.cut for one in planned if one.where == "disk"} or cuts
+        self._not_cacheable |= cuts
+        names = ", ".join(one.name for one in planned if one.cut in cuts)
+        self._say(
+            f"Nothing is cached at {names}, which is computed in each epoch: "
+            f"{error or type(error).__name__}."
+        )
 
-    def _of_one_pass(self, phase: int) -> list[Kept]:
+    def _same_pass(self, phase: int) -> list[CachePlan]:
+        """Returns a phase's cut, and the later ones whose blocks do not change."""
         first = self.plan.phases[phase].kept
-        wanted, touched = {first.cut: first}, set()
-        for planned in self.plan.phases[phase:]:
-            kept = planned.kept
-            below = {} if kept is None else lower_weights(self.run.model, kept.cut)
-            usable = kept is not None and not touched & {id(v) for v in below}
-            if usable and kept.cut not in self._refused and not self._holds(kept.cut):
-                wanted.setdefault(kept.cut, kept)
-                if not self._fits(list(wanted.values())):
-                    wanted.pop(kept.cut)
-            choice = choose(self.run.model, planned.phase)
-            touched |= {id(v) for v in (*choice.trained, *choice.free)}
-        return list(wanted.values())
+        planned, trained = {first.cut: first}, set()
+        for later in self.plan.phases[phase:]:
+            one = later.kept
+            before = [] if one is None else prefix_weights(self.run.model, one.cut)
+            usable = one is not None and trained.isdisjoint(map(id, before))
+            if usable and one.cut not in self._not_cacheable:
+                if not self._is_current(one.cut):
+                    planned.setdefault(one.cut, one)
+                    if not self._fits(list(planned.values())):
+                        del planned[one.cut]
+            model = self.run.model
+            weights = (*later.trained_weights(model), *later.free_weights(model))
+            trained |= {id(v) for v in weights}
+        return list(planned.values())
 
-    def _fits(self, wanted: Sequence[Kept]) -> bool:
-        if len(wanted) == 1:
+    def _fits(self, planned: Sequence[CachePlan]) -> bool:
+        """Whether the limits allow these activations in addition to the cached ones."""
+        if len(planned) == 1:
             return True
         limits = {"memory": self.options.memory, "disk": self.options.disk_limit}
-        planned = {p.kept.cut: p.kept for p in self.plan.phases if p.kept is not None}
-        everything = {cut: planned[cut] for cut in self._held}
-        everything |= {kept.cut: kept for kept in wanted}
+        by_cut = {p.kept.cut: p.kept for p in self.plan.phases if p.kept is not None}
+        together = {cut: by_cut[cut] for cut in self._cached}
+        together |= {one.cut: one for one in planned}
         return all(
-            sum(k.size or 0 for k in everything.values() if k.where == where) <= limit
+            sum(one.size or 0 for one in together.values() if one.where == where)
+            <= limit
             for where, limit in limits.items()
         )
 
-    def _feeds(self, feed: Feed, wanted: Sequence[Kept], what: str) -> dict[int, Feed]:
-        """The examples at each cut: found on the disk, or computed."""
-        rows, marks = {}, None
-        for kept in wanted:
-            if kept.where == "disk":
-                rows[kept.cut] = self._files.find(kept, feed)
-        missing = [kept for kept in wanted if rows.get(kept.cut) is None]
+    def _feeds(
+        self, source: Feed, planned: Sequence[CachePlan], label: str
+    ) -> dict[int, Feed]:
+        """Returns a feed for each cut, of activations found on disk or computed."""
+        on_disk = [one for one in planned if one.where == "disk"]
+        entries = {one.cut: self._folder.entry(one, source) for one in on_disk}
+        rows = {cut: entry.find() for cut, entry in entries.items()}
+        missing = [one for one in planned if rows.get(one.cut) is None]
+        marks = None
         if missing:
-            with self._files.writing(feed) as writing:
-                computed, *marks = fill(
-                    self._lower_of(missing),
-                    feed,
-                    [self._wanted(kept, feed, writing) for kept in missing],
-                    what=f"{what} {', '.join(kept.name for kept in missing)}",
+            names = ", ".join(one.name for one in missing)
+            with contextlib.ExitStack() as stack:
+                computed, *marks = compute_activations(
+                    self._prefix_to(missing),
+                    source,
+                    [_request(p, source, entries.get(p.cut), stack) for p in missing],
+                    what=f"{label} {names}",
                     verbose=self.run.verbose,
                 )
-                for kept, made in zip(missing, computed, strict=True):
-                    rows[kept.cut] = made
-                    if kept.where == "disk":
-                        writing.finish(kept, made)
-        labels, weights = marks or feed.marks()
-        return {
-            cut: feed.with_rows(found, labels, weights) for cut, found in rows.items()
-        }
+                for one, new in zip(missing, computed, strict=True):
+                    rows[one.cut] = new
+                    if one.cut in entries:
+                        entries[one.cut].publish(new)
+        labels, weights = marks or source.labels_and_weights()
+        return {cut: source.with_inputs(r, labels, weights) for cut, r in rows.items()}
 
-    def _lower_of(self, wanted: Sequence[Kept]) -> Lower:
-        cuts = tuple(kept.cut for kept in wanted)
-        if self._lower is None or self._lower.cuts != cuts:
-            self._lower = Lower(self.run.model, cuts)
-        return self._lower
-
-    def _wanted(self, kept: Kept, feed: Feed, writing) -> Wanted:
-        def in_memory(structure, columns) -> StoredRows:
-            offsets = row_offsets(columns, feed.examples, feed.lengths)
-            storage = MemoryStorage(offsets)
-            return StoredRows(
-                storage, structure, columns, count=feed.examples, lengths=feed.lengths
-            )
-
-        def on_disk(structure, columns) -> StoredRows:
-            return writing.make(kept, structure, columns)
-
-        make = on_disk if kept.where == "disk" else in_memory
-        return Wanted(kept.cut, kept.dtype, make)
+    def _prefix_to(self, planned: Sequence[CachePlan]) -> FrozenPrefix:
+        cuts = tuple(one.cut for one in planned)
+        if self._prefix is None or self._prefix.cuts != cuts:
+            self._prefix = FrozenPrefix(self.run.model, cuts)
+        return self._prefix
 
 
-def final_evaluation(
-    run: Run, activations: Activations
-) -> dict[str, reports.Evaluation]:
-    """What the report says of the validation data, if it is a classification."""
-    if models.task_of(run.model) is None or activations.feeds[1] is None:
-        return {}
-    part, (_, validation) = activations.best()
-    found = evaluate_feed(
-        run.model, part, validation, run.setting.objective, verbose=run.verbose
-    )
-    return {"validation": found}
+def _request(
+    planned: CachePlan,
+    feed: Feed,
+    entry: CacheEntry | None,
+    stack: contextlib.ExitStack,
+) -> CacheRequest:
+    """Requests activations in memory, or on disk if there is an entry."""
+    count, lengths = feed.examples, feed.lengths
+
+    def create(specs, columns) -> CachedRows:
+        if entry is not None:
+            return entry.create(specs, columns, stack)
+        shapes = [column.stored_shape(count, lengths) for column in columns]
+        pairs = zip(shapes, columns, strict=True)
+        arrays = [np.empty(shape, column.dtype) for shape, column in pairs]
+        return CachedRows(arrays, columns, specs, count=count, lengths=lengths)
+
+    return CacheRequest(planned.cut, planned.dtype, create)

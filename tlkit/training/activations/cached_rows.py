@@ -1,11 +1,16 @@
-"""Activations of many examples as bytes with random access, in memory or in files."""
+"""Cached activations as arrays with random access, in memory or mapped from files.
+
+Each value that an example has at a cut is a column, stored as one array. A column of
+texts holds their tokens without padding, one text after the other.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,14 +21,14 @@ from ..feeds.array_rows import Lengths, gather_in_python
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One value that each example has.
+    """The dtype and shape of one value that each example has.
 
     Attributes:
-        dtype: As which it is stored.
-        shape: Of one example; without its first axis, the length, if that varies.
-        varies: Whether the length of the first axis is that of the example.
-        missing: What it is padded with then.
-        read_as: The dtype that it is read as.
+        dtype: The stored dtype.
+        shape: The shape of one example's value, without its first axis if `varies`.
+        varies: Whether the value has a first axis whose length is the example's.
+        missing: The value that pads this axis in a batch.
+        read_as: The dtype of a batch.
     """
 
     dtype: str
@@ -32,176 +37,124 @@ class Column:
     missing: int = 0
     read_as: str = ""
 
-    def size(self, length: int) -> int:
-        """Bytes of an example."""
-        numbers = int(np.prod(self.shape, dtype=np.int64)) * (
-            length if self.varies else 1
-        )
-        return numbers * np.dtype(self.dtype).itemsize
+    def stored_shape(self, count: int, lengths: Lengths | None) -> tuple[int, ...]:
+        """Returns the shape of the array with the values of `count` examples."""
+        return (int(np.sum(lengths.each)) if self.varies else count, *self.shape)
 
 
-class Storage(Protocol):
-    """Bytes that are written and read at places."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class CachedRows:
+    """The activations of all examples; implements `feeds.array_rows.Rows`.
 
-    def write(self, row: int, data: bytes) -> None:
-        """Writes all bytes of a row."""
-
-    def read(self, row: int) -> memoryview | bytes:
-        """Reads all bytes of a row."""
-
-
-class MemoryStorage:
-    """Rows in one stretch of memory.
-
-    Args:
-        offsets: int64 `[rows + 1]`, where each row begins and ends.
-    """
-
-    def __init__(self, offsets: np.ndarray):
-        self.offsets = offsets
-        self.memory = np.empty(int(offsets[-1]), np.uint8)
-
-    def write(self, row: int, data: bytes) -> None:
-        begin, end = self.offsets[row : row + 2]
-        self.memory[begin:end] = np.frombuffer(data, np.uint8)
-
-    def read(self, row: int) -> memoryview:
-        begin, end = self.offsets[row : row + 2]
-        return memoryview(self.memory)[begin:end]
-
-    def read_alike(self, rows: np.ndarray) -> np.ndarray:
-        """uint8 `[rows, bytes]`: some rows, where all of them are equally long."""
-        return self.memory.reshape(len(self.offsets) - 1, -1)[rows]
-
-
-class StoredRows:
-    """Rows of activations; see `tlkit.training.rows.Rows`.
-
-    Args:
-        storage: Where the bytes are.
-        structure: A nest that the columns are packed into, in flattened order.
+    Attributes:
+        arrays: One array for each column, of its `stored_shape`.
         columns: The columns.
-        lengths: How long the examples are, where they differ.
-        count: How many there are.
-        checksums: uint32 `[count]`, CRC-32 of each row, or `None` where nothing can
-            have happened to them.
-        where: What the rows are, for messages.
+        structure: The nest that the columns are packed into, in flattened order.
+        count: The number of examples.
+        lengths: The lengths of the examples, if they differ.
+        checksums: uint32 `[count]`, the CRC-32 of each example; `None` for arrays in
+            memory, which are not checked.
+        folder: The folder of the files, for error messages.
     """
 
-    def __init__(
-        self,
-        storage: Storage,
-        structure: Any,
-        columns: Sequence[Column],
-        *,
-        count: int,
-        lengths: Lengths | None = None,
-        checksums: np.ndarray | None = None,
-        where: str = "",
-    ):
-        self.storage, self.structure = storage, structure
-        self.columns, self.lengths, self.count = tuple(columns), lengths, count
-        self.checksums, self.where = checksums, where
-        self._vary = any(column.varies for column in self.columns)
+    arrays: Sequence[np.ndarray]
+    columns: Sequence[Column]
+    structure: Any
+    count: int
+    lengths: Lengths | None = None
+    checksums: np.ndarray | None = None
+    folder: str = ""
 
-    def write(self, row: int, values: Sequence[np.ndarray]) -> None:
-        """Writes one row: the columns of one example, of its own length."""
-        pairs = zip(self.columns, values, strict=True)
-        data = b"".join(np.ascontiguousarray(v, c.dtype).tobytes() for c, v in pairs)
+    def write(self, rows: np.ndarray, batch: Sequence[np.ndarray]) -> None:
+        """Stores the values of some examples.
+
+        Args:
+            rows: int64 `[batch]`, the numbers of the examples.
+            batch: One array `[batch, …]` for each column, padded if the column varies.
+        """
+        for column, array, values in zip(self.columns, self.arrays, batch, strict=True):
+            if not column.varies:
+                array[rows] = values
+                continue
+            for row, value in zip(rows, values, strict=True):
+                stored = self._stored(column, array, row)
+                stored[:] = value[: len(stored)]
         if self.checksums is not None:
-            self.checksums[row] = zlib.crc32(data)
-        self.storage.write(row, data)
+            self.checksums[rows] = [self._checksum(row) for row in rows]
 
-    def is_whole(self, row: int) -> bool:
-        """Whether a row reads as it was written."""
-        return zlib.crc32(self.storage.read(row)) == self.checksums[row]
+    def is_intact(self, row: int) -> bool:
+        """Returns whether an example's values are those that were written."""
+        return self._checksum(row) == self.checksums[row]
 
-    def read(self, places: np.ndarray) -> list[np.ndarray]:
-        """Dense arrays `[batch, …]` of the columns of some rows.
+    def read(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Returns one dense array `[batch, …]` for each column.
+
+        Args:
+            rows: int64 `[batch]`, the numbers of the examples.
 
         Raises:
-            TrainingError: A row is not as it was written.
+            TrainingError: A file has changed since the values were written.
         """
-        if isinstance(self.storage, MemoryStorage) and not self._vary:
-            return self._read_alike(places)
-        each = self._lengths(places)
-        longest = 0 if self.lengths is None or not len(each) else int(each.max())
-        if self.lengths is not None:
-            longest = int(self.lengths.padded_length(longest))
-        made = [self._empty(column, len(places), longest) for column in self.columns]
-        for i, (place, length) in enumerate(zip(places, each, strict=True)):
-            data, begin = self._checked(int(place)), 0
-            for column, array in zip(self.columns, made, strict=True):
-                size = column.size(int(length))
-                part = np.frombuffer(data[begin : begin + size], column.dtype)
-                begin += size
-                if column.varies:
-                    array[i, :length] = part.reshape(int(length), *column.shape)
-                else:
-                    array[i] = part.reshape(column.shape)
-        return made
-
-    def _read_alike(self, places: np.ndarray) -> list[np.ndarray]:
-        # Features are short: row by row would take longer than to train on them.
-        data, begin, made = self.storage.read_alike(places), 0, []
-        for column in self.columns:
-            end = begin + column.size(0)
-            part = np.ascontiguousarray(data[:, begin:end]).view(column.dtype)
-            part = part.reshape(len(places), *column.shape)
-            made.append(part.astype(column.read_as or column.dtype, copy=False))
-            begin = end
-        return made
+        # Before the values are copied: zlib waits for the disk without Python's lock.
+        for row in rows if self.checksums is not None else ():
+            if not self.is_intact(row):
+                raise TrainingError(
+                    f"The cached activations of example {row:,} in {self.folder} are "
+                    "damaged. Delete that folder; fit(…, resume=True) recomputes them."
+                )
+        pairs = zip(self.columns, self.arrays, strict=True)
+        return [self._batch(column, array, rows) for column, array in pairs]
 
     def gather(self, places: tf.Tensor) -> Any:
-        """The nest of dense tensors of some rows, in a graph too."""
+        """Returns a nest of dense tensors `[batch, …]`, also inside a graph.
+
+        Args:
+            places: int64 `[batch]`, the numbers of the examples.
+        """
         specs = [
-            tf.TensorSpec([None, *self._static(c)], c.read_as or c.dtype)
+            tf.TensorSpec([None, *self._batch_shape(c)], c.read_as or c.dtype)
             for c in self.columns
         ]
         return gather_in_python(self.read, places, specs, self.structure)
 
     def digest(self) -> str:
-        """Activations of activations are not kept, so nothing asks for one."""
+        """Raises an error: activations of cached activations are not cached."""
         raise NotImplementedError
 
-    def _static(self, column: Column) -> list[int | None]:
-        if not column.varies:
-            return list(column.shape)
-        # Known where all batches are padded alike.
-        ends = [
-            self.lengths.padded_length(n) for n in (1, int(self.lengths.each.max()))
-        ]
-        return [ends[0] if ends[0] == ends[1] else None, *column.shape]
+    @functools.cached_property
+    def _starts(self) -> np.ndarray:
+        """int64 `[count + 1]`: where the tokens of each text begin and end."""
+        return np.concatenate([[0], np.cumsum(self.lengths.each, dtype=np.int64)])
 
-    def _lengths(self, places: np.ndarray) -> np.ndarray:
-        if self.lengths is None:
-            return np.zeros(len(places), np.int64)
-        return self.lengths.each[places]
+    def _stored(self, column: Column, array: np.ndarray, row: int) -> np.ndarray:
+        """Returns a view of one example's values, or tokens."""
+        first, end = self._starts[row : row + 2] if column.varies else (row, row + 1)
+        return array[first:end]
 
-    def _empty(self, column: Column, batch: int, longest: int) -> np.ndarray:
+    def _checksum(self, row: int) -> int:
+        checksum = 0
+        for column, array in zip(self.columns, self.arrays, strict=True):
+            # As bytes: NumPy gives no buffer of bfloat16.
+            data = self._stored(column, array, row).reshape(-1).view(np.uint8)
+            checksum = zlib.crc32(data, checksum)
+        return checksum
+
+    def _batch(self, column: Column, array: np.ndarray, rows: np.ndarray) -> np.ndarray:
         dtype = column.read_as or column.dtype
         if not column.varies:
-            return np.empty((batch, *column.shape), dtype)
-        return np.full((batch, longest, *column.shape), column.missing, dtype)
+            return array[rows].astype(dtype, copy=False)
+        longest = int(np.max(self.lengths.each[rows], initial=0))
+        shape = (len(rows), int(self.lengths.padded_length(longest)), *column.shape)
+        batch = np.full(shape, column.missing, dtype)
+        for padded, row in zip(batch, rows, strict=True):
+            stored = self._stored(column, array, row)
+            padded[: len(stored)] = stored
+        return batch
 
-    def _checked(self, row: int) -> memoryview | bytes:
-        data = self.storage.read(row)
-        if self.checksums is not None and zlib.crc32(data) != self.checksums[row]:
-            raise TrainingError(
-                f"What was kept of example {row:,} in {self.where} is damaged. Delete "
-                "that folder; fit(…, resume=True) computes it anew."
-            )
-        return data
-
-
-def row_offsets(
-    columns: Sequence[Column], count: int, lengths: Lengths | None
-) -> np.ndarray:
-    """int64 `[count + 1]`: where the bytes of each row begin and end."""
-    if lengths is None:
-        sizes = np.full(count, sum(column.size(0) for column in columns), np.int64)
-    else:
-        fixed = sum(column.size(0) for column in columns)
-        growing = sum(column.size(1) for column in columns) - fixed
-        sizes = fixed + growing * np.asarray(lengths.each, np.int64)
-    return np.concatenate([[0], np.cumsum(sizes)])
+    def _batch_shape(self, column: Column) -> list[int | None]:
+        if not column.varies:
+            return list(column.shape)
+        # The length is static if the shortest and the longest batch are padded alike.
+        longest = int(self.lengths.each.max())
+        padded = {int(self.lengths.padded_length(length)) for length in (1, longest)}
+        return [padded.pop() if len(padded) == 1 else None, *column.shape]

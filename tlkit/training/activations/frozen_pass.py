@@ -1,4 +1,10 @@
-"""Activations of all examples are computed once."""
+"""One pass over all examples, which computes the activations at one or more cuts.
+
+Before the activations are used, they are verified: the remainder of the model has to
+compute the same features from them as from the examples themselves.
+
+Tested in tests/training/activations/test_cached_activations.py.
+"""
 
 from __future__ import annotations
 
@@ -12,115 +18,120 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ...models import FEATURES, lower_half, split, upper_half
+from ...models import FEATURES, prefix_function, remainder_of, split
 from ...progress import progress
 from ..feeds.array_rows import Lengths
 from ..feeds.feed import Feed
-from .cached_rows import Column, StoredRows
+from .cached_rows import CachedRows, Column
 
-# How much the features may change by rounding: of the largest of them.
+# The largest error of the features by rounding, as a fraction of the largest feature.
 _TOLERANCE = {"float32": 1e-3, "float16": 2e-2}
 
 
-class CannotKeep(Exception):
-    """Why activations cannot be kept; training goes on without.
+class NotCacheableError(Exception):
+    """Says why activations cannot be cached. Training continues without a cache.
 
     Attributes:
-        cut: Of which cut this is said; `None` for all.
+        cut: The cut that the error concerns; `None` for all.
     """
 
     cut: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
-    """One set of activations that is to be computed.
+class CacheRequest:
+    """A request for the activations at one cut.
 
     Attributes:
-        cut: `FEATURES` or the index of a section.
-        dtype: As which numbers are kept.
-        make: Makes the rows, of a structure and columns.
+        cut: `FEATURES`, or the index of the encoder's section behind the cut.
+        dtype: `"float32"` or `"float16"`, in which they are stored.
+        create: Creates the empty rows from a nest of specs and the columns.
     """
 
     cut: int
     dtype: str
-    make: Callable[[Any, Sequence[Column]], StoredRows]
+    create: Callable[[Any, Sequence[Column]], CachedRows]
 
 
-class Lower:
-    """The lower half of a model, traced once for all data of one form.
+class FrozenPrefix:
+    """The prefix of a model, which returns the activations at some cuts.
 
-    It holds the weights as they were when it was made.
+    It holds copies of the weights, as they were when it was created. It is traced once
+    for all data of the same spec.
 
     Args:
         model: The whole model.
-        cuts: Where activations are wanted.
+        cuts: The cuts, as in `CacheRequest`.
     """
 
     def __init__(self, model: keras.Model, cuts: Sequence[int]):
         self.model, self.cuts = model, tuple(cuts)
-        self._half = lower_half(model, cuts)
+        self._prefix = prefix_function(model, cuts)
         self._traced: dict[str, Any] = {}
 
     def traced(self, spec: Any) -> Any:
-        """The concrete function of inputs of a form."""
+        """Returns the concrete function for inputs of a spec."""
         key = repr(spec)
         if key not in self._traced:
-            run = tf.function(self._half, autograph=False)
-            self._traced[key] = run.get_concrete_function(spec)
+            function = tf.function(self._prefix, autograph=False)
+            self._traced[key] = function.get_concrete_function(spec)
         return self._traced[key]
 
 
-def fill(
-    lower: Lower, feed: Feed, wanted: Sequence[Wanted], *, what: str, verbose: int
-) -> tuple[list[StoredRows], Any, Any]:
-    """Runs the lower half of a model over all examples.
+def compute_activations(
+    prefix: FrozenPrefix,
+    feed: Feed,
+    requests: Sequence[CacheRequest],
+    *,
+    what: str,
+    verbose: int,
+) -> tuple[list[CachedRows], Any, Any]:
+    """Computes the activations of all examples at several cuts, in one pass.
 
     Args:
-        lower: The lower half; its cuts are those of `wanted`.
+        prefix: The prefix of the model, with the cuts of `requests`.
         feed: The examples.
-        wanted: What is to be kept; all of it comes from one pass.
-        what: What this is, for the progress bar.
+        requests: One request for each cut.
+        what: The label of the progress bar.
         verbose: 0 for silence.
 
     Returns:
-        The rows of each, and all labels and weights, in the order of the data.
+        The rows of each request; and all labels and weights, in the order of the data.
 
     Raises:
-        CannotKeep: The activations have no axis of examples, are too large for their
-            dtype, or padding would change them.
+        NotCacheableError: The activations have no axis of examples, exceed the range of
+            their dtype, or depend on the padding.
         OSError: The disk is full.
     """
     order, dataset = np.arange(feed.examples), feed.batches(None)
-    if feed.by_size is not None:
-        order, dataset = feed.by_size()
-    run = lower.traced(dataset.element_spec[0])
-    stores: list[StoredRows] = []
+    if feed.lengths is not None:
+        order, dataset = feed.longest_first()
+    function = prefix.traced(dataset.element_spec[0])
+    stores: list[CachedRows] = []
     first = last = None
     marks, done = [], 0
     total = feed.steps if feed.steps not in (None, math.inf) else None
     for inputs, *mark in progress(dataset, total=total, what=what, verbose=verbose):
-        states = run(inputs)
-        places = order[done : done + len(tf.nest.flatten(inputs)[0])]
+        states = function(inputs)
+        rows = order[done : done + len(tf.nest.flatten(inputs)[0])]
         if not stores:
-            specs = run.structured_outputs
-            pairs = zip(wanted, specs, strict=True)
-            stores = [_store(one, spec, feed.lengths) for one, spec in pairs]
-        for one, store, state in zip(wanted, stores, states, strict=True):
-            _write(one, store, places, state)
-        last = places, inputs
+            pairs = zip(requests, function.structured_outputs, strict=True)
+            stores = [_create(request, spec, feed.lengths) for request, spec in pairs]
+        for request, store, state in zip(requests, stores, states, strict=True):
+            _write(request, store, rows, state)
+        last = rows, inputs
         if first is None:
             first = last
-            _check_whole(lower.model, wanted, stores, *first)
+            _verify_remainder(prefix.model, requests, stores, *first)
         marks.append(tf.nest.map_structure(np.asarray, mark))
-        done += len(places)
+        done += len(rows)
     if done != feed.examples:
-        raise CannotKeep(
-            f"the data gave {done:,} examples instead of {feed.examples:,}"
+        raise NotCacheableError(
+            f"the data has {done:,} examples instead of {feed.examples:,}"
         )
-    if feed.by_size is not None:
-        places, inputs = _mixed(first, last, feed.lengths)
-        _check_padding(lower.model, wanted, stores, places, run(inputs))
+    if feed.lengths is not None:
+        rows, inputs = _mixed_batch(first, last, feed.lengths)
+        _verify_padding(prefix.model, requests, stores, rows, function(inputs))
     labels, weights = tf.nest.map_structure(lambda *m: np.concatenate(m), *marks)
     back = np.argsort(order)
     labels, weights = tf.nest.map_structure(lambda m: m[back], (labels, weights))
@@ -128,81 +139,80 @@ def fill(
 
 
 @contextlib.contextmanager
-def _naming(cut: int) -> Iterator[None]:
-    """Says of which cut it is that something cannot be kept."""
+def _errors_at(cut: int) -> Iterator[None]:
+    """Adds the cut to an error."""
     try:
         yield
-    except CannotKeep as error:
+    except NotCacheableError as error:
         error.cut = cut
         raise
 
 
-def _store(wanted: Wanted, specs: Any, lengths: Lengths | None) -> StoredRows:
+def _create(request: CacheRequest, specs: Any, lengths: Lengths | None) -> CachedRows:
     missing = (0, *(lengths.missing if lengths is not None else ()))
-    with _naming(wanted.cut):
+    with _errors_at(request.cut):
         columns = [
-            _column(spec, wanted.dtype, missing[i] if i < len(missing) else 0, lengths)
+            _column(spec, request.dtype, missing[i] if i < len(missing) else 0, lengths)
             for i, spec in enumerate(tf.nest.flatten(specs))
         ]
-        return wanted.make(specs, columns)
+        return request.create(specs, columns)
 
 
 def _column(spec, dtype: str, missing: int, lengths: Lengths | None) -> Column:
     name = spec.dtype.name
-    kept = dtype if spec.dtype.is_floating else name
+    stored = dtype if spec.dtype.is_floating else name
     if spec.shape.rank is None or spec.shape.rank < 1:
-        raise CannotKeep("the tensor at the cut has no axis of examples")
+        raise NotCacheableError("the tensor at the cut has no axis of examples")
     unknown = [axis for axis, size in enumerate(spec.shape) if axis and size is None]
     if not unknown:
-        return Column(kept, tuple(spec.shape[1:]), read_as=name)
+        return Column(stored, tuple(spec.shape[1:]), read_as=name)
     if unknown != [1] or lengths is None:
-        raise CannotKeep("the size of the tensor at the cut differs between batches")
-    return Column(kept, tuple(spec.shape[2:]), True, missing, name)
+        raise NotCacheableError("the shape of the tensor at the cut is not constant")
+    return Column(stored, tuple(spec.shape[2:]), True, missing, name)
 
 
-def _write(wanted: Wanted, store: StoredRows, places: np.ndarray, state: Any) -> None:
-    leaves = [leaf.numpy() for leaf in tf.nest.flatten(state)]
-    with _naming(wanted.cut):
-        if any(len(leaf) != len(places) for leaf in leaves):
-            raise CannotKeep("the tensor at the cut has no axis of examples")
-        pairs = zip(leaves, store.columns, strict=True)
-        cast = [_cast(leaf, column.dtype) for leaf, column in pairs]
-    for i, place in enumerate(places):
-        length = None if store.lengths is None else int(store.lengths.each[place])
-        values = [
-            leaf[i, :length] if column.varies else leaf[i]
-            for leaf, column in zip(cast, store.columns, strict=True)
-        ]
-        store.write(int(place), values)
+def _write(
+    request: CacheRequest, store: CachedRows, rows: np.ndarray, state: Any
+) -> None:
+    values = [leaf.numpy() for leaf in tf.nest.flatten(state)]
+    with _errors_at(request.cut):
+        if any(len(value) != len(rows) for value in values):
+            raise NotCacheableError("the tensor at the cut has no axis of examples")
+        pairs = zip(values, store.columns, strict=True)
+        values = [_cast(value, column.dtype) for value, column in pairs]
+    store.write(rows, values)
 
 
 def _cast(values: np.ndarray, dtype: str) -> np.ndarray:
     with np.errstate(over="ignore"):
-        found = values.astype(dtype, copy=False)
-    if found.dtype == np.float16 and not np.isfinite(found).all():
-        raise CannotKeep(
-            f"numbers up to {np.abs(values).max():.3g} do not fit in float16"
+        cast = values.astype(dtype, copy=False)
+    if cast.dtype == np.float16 and not np.isfinite(cast).all():
+        raise NotCacheableError(
+            f"values up to {np.abs(values).max():.3g} do not fit in float16"
         )
-    return found
+    return cast
 
 
-def _mixed(first, last, lengths: Lengths):
-    """Places and inputs of a batch with some of the longest and shortest texts.
+# === Verification ===
+
+
+def _mixed_batch(first, last, lengths: Lengths) -> tuple[np.ndarray, Any]:
+    """Returns the rows and inputs of a batch of the longest and shortest texts.
 
     Args:
-        first: Those of the first batch, the longest ones.
+        first: Rows and inputs of the first batch, which has the longest texts.
         last: Those of the last batch.
         lengths: How texts are padded.
     """
-    (places, inputs), (short_places, short_inputs) = first, last
-    # As many as in the first batch, for which everything is traced.
-    short = min(len(short_places), max(1, len(places) // 2))
-    long = max(1, len(places) - short)
+    (rows, inputs), (short_rows, short_inputs) = first, last
+    # As many as in the first batch: everything is traced for this size.
+    short = min(len(short_rows), max(1, len(rows) // 2))
+    long = max(1, len(rows) - short)
 
-    def merged(whole, part, missing):
-        room = [[0, 0], [0, whole.shape[1] - part.shape[1]]]
-        padded = tf.pad(part[-short:], room, constant_values=missing)
-        return tf.concat([whole[:long], padded], 0)
+    def merged(long_texts, short_texts, missing):
+        padding = [[0, 0], [0, long_texts.shape[1] - short_texts.shape[1]]]
+        padded = tf.pad(short_texts[-short:], padding, constant_values=missing)
+        return tf.concat([long_texts[:long], padded], 0)
 
     columns = zip(
         tf.nest.flatten(inputs),
@@ -211,52 +221,54 @@ def _mixed(first, last, lengths: Lengths):
         strict=True,
     )
     flat = [merged(*column) for column in columns]
-    both = np.concatenate([places[:long], short_places[-short:]])
-    return both, tf.nest.pack_sequence_as(inputs, flat)
+    mixed_rows = np.concatenate([rows[:long], short_rows[-short:]])
+    return mixed_rows, tf.nest.pack_sequence_as(inputs, flat)
 
 
-def _check_whole(
+def _verify_remainder(
     model: keras.Model,
-    wanted: Sequence[Wanted],
-    stores: Sequence[StoredRows],
-    places: np.ndarray,
+    requests: Sequence[CacheRequest],
+    stores: Sequence[CachedRows],
+    rows: np.ndarray,
     inputs: Any,
 ) -> None:
-    """Makes sure that what comes back gives the same features as the inputs do."""
-    pairs = zip(wanted, stores, strict=True)
-    inside = [(one, store) for one, store in pairs if one.cut != FEATURES]
+    """Compares the features from the activations with those from the inputs."""
+    pairs = zip(requests, stores, strict=True)
+    inside = [(request, store) for request, store in pairs if request.cut != FEATURES]
     if inside:
         trunk, _ = split(model)
-        right = trunk(inputs, training=False)
-        for one, store in inside:
-            _compare(one, _features(model, one, store.gather(places)), right)
+        expected = trunk(inputs, training=False)
+        for request, store in inside:
+            features = _features(model, request, store.gather(rows))
+            _compare(request, features, expected)
 
 
-def _check_padding(
+def _verify_padding(
     model: keras.Model,
-    wanted: Sequence[Wanted],
-    stores: Sequence[StoredRows],
-    places: np.ndarray,
+    requests: Sequence[CacheRequest],
+    stores: Sequence[CachedRows],
+    rows: np.ndarray,
     states: Sequence[Any],
 ) -> None:
-    """Makes sure that it does not matter how far texts were padded."""
-    for one, store, state in zip(wanted, stores, states, strict=True):
-        right = _features(model, one, state)
-        _compare(one, _features(model, one, store.gather(places)), right)
+    """Compares the features from activations computed with less and more padding."""
+    for request, store, state in zip(requests, stores, states, strict=True):
+        expected = _features(model, request, state)
+        features = _features(model, request, store.gather(rows))
+        _compare(request, features, expected)
 
 
-def _features(model: keras.Model, wanted: Wanted, state: Any) -> tf.Tensor:
-    if wanted.cut == FEATURES:
+def _features(model: keras.Model, request: CacheRequest, state: Any) -> tf.Tensor:
+    if request.cut == FEATURES:
         return state
-    return upper_half(model, wanted.cut).features(state)
+    return remainder_of(model, request.cut).features(state)
 
 
-def _compare(wanted: Wanted, found: tf.Tensor, right: tf.Tensor) -> None:
-    largest = float(tf.reduce_max(tf.abs(right))) or 1.0
-    apart = float(tf.reduce_max(tf.abs(found - right))) / largest
-    if not apart <= _TOLERANCE[wanted.dtype]:
-        with _naming(wanted.cut):
-            raise CannotKeep(
-                f"features that are computed from it are off by {apart:.1e}; padding, "
-                "or rounding, seems to count in this encoder"
+def _compare(request: CacheRequest, features: tf.Tensor, expected: tf.Tensor) -> None:
+    largest = float(tf.reduce_max(tf.abs(expected))) or 1.0
+    error = float(tf.reduce_max(tf.abs(features - expected))) / largest
+    if not error <= _TOLERANCE[request.dtype]:
+        with _errors_at(request.cut):
+            raise NotCacheableError(
+                f"the features that are computed from it differ by {error:.1e}; this "
+                "encoder seems to depend on padding or rounding"
             )
