@@ -1,4 +1,4 @@
-"""The command line: one call into the package for each command."""
+"""The command line: each command is one call into the package."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from collections.abc import Iterator
 from typing import Any
 
 from .errors import DataError, TlkitError
+from .files import atomic_file
 
 _SCHEDULES = ("head_only", "head_then_all", "gradual")
 _CACHES = ("auto", "memory", "disk", "off")
 _TRUNCATIONS = ("head", "tail", "head+tail")
-_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 _SHARDS = "shards.json"
 _OFFLINE = "TLKIT_OFFLINE"
-# Some of the validation split, which `export` checks itself with.
-_ROWS = "validation_rows.tfrecord"
+# Examples of the validation split, with which `export` checks the export.
+_EXAMPLES_FILE = "validation_rows.tfrecord"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command.
+    """Runs a command and returns its exit status.
 
     Args:
-        arguments: What stands behind `tlkit`; those of the process if `None`.
+        arguments: The arguments after `tlkit`; those of the process if `None`.
 
     Returns:
-        The exit status: 0, or 1 after an error of tlkit's, or 130 after Ctrl-C.
+        0; 1 after a `TlkitError`; 130 after Ctrl-C.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"tlkit {options.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        hint = " Type the same with --resume to go on." * (options.command == "fit")
+        hint = " Type the same with --resume to continue." * (options.command == "fit")
         print(f"tlkit {options.command}: stopped.{hint}", file=sys.stderr)
         return 130
     if options.json:
@@ -49,17 +50,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _offline(chosen: bool) -> Iterator[None]:
-    """Keeps a command off the network, and what it starts, too."""
+def _offline(offline: bool) -> Iterator[None]:
+    """Forbids the network to a command and to the processes that it starts."""
     before = os.environ.get(_OFFLINE)
-    if chosen:
+    if offline:
         os.environ[_OFFLINE] = "1"
     try:
         yield
     finally:
-        if chosen and before is None:
+        if offline and before is None:
             del os.environ[_OFFLINE]
-        elif chosen:
+        elif offline:
             os.environ[_OFFLINE] = before
 
 
@@ -71,86 +72,104 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
-    command = _command(commands, "inspect", _inspect, "say what an encoder is")
-    command.add_argument("source", help="folder, catalog name or address")
+    command = _command(commands, "inspect", _inspect, "describe an encoder")
+    command.add_argument("source", help="folder, catalog name or URL")
     _add_trust(command)
 
-    command = _command(commands, "fetch", _fetch, "bring an encoder to a folder")
-    command.add_argument("source", help="folder, catalog name, address or bundle")
+    command = _command(commands, "fetch", _fetch, "download an encoder to a folder")
+    command.add_argument("source", help="folder, catalog name, URL or bundle")
     command.add_argument("directory", help="new folder, or with --bundle a new .tar")
     command.add_argument(
-        "--bundle", action="store_true", help="one file, for a machine without network"
+        "--bundle",
+        action="store_true",
+        help="write one file, for a machine without network",
     )
 
     _add_fit(_command(commands, "fit", _fit, "train a classifier"))
 
-    command = _command(commands, "evaluate", _evaluate, "judge a trained model")
+    command = _command(commands, "evaluate", _evaluate, "evaluate a trained model")
     command.add_argument("directory", help="folder of the run")
     _add_data(command)
     _add_trust(command)
 
-    command = _command(commands, "predict", _predict, "label texts or pictures")
+    command = _command(commands, "predict", _predict, "label texts or images")
     command.add_argument("directory", help="folder of the run")
     command.add_argument(
-        "examples", nargs="+", help="texts, pairs of them in turn, or picture files"
+        "examples", nargs="+", help="texts, image files, or the two texts of each pair"
     )
     _add_trust(command)
 
-    command = _command(commands, "export", _export, "write a served model")
+    command = _command(commands, "export", _export, "write a model for TF Serving")
     command.add_argument("directory", help="folder of the run")
-    command.add_argument("destination", help="such as saved_models/flowers")
-    command.add_argument("--version", type=int, help="the next free one")
+    command.add_argument("destination", help="folder, such as saved_models/flowers")
+    command.add_argument("--version", type=int, help="default: the next free one")
     _add_trust(command)
-    command.add_argument("--top", type=int, help="how many labels top_labels gives")
+    command.add_argument("--top", type=int, help="number of labels in top_labels")
     command.add_argument(
-        "--tolerance", type=float, default=1e-5, help="by how much a score may differ"
+        "--tolerance",
+        type=float,
+        default=1e-5,
+        help="largest allowed difference of a score",
     )
     command.add_argument(
-        "--no-check", action="store_true", help="do not ask the export in a process"
+        "--no-check",
+        action="store_true",
+        help="do not compare predictions in a process",
     )
 
-    command = _command(commands, "demo", _demo, "the whole job, on real data")
+    command = _command(
+        commands, "demo", _demo, "train, evaluate and export on real data"
+    )
     command.add_argument("kind", choices=("text", "image"))
     command.add_argument("--directory", default="runs/demo", help="folder of the run")
-    command.add_argument("--export", default="saved_models/demo", help="where to")
+    command.add_argument(
+        "--export", default="saved_models/demo", help="folder of the export"
+    )
     return parser
 
 
 def _add_fit(command: argparse.ArgumentParser) -> None:
-    command.add_argument("source", help="the encoder: folder, catalog name or address")
+    command.add_argument("source", help="the encoder: folder, catalog name or URL")
     _add_trust(command)
     _add_data(command)
     command.add_argument("--directory", required=True, help="folder of the run")
     command.add_argument("--schedule", choices=_SCHEDULES, default="head_then_all")
     command.add_argument("--batch-size", type=int, default=32)
-    command.add_argument("--image-size", type=int, help="pixels; the encoder's own")
-    command.add_argument("--pixels", help="unit, symmetric, byte, caffe or torch")
     command.add_argument(
-        "--augment", action="store_true", help="crop and mirror pictures at random"
-    )
-    command.add_argument("--length", type=int, default=128, help="tokens of a text")
-    command.add_argument(
-        "--truncation", choices=_TRUNCATIONS, default="head", help="of texts too long"
+        "--image-size", type=int, help="in pixels; default: the encoder's"
     )
     command.add_argument(
-        "--windows", type=int, default=1, help="in how many to read a longer text"
+        "--pixels", help="unit, symmetric, byte, caffe or torch; default: the encoder's"
     )
     command.add_argument(
-        "--overlap", type=int, default=0, help="tokens that two windows share"
+        "--augment", action="store_true", help="crop and flip images at random"
+    )
+    command.add_argument("--length", type=int, default=128, help="tokens per text")
+    command.add_argument(
+        "--truncation",
+        choices=_TRUNCATIONS,
+        default="head",
+        help="tokens to keep of longer texts",
+    )
+    command.add_argument(
+        "--windows", type=int, default=1, help="maximum number of windows per text"
+    )
+    command.add_argument(
+        "--overlap", type=int, default=0, help="tokens shared by adjacent windows"
     )
     command.add_argument("--strategy", help="cpu, gpu, mirrored, multi_worker, tpu")
     command.add_argument(
-        "--resume", action="store_true", help="go on from the run's last checkpoint"
+        "--resume", action="store_true", help="continue from the run's last checkpoint"
     )
     command.add_argument(
-        "--gradient-accumulation-steps", type=int, help="batches in one update"
+        "--gradient-accumulation-steps", type=int, help="batches per update"
     )
-    command.add_argument("--jit-compile", action="store_true", help="compile by XLA")
+    command.add_argument("--jit-compile", action="store_true", help="compile with XLA")
     command.add_argument(
         "--cache",
         choices=_CACHES,
         default="auto",
-        help="where to keep what frozen blocks give",
+        help="where to cache the activations of frozen blocks",
     )
 
 
@@ -158,10 +177,10 @@ def _command(commands, name: str, run, summary: str) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=summary, description=summary)
     command.set_defaults(run=run)
     command.add_argument(
-        "--json", action="store_true", help="end with one line of JSON"
+        "--json", action="store_true", help="print one line of JSON at the end"
     )
     command.add_argument(
-        "--offline", action="store_true", help="touch no network, as TLKIT_OFFLINE=1"
+        "--offline", action="store_true", help="use no network, as TLKIT_OFFLINE=1"
     )
     return command
 
@@ -170,28 +189,28 @@ def _add_trust(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--trust",
         action="store_true",
-        help="take an encoder that reads or writes files, connects or runs Python",
+        help="accept an encoder that reads or writes files, connects or runs Python",
     )
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "data",
-        help="folder of class folders (pictures or .txt) or of shards, .csv file, "
-        "sample:NAME such as sample:reuters-r8, or tfds:NAME, prepared before",
+        help="folder of class folders (images or .txt) or of shards, .csv file, "
+        "sample:NAME such as sample:reuters-r8, or tfds:NAME, already prepared",
     )
     command.add_argument(
         "--text", default="text", help="column of a .csv file; for pairs FIRST,SECOND"
     )
     command.add_argument("--label", default="label", help="column of a .csv file")
-    share = "share of data that is not split yet"
-    command.add_argument("--validation", type=float, default=0.1, help=share)
-    command.add_argument("--test", type=float, default=0.1, help=share)
+    fraction = "fraction, for data without such a split"
+    command.add_argument("--validation", type=float, default=0.1, help=fraction)
+    command.add_argument("--test", type=float, default=0.1, help=fraction)
     command.add_argument("--seed", type=int, default=0)
 
 
 def _splits(options) -> Any:
-    """The data that a command line names."""
+    """Loads the data that the options name."""
     from . import data, samples
 
     kwargs = {"validation": options.validation, "test": options.test}
@@ -205,8 +224,8 @@ def _splits(options) -> Any:
         return data.tfrecords(path)
     if path.is_dir():
         files = (f.suffix.lower() for f in path.rglob("*") if f.is_file())
-        pictures = any(suffix in _PICTURES for suffix in files)
-        load = data.image_folder if pictures else data.text_folder
+        has_images = any(suffix in _IMAGE_SUFFIXES for suffix in files)
+        load = data.image_folder if has_images else data.text_folder
         return load(path, **kwargs)
     columns = options.text.split(",")
     text = columns if columns[1:] else options.text
@@ -224,19 +243,15 @@ def _model(directory: str, *, trust: bool = False):
         )
     try:
         return keras.saving.load_model(path, safe_mode=not trust)
-    except ValueError as error:  # Keras puts words of its own around ours
+    except ValueError as error:  # Keras wraps the errors of layers
         raise DataError(f"The model {path} cannot be loaded: {error}") from error
 
 
 def _save(model, directory: str) -> None:
     path = pathlib.Path(directory) / "model.keras"
-    beside = path.with_name(".writing.keras")
-    # Keras writes in place: a crash would leave half a file.
-    try:
-        model.save(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    # Keras writes in place: a crash would leave an incomplete file.
+    with atomic_file(path) as temporary:
+        model.save(temporary)
 
 
 def _inspect(options) -> dict[str, Any]:
@@ -258,7 +273,7 @@ def _fetch(options) -> dict[str, Any]:
 def _fit(options) -> dict[str, Any]:
     import tlkit
 
-    from .serving import rows_of, save_rows
+    from .serving import save_examples, take_examples
 
     splits = _splits(options)
     if splits.kind == "text":
@@ -287,8 +302,9 @@ def _fit(options) -> dict[str, Any]:
         seed=options.seed,
     )
     _save(model, options.directory)
-    rows = splits.train if splits.validation is None else splits.validation
-    save_rows(rows_of(model, rows), pathlib.Path(options.directory) / _ROWS)
+    split = splits.train if splits.validation is None else splits.validation
+    path = pathlib.Path(options.directory) / _EXAMPLES_FILE
+    save_examples(take_examples(model, split), path)
     print(report)
     return json.loads(report.to_json())
 
@@ -298,7 +314,7 @@ def _evaluate(options) -> dict[str, Any]:
 
     model, splits = _model(options.directory, trust=options.trust), _splits(options)
     if splits.test is None:
-        raise DataError("There is no test split in this data. Give --test a share.")
+        raise DataError("This data has no test split. Give --test a fraction.")
     evaluation = tlkit.evaluate(model, splits.test)
     print(evaluation)
     return json.loads(evaluation.to_json())
@@ -321,35 +337,34 @@ def _predict(options) -> dict[str, Any]:
     }
 
 
-def _examples(model, given: list[str]) -> list[Any]:
-    """What a command line names, in pairs if the model takes pairs."""
-    from .encoders import find_encoder
+def _examples(model, arguments: list[str]) -> list[Any]:
+    """Returns the examples, in pairs if the model takes pairs."""
+    from .models import packing_of
 
-    encoder = find_encoder(model)
-    if encoder is None or not encoder.details.get("pairs"):
-        return given
-    if len(given) % 2:
+    if not packing_of(model).pairs:
+        return arguments
+    if len(arguments) % 2:
         raise DataError(
-            f"This model takes pairs of texts; got {len(given)} texts. Type: "
+            f"This model takes pairs of texts; got {len(arguments)} texts. Type: "
             "tlkit predict DIRECTORY FIRST SECOND"
         )
-    return list(zip(given[::2], given[1::2], strict=True))
+    return list(zip(arguments[::2], arguments[1::2], strict=True))
 
 
 def _export(options) -> dict[str, Any]:
     import tlkit
 
-    from .serving import load_rows
+    from .serving import load_examples
 
     directory = pathlib.Path(options.directory)
     model = _model(options.directory, trust=options.trust)
-    rows = directory / _ROWS
+    examples = directory / _EXAMPLES_FILE
     report = directory / "report.json"
     path = tlkit.export(
         model,
         options.destination,
         version=options.version,
-        examples=load_rows(rows) if rows.is_file() else None,
+        examples=load_examples(examples) if examples.is_file() else None,
         report=tlkit.reports.Report.load(report) if report.is_file() else None,
         top=options.top,
         tolerance=options.tolerance,

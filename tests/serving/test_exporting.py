@@ -13,15 +13,20 @@ from tests.data.image_files import exif, saved, scene, with_exif
 from tests.tiny import write_image_encoder, write_text_encoder
 from tlkit import models
 from tlkit.errors import DataError, ExportError
-from tlkit.serving import parity_check as parity
-from tlkit.serving.export_examples import Rows, load_rows, rows_of, save_rows
+from tlkit.serving import predict_standalone
+from tlkit.serving.export_examples import (
+    ExportExamples,
+    load_examples,
+    save_examples,
+    take_examples,
+)
 
 TEXTS = ["good film", "the bad films!", ""]
 
 
 def serve(folder, signature="serving_default", **inputs):
     """What a process without tlkit gets for an answer."""
-    return parity.ask(folder, {signature: inputs})[signature]
+    return predict_standalone(folder, {signature: inputs})[signature]
 
 
 def here(folder, signature="serving_default", **inputs):
@@ -113,7 +118,7 @@ def test_weights_are_written_once(image_model, tmp_path):
 def test_an_existing_version_is_left_alone(text_model, tmp_path):
     path = tlkit.export(text_model, tmp_path, check=False, version=3)
     before = (path / "saved_model.pb").read_bytes()
-    with pytest.raises(ExportError, match=r"3 is there already.*next free one \(4\)"):
+    with pytest.raises(ExportError, match=r"3 exists.*next free one \(4\)"):
         tlkit.export(text_model, tmp_path, check=False, version=3)
     assert (path / "saved_model.pb").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["3"]
@@ -138,7 +143,7 @@ def test_a_place_that_is_a_file_is_refused(text_model, tmp_path):
 
 
 def test_bad_versions_and_other_models_are_refused(text_model, tmp_path):
-    with pytest.raises(ExportError, match="from 1 up. Received: 0"):
+    with pytest.raises(ExportError, match="must be 1 or more. Received: 0"):
         tlkit.export(text_model, tmp_path, check=False, version=0)
     other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     with pytest.raises(ExportError, match="models that tlkit built"):
@@ -246,17 +251,17 @@ def test_what_rides_along(text_model, tmp_path):
 def test_examples_may_be_a_split_arrays_or_made(image_model):
     pixels = np.arange(10 * 9 * 9 * 3).reshape(10, 9, 9, 3).astype(np.uint8)
     split = tf.data.Dataset.from_tensor_slices((pixels, np.arange(10) % 2))
-    found = rows_of(image_model, split, 4)
+    found = take_examples(image_model, split, 4)
     assert found.labels == (0, 1, 0, 1)
     for raw, array in zip(found.raws, pixels[[0, 3, 6, 9]], strict=True):
         np.testing.assert_array_equal(tf.io.decode_png(raw), array)
-    made = rows_of(image_model, None)
-    assert made.made
+    made = take_examples(image_model, None)
+    assert made.synthetic
     assert len(made) == 8
     with pytest.raises(DataError, match="examples is empty"):
-        rows_of(image_model, [])
+        take_examples(image_model, [])
     with pytest.raises(DataError, match="a split .* or several raw examples"):
-        rows_of(image_model, "rose.jpg")
+        take_examples(image_model, "rose.jpg")
 
 
 def test_examples_come_from_all_over(image_model, tmp_path):
@@ -266,18 +271,18 @@ def test_examples_come_from_all_over(image_model, tmp_path):
     dataset = tf.data.Dataset.from_tensor_slices((pixels, labels))
     folder = tlkit.data.arrays(pixels, labels, validation=0.5).validation
     for split, size in ((dataset, 200), (folder, 100)):
-        found = rows_of(image_model, split, 20)
+        found = take_examples(image_model, split, 20)
         assert len(found) == 20 and found.labels == (0,) * 10 + (1,) * 10
-        whole = rows_of(image_model, split, size)
+        whole = take_examples(image_model, split, size)
         assert set(found.raws) < set(whole.raws) and len(set(whole.raws)) == size
-        fewer = whole.spread(4)
+        fewer = whole.sample(4)
         assert fewer.labels == (0, 0, 1, 1)
         assert fewer.raws[0] == whole.raws[0] and fewer.raws[-1] == whole.raws[-1]
-    ends = rows_of(image_model, [pixels[0], pixels[-1]])
-    assert rows_of(image_model, list(pixels), 2).raws == ends.raws
-    assert rows_of(image_model, dataset.take(3), 20).labels == (0, 0, 0)
+    ends = take_examples(image_model, [pixels[0], pixels[-1]])
+    assert take_examples(image_model, list(pixels), 2).raws == ends.raws
+    assert take_examples(image_model, dataset.take(3), 20).labels == (0, 0, 0)
     with pytest.raises(DataError, match="not batched"):
-        rows_of(image_model, dataset.batch(4))
+        take_examples(image_model, dataset.batch(4))
 
 
 def test_class_names_may_have_any_letters(tmp_path):
@@ -312,16 +317,16 @@ def _full_disk(*args, **kwargs):
 
 def test_rows_are_kept_in_a_file(tmp_path):
     for rows in (
-        Rows((b"a\0", b""), (1, 0)),
-        Rows(((b"a", b"b"), (b"", b"c"))),
+        ExportExamples((b"a\0", b""), (1, 0)),
+        ExportExamples(((b"a", b"b"), (b"", b"c"))),
     ):
-        save_rows(rows, tmp_path / "rows")
-        assert load_rows(tmp_path / "rows") == rows
+        save_examples(rows, tmp_path / "rows")
+        assert load_examples(tmp_path / "rows") == rows
     assert [path.name for path in tmp_path.iterdir()] == ["rows"]
     whole = (tmp_path / "rows").read_bytes()
     (tmp_path / "rows").write_bytes(whole[:-3])
     with pytest.raises(DataError, match="cannot be read"):
-        load_rows(tmp_path / "rows")
+        load_examples(tmp_path / "rows")
 
 
 def test_keras_exports_what_tlkit_built(image_model, tmp_path):

@@ -7,14 +7,14 @@ from google.protobuf import text_format
 
 import tlkit
 from tests.tiny import write_image_encoder, write_text_encoder
-from tlkit.serving.export_examples import rows_of
-from tlkit.serving.extra_files import BATCH_SIZES, FILE
+from tlkit.serving.export_examples import take_examples
+from tlkit.serving.extra_files import BATCH_SIZES, WARM_UP_FILE
 
 prediction_log = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
 
 
 def logs(path):
-    records = tf.data.TFRecordDataset(str(path / "assets.extra" / FILE))
+    records = tf.data.TFRecordDataset(str(path / "assets.extra" / WARM_UP_FILE))
     return [
         prediction_log.PredictionLog.FromString(record)
         for record in records.as_numpy_iterator()
@@ -55,7 +55,7 @@ def test_large_pictures_make_no_large_file(tmp_path):
     first, second = (log.predict_log.request.inputs for log in logs(path))
     for inputs in (first, second):
         (picture,) = tf.make_ndarray(inputs["image_bytes"])
-        assert picture in rows_of(model, noise).raws
+        assert picture in take_examples(model, noise).raws
 
 
 def test_the_servers_settings_are_read_by_its_own_messages(tmp_path):

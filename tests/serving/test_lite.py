@@ -11,7 +11,7 @@ from tests.serving.real_models import REAL
 from tests.tiny import write_image_encoder, write_text_encoder
 from tlkit import models
 from tlkit.errors import ExportError
-from tlkit.serving.export_examples import spread
+from tlkit.serving.export_examples import evenly_spaced
 from tlkit.serving.lite import LiteReport, write_lite
 
 LABELS = ["dark", "bright", "red"]
@@ -61,7 +61,7 @@ def test_a_small_image_model_runs_by_itself(image_model, tmp_path, precision, ap
     labels = [LABELS[i] for i in expected.argmax(axis=1)]
     path = tmp_path / "deep" / "small.tflite"
     report = write_lite(image_model, path, precision, x, labels, limit=0.05)
-    learned = [] if precision == "float16" else spread(80, 40)  # int8's ranges
+    learned = [] if precision == "float16" else evenly_spaced(80, 40)  # int8's ranges
     measured = np.setdiff1d(np.arange(80), learned)
     assert report.rows == len(x[measured]) and report.path == path
     assert report.bytes == path.stat().st_size
@@ -102,7 +102,7 @@ def test_one_that_loses_too_much_is_not_written(image_model, tmp_path):
         write_lite(
             image_model, tmp_path / "a.tflite", "int8", x, labels, calibration=wild
         )
-    with pytest.raises(ExportError, match="of the labels it gives"):
+    with pytest.raises(ExportError, match="of the predicted labels"):
         write_lite(image_model, tmp_path / "a.tflite", "int8", x, calibration=wild)
     assert list(tmp_path.iterdir()) == []
     path = tmp_path / "a.tflite"
@@ -152,10 +152,10 @@ def test_mistakes_are_explained(image_model, tmp_path):
     with pytest.raises(ExportError, match="4 examples and 3 labels"):
         write_lite(image_model, path, "float16", x, [0, 1, 0])
     for examples in ([], x[:1]):
-        with pytest.raises(ExportError, match="Give two at least"):
+        with pytest.raises(ExportError, match="Give at least two"):
             write_lite(image_model, path, "int8", examples)
     encoder = image_model.get_layer("encoder")
-    with pytest.raises(ExportError, match="one that tlkit built"):
+    with pytest.raises(ExportError, match="a model that tlkit built"):
         write_lite(tlkit.tap(encoder, "stage1"), path, "float16", x)
     path.mkdir()
     with pytest.raises(ExportError, match="cannot be written"):

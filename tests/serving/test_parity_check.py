@@ -8,7 +8,7 @@ import tlkit
 from tests.tiny import write_text_encoder
 from tlkit.errors import ExportError
 from tlkit.serving import exporting
-from tlkit.serving.export_examples import rows_of
+from tlkit.serving.export_examples import take_examples
 from tlkit.serving.parity_check import check_parity
 
 TEXTS = ["good film", "the bad films!", "", "film"]
@@ -29,7 +29,7 @@ def path(model, tmp_path_factory):
 
 
 def test_the_same_answers_pass(model, path):
-    found = check_parity(model, path, rows_of(model, TEXTS))
+    found = check_parity(model, path, take_examples(model, TEXTS))
     assert found.examples == 4
     assert 0 <= found.largest_difference <= 1e-6
 
@@ -45,9 +45,9 @@ def moved(model, by):
 def test_scores_that_differ_by_more_are_refused(model, path):
     back = moved(model, [0.0, 1e-3, 0.0])
     try:
-        with pytest.raises(ExportError, match="does not answer as the model does"):
-            check_parity(model, path, rows_of(model, TEXTS))
-        wide = check_parity(model, path, rows_of(model, TEXTS), tolerance=1e-2)
+        with pytest.raises(ExportError, match="differ from the model"):
+            check_parity(model, path, take_examples(model, TEXTS))
+        wide = check_parity(model, path, take_examples(model, TEXTS), tolerance=1e-2)
         assert 1e-5 < wide.largest_difference < 1e-3
     finally:
         back()
@@ -57,7 +57,7 @@ def test_other_labels_are_refused_whatever_the_tolerance(model, path):
     back = moved(model, [-50.0, 50.0, 0.0])
     try:
         with pytest.raises(ExportError, match=r"in \d of 4 examples"):
-            check_parity(model, path, rows_of(model, TEXTS), tolerance=2.0)
+            check_parity(model, path, take_examples(model, TEXTS), tolerance=2.0)
     finally:
         back()
 
@@ -66,7 +66,7 @@ def test_what_is_no_number_is_refused(model, path):
     back = moved(model, [np.nan, 0.0, 0.0])
     try:
         with pytest.raises(ExportError):
-            check_parity(model, path, rows_of(model, TEXTS), tolerance=2.0)
+            check_parity(model, path, take_examples(model, TEXTS), tolerance=2.0)
     finally:
         back()
 
@@ -100,4 +100,4 @@ def test_a_refused_export_leaves_nothing(model, tmp_path, monkeypatch):
 def test_an_export_that_cannot_be_loaded_is_refused(model, path, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"nonsense")
     with pytest.raises(ExportError, match="cannot be served: a process without tlkit"):
-        check_parity(model, tmp_path, rows_of(model, TEXTS))
+        check_parity(model, tmp_path, take_examples(model, TEXTS))

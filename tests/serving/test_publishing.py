@@ -134,9 +134,9 @@ def text_encoder(text_source):
 
 @pytest.fixture(scope="module")
 def published_texts(text_encoder, tmp_path_factory):
-    text_encoder.details["length"] = 6
+    model = tlkit.text_classifier(text_encoder, ["good", "bad"], length=6)
     folder = tmp_path_factory.mktemp("published") / "texts"
-    return publish(text_encoder, folder, verbose=0)
+    return publish(model, folder, verbose=0)
 
 
 def names_of(encoder):
@@ -157,8 +157,8 @@ def test_plain_tensorflow_calls_both_ways(
     images = image_model.get_layer("encoder")
     x, _ = pictures(6)
     x = x / 255
-    ids = models.texts.WordPiecePreprocessor(
-        tuple(PIECES), True, models.packing.Packing(6)
+    ids = models.text.WordPiecePreprocessor(
+        tuple(PIECES), True, models.text.Packing(6)
     )(tf.constant(TEXTS))
     seen, read = use((published_images, x), (published_texts, ids), folder=tmp_path)
 
@@ -225,8 +225,8 @@ def test_tf_keras_reads_texts_by_the_preprocessor_beside(published_texts, text_e
     texts = tf_keras.Input((), dtype=tf.string)
     outputs = encoder(preprocess(texts))["sequence_output"]
     model = tf_keras.Model(texts, outputs)
-    packing = models.packing.Packing(6, fixed_length=True)
-    words = models.texts.WordPiecePreprocessor(tuple(PIECES), True, packing)
+    packing = models.text.Packing(6, fixed_length=True)
+    words = models.text.WordPiecePreprocessor(tuple(PIECES), True, packing)
     expected = words(tf.constant(TEXTS))
     assert_close(preprocess(tf.constant(TEXTS)), expected, 0)
     found = model(tf.constant(TEXTS))
@@ -251,15 +251,15 @@ def test_blocks_variables_and_vocabulary_come_back(
     again = tlkit.load_encoder(published_texts)
     assert names_of(again) == names_of(text_encoder)
     assert [b.name for b in again.blocks][:2] == ["embeddings", "layer_0"]
-    assert again.details["vocabulary"] == PIECES
-    assert again.details["lower_case"] is True
+    assert again.facts.vocabulary == tuple(PIECES)
+    assert again.facts.lower_case is True
     for one, other in zip(again.weights, text_encoder.weights, strict=True):
         assert one.path == other.path
         np.testing.assert_array_equal(one, other)
     card = read_card(published_images)
     assert (card.name, card.kind, card.pixels) == ("pictures", "image", "unit")
     assert (card.image_size, card.note) == (8, "fine-tuned with tlkit from tiny")
-    assert tlkit.load_encoder(published_images).details["image_size"] == 8
+    assert tlkit.load_encoder(published_images).facts.image_size == 8
 
 
 def test_the_block_map_names_the_variables(published_images):
@@ -322,7 +322,7 @@ def test_what_is_published_can_be_published_again(published_texts, tmp_path):
     path = publish(tlkit.load_encoder(path), tmp_path / "third", verbose=0)
     third = tlkit.load_encoder(path)
     assert names_of(third) == names_of(encoder)
-    assert third.details["vocabulary"] == PIECES
+    assert third.facts.vocabulary == tuple(PIECES)
     ids = {
         name: tf.constant([[2, 4, 3], [2, 5, 6]])
         for name in ("input_word_ids", "input_mask", "input_type_ids")
@@ -480,10 +480,10 @@ def test_a_keras_model_of_unknown_inputs_is_refused(tmp_path):
 
 def test_the_preprocessor_packs_pairs_and_other_lengths(published_texts):
     beside = published_texts.parent.with_name("texts_preprocess") / "1"
-    words = models.texts.WordPiecePreprocessor
+    words = models.text.WordPiecePreprocessor
     for length in (8, 12):
-        packing = models.packing.Packing(length, pairs=True)
-        saved = models.texts.SavedPreprocessor(str(beside), packing)
+        packing = models.text.Packing(length, pairs=True)
+        saved = models.text.SavedPreprocessor(str(beside), packing)
         pairs = tf.constant([["good film", "the bad films!"], ["", "the"]])
         found, expected = saved(pairs), words(tuple(PIECES), True, packing)(pairs)
         assert saved.packs
@@ -510,7 +510,7 @@ def test_a_preprocessor_that_was_given_is_copied_beside(
         "texts_preprocess",
     ]
     again = tlkit.text_classifier(path, ["good", "bad"], length=6)
-    assert again.get_layer("encoder").details["preprocessor"] == str(
+    assert again.get_layer("encoder").facts.preprocessor == str(
         (tmp_path / "elsewhere" / "texts_preprocess" / "1").resolve()
     )
     found = models.preprocessing(again).batch(tf.constant(TEXTS))
@@ -535,14 +535,14 @@ def test_versions_count_up_together(text_encoder, tmp_path, capsys):
 
 def test_what_is_there_is_left_alone(text_encoder, published_images, tmp_path):
     encoder = tlkit.load_encoder(published_images)
-    with pytest.raises(ExportError, match=r"1 is there already.*free one \(2\)"):
+    with pytest.raises(ExportError, match=r"1 exists.*free one \(2\)"):
         publish(encoder, published_images.parent, version=1)
     beside = tmp_path / "texts_preprocess" / "2"
     beside.mkdir(parents=True)
-    with pytest.raises(ExportError, match="texts_preprocess/2 is there already"):
+    with pytest.raises(ExportError, match="texts_preprocess/2 exists"):
         publish(text_encoder, tmp_path / "texts", version=2)
     assert not (tmp_path / "texts").exists()
-    with pytest.raises(ExportError, match="from 1 up"):
+    with pytest.raises(ExportError, match="must be 1 or more"):
         publish(encoder, tmp_path, version=0)
 
 

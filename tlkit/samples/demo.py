@@ -16,7 +16,13 @@ import numpy as np
 from ..data import Splits
 from ..errors import ExportError, SourceError
 from ..models import image_classifier, text_classifier
-from ..serving import RAW, ask, columns, export, rows_of
+from ..serving import (
+    RAW,
+    export,
+    predict_standalone,
+    signature_inputs,
+    take_examples,
+)
 from ..training import Phase, evaluate, fit, predict
 from .datasets import data, splits
 from .sample_encoders import encoder
@@ -140,8 +146,8 @@ _DEMOS = {"text": _text, "image": _image}
 
 def _served(model: keras.Model, path: pathlib.Path, examples: Sequence) -> list[str]:
     """The labels that a process without tlkit gives."""
-    asked = columns(model, rows_of(model, examples).raws)
-    labels = ask(path, {RAW: asked})[RAW]["label"]
+    inputs = signature_inputs(model, take_examples(model, examples).raws)
+    labels = predict_standalone(path, {RAW: inputs})[RAW]["label"]
     return [label.decode() for label in labels]
 
 

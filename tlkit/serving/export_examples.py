@@ -1,4 +1,7 @@
-"""Examples to ask an export about: held out of training, or made for the purpose."""
+"""The examples with which an export is checked, warmed up and measured.
+
+Tested in tests/serving/test_exporting.py.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,14 @@ import numpy as np
 import tensorflow as tf
 
 from ..data.examples import pick
-from ..encoders import find_encoder
 from ..errors import DataError
+from ..files import atomic_file
+from ..models import facts_of, packing_of
 
-# Enough to meet long and short ones, few enough to take seconds.
-MOST = 32
+# Enough to include long and short examples, few enough to take seconds.
+MAX_EXAMPLES = 32
 
-_TEXTS = (
+_SYNTHETIC_TEXTS = (
     "The weather was fine, and the film was better than I had thought.",
     "Oil prices rose by 3.5 % on Monday!",
     "",
@@ -30,90 +34,99 @@ _TEXTS = (
     "a",
     "  spaces   between\tand\nlines  ",
 )
-_SIZES = ((64, 48), (240, 320), (31, 97), (500, 375))
+_SYNTHETIC_SIZES = ((64, 48), (240, 320), (31, 97), (500, 375))
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
-    """Some examples.
+class ExportExamples:
+    """Raw examples in the form that an export's signatures take.
 
     Attributes:
-        raws: What the signature takes: encoded pictures or texts as bytes, pairs of
-            texts as pairs of bytes, or arrays of numbers.
-        labels: Their labels as indices; `None` if they aren't known.
-        made: Whether they were made up, because none were given.
+        raws: Encoded images or texts as bytes, pairs of texts as pairs of bytes, or
+            arrays of numbers.
+        labels: Their labels as indices; `None` if unknown.
+        synthetic: Whether they were generated because none were given.
     """
 
     raws: tuple[Any, ...]
     labels: tuple[int, ...] | None = None
-    made: bool = False
+    synthetic: bool = False
 
     def __len__(self) -> int:
         return len(self.raws)
 
-    def spread(self, count: int) -> Rows:
-        """At most so many of them, from all over."""
-        places = spread(len(self), count)
-        raws = tuple(self.raws[i] for i in places)
-        labels = self.labels and tuple(self.labels[i] for i in places)
-        return Rows(raws, labels, self.made)
+    def sample(self, count: int) -> ExportExamples:
+        """Returns at most `count` of the examples, evenly spaced."""
+        indices = evenly_spaced(len(self), count)
+        raws = tuple(self.raws[i] for i in indices)
+        labels = self.labels and tuple(self.labels[i] for i in indices)
+        return ExportExamples(raws, labels, self.synthetic)
 
 
-def spread(size: int, count: int) -> list[int]:
-    """Places of at most `count` of so many examples, evenly from the first to the last.
+def evenly_spaced(size: int, count: int) -> list[int]:
+    """Returns at most `count` indices below `size`, from the first to the last.
 
-    A split of a folder has its classes one after the other: the first examples of it
-    would all be of one.
+    A split of an image folder lists its classes one after the other, so its first
+    examples would all have the same label.
     """
     return np.linspace(0, size - 1, min(size, count)).round().astype(int).tolist()
 
 
-def kind_of(model: keras.Model) -> str:
-    """What a model's raw examples are: `"image"`, `"pair"`, `"text"` or `"numbers"`."""
-    details = find_encoder(model).details
-    if details.get("pairs"):
+def example_kind(model: keras.Model) -> str:
+    """Returns a model's kind of example: `"image"`, `"pair"`, `"text"`, `"numbers"`."""
+    if packing_of(model).pairs:
         return "pair"
-    kind = details.get("kind")
+    kind = facts_of(model).kind
     if kind in ("image", "text"):
         return kind
-    flat = tf.nest.flatten(model.input)
-    words = len(flat) == 1 and keras.backend.standardize_dtype(flat[0].dtype)
-    return "text" if words == "string" else "numbers"
+    inputs = tf.nest.flatten(model.input)
+    one_input = len(inputs) == 1 and keras.backend.standardize_dtype(inputs[0].dtype)
+    return "text" if one_input == "string" else "numbers"
 
 
-def rows_of(
-    model: keras.Model, examples: tf.data.Dataset | Sequence | None, count: int = MOST
-) -> Rows:
-    """Takes examples to ask an export about.
+def take_examples(
+    model: keras.Model,
+    examples: tf.data.Dataset | Sequence | None,
+    count: int = MAX_EXAMPLES,
+) -> ExportExamples:
+    """Takes examples in the form that an export's signatures take.
 
     Args:
         model: The model.
-        examples: A split, whose elements are `(raw, label)`, not batched; or raw
-            examples as `tlkit.predict` takes them; or `None` to have some made.
-        count: How many to take at most, spread over all whose number is known.
+        examples: A split, whose elements are `(raw, label)`, not batched; raw examples
+            as `tlkit.predict` takes them; or `None` to generate some.
+        count: The maximum number of examples. They are evenly spaced over `examples` if
+            its length is known, else its first ones.
 
     Returns:
-        The examples, in the form that the signature takes.
+        The examples.
 
     Raises:
-        DataError: They are not what the model takes, or there are none.
+        DataError: `examples` is empty or does not fit the model.
     """
-    kind = kind_of(model)
+    kind = example_kind(model)
     if examples is None:
-        return Rows(_made(kind, model), made=True)
-    found, labels = _taken(examples, count)
-    if not found:
+        return ExportExamples(_synthetic(kind, model), synthetic=True)
+    raws, labels = _raws_and_labels(examples, count)
+    if not raws:
         raise DataError(
             "examples is empty. Give some, such as splits.validation, or leave it out."
         )
-    take = {"image": _picture, "text": _text, "pair": _pair, "numbers": np.asarray}
-    raws = tuple(take[kind](raw) for raw in found)
-    return Rows(raws, None if labels is None else tuple(labels))
+    convert = {
+        "image": _image_bytes,
+        "text": _text_bytes,
+        "pair": _pair_bytes,
+        "numbers": np.asarray,
+    }[kind]
+    raws = tuple(convert(raw) for raw in raws)
+    return ExportExamples(raws, None if labels is None else tuple(labels))
 
 
-def columns(model: keras.Model, raws: Sequence[Any]) -> dict[str, np.ndarray | list]:
-    """The inputs of the raw signature for some examples, by name."""
-    kind = kind_of(model)
+def signature_inputs(
+    model: keras.Model, raws: Sequence[Any]
+) -> dict[str, np.ndarray | list]:
+    """Returns examples as the named inputs of the signature `serving_default`."""
+    kind = example_kind(model)
     if kind == "pair":
         firsts, seconds = zip(*raws, strict=True)
         return {"text": list(firsts), "text_pair": list(seconds)}
@@ -122,32 +135,17 @@ def columns(model: keras.Model, raws: Sequence[Any]) -> dict[str, np.ndarray | l
     return {"image_bytes" if kind == "image" else "text": list(raws)}
 
 
-def save_rows(rows: Rows, path: str | os.PathLike) -> None:
+def save_examples(examples: ExportExamples, path: str | os.PathLike) -> None:
     """Writes examples to a TFRecord file, one `tf.train.Example` each."""
     path = pathlib.Path(path)
-    beside = path.with_name(f".{path.name}.writing")
-    labels = rows.labels or (-1,) * len(rows)
-    try:
-        with tf.io.TFRecordWriter(str(beside)) as writer:
-            for raw, label in zip(rows.raws, labels, strict=True):
-                values = list(raw) if isinstance(raw, tuple) else [raw]
-                features = {
-                    "raw": tf.train.Feature(
-                        bytes_list=tf.train.BytesList(value=values)
-                    ),
-                    "label": tf.train.Feature(
-                        int64_list=tf.train.Int64List(value=[label])
-                    ),
-                }
-                example = tf.train.Example(features=tf.train.Features(feature=features))
-                writer.write(example.SerializeToString())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    labels = examples.labels or (-1,) * len(examples)
+    with atomic_file(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+        for raw, label in zip(examples.raws, labels, strict=True):
+            writer.write(_record(raw, label))
 
 
-def load_rows(path: str | os.PathLike) -> Rows:
-    """Reads what `save_rows` wrote.
+def load_examples(path: str | os.PathLike) -> ExportExamples:
+    """Reads a file that `save_examples` wrote.
 
     Raises:
         DataError: The file is missing or damaged.
@@ -164,28 +162,38 @@ def load_rows(path: str | os.PathLike) -> Rows:
             f"The examples in {path} cannot be read: {error} Remove the file, or give "
             "other examples."
         ) from error
-    return Rows(tuple(raws), None if -1 in labels else tuple(labels))
+    return ExportExamples(tuple(raws), None if -1 in labels else tuple(labels))
 
 
-def _taken(examples: Any, count: int) -> tuple[list[Any], list[int] | None]:
-    if isinstance(examples, Rows):
-        found = examples.spread(count)
-        return list(found.raws), None if found.labels is None else list(found.labels)
-    if not isinstance(examples, tf.data.Dataset):
-        if isinstance(examples, (str, bytes, os.PathLike)) or not isinstance(
-            examples, Iterable
-        ):
-            raise DataError(
-                "examples must be a split (a tf.data.Dataset) or several raw examples. "
-                f"Received: {examples!r:.80}"
-            )
-        if isinstance(examples, Sequence):
-            return [examples[i] for i in spread(len(examples), count)], None
-        return list(itertools.islice(examples, count)), None
-    return _of_dataset(examples, count)
+def _record(raw: bytes | tuple[bytes, ...], label: int) -> bytes:
+    values = list(raw) if isinstance(raw, tuple) else [raw]
+    features = {
+        "raw": tf.train.Feature(bytes_list=tf.train.BytesList(value=values)),
+        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString()
 
 
-def _of_dataset(
+def _raws_and_labels(examples: Any, count: int) -> tuple[list[Any], list[int] | None]:
+    if isinstance(examples, ExportExamples):
+        sample = examples.sample(count)
+        return list(sample.raws), None if sample.labels is None else list(sample.labels)
+    if isinstance(examples, tf.data.Dataset):
+        return _from_dataset(examples, count)
+    if isinstance(examples, (str, bytes, os.PathLike)) or not isinstance(
+        examples, Iterable
+    ):
+        raise DataError(
+            "examples must be a split (a tf.data.Dataset) or several raw examples. "
+            f"Received: {examples!r:.80}"
+        )
+    if isinstance(examples, Sequence):
+        return [examples[i] for i in evenly_spaced(len(examples), count)], None
+    return list(itertools.islice(examples, count)), None
+
+
+def _from_dataset(
     dataset: tf.data.Dataset, count: int
 ) -> tuple[list[Any], list[int] | None]:
     spec = dataset.element_spec
@@ -203,61 +211,61 @@ def _of_dataset(
         dataset = dataset.map(lambda raw: (raw, 0))
     size = int(dataset.cardinality())
     if size > count:
-        chosen = pick(dataset, np.array(spread(size, count)), verbose=0)
-    else:  # few, or nobody knows how many
-        chosen = dataset.take(count)
-    elements = list(chosen.as_numpy_iterator())
+        sample = pick(dataset, np.array(evenly_spaced(size, count)), verbose=0)
+    else:  # a small data set, or one of unknown size
+        sample = dataset.take(count)
+    elements = list(sample.as_numpy_iterator())
     raws = [raw for raw, _ in elements]
     return raws, [int(label) for _, label in elements] if is_labelled else None
 
 
-def _text(raw: Any) -> bytes:
+def _text_bytes(raw: Any) -> bytes:
     if isinstance(raw, (str, bytes)):
         return raw.encode() if isinstance(raw, str) else raw
     raise DataError(f"This model takes texts; an example is {raw!r:.80}.")
 
 
-def _pair(raw: Any) -> tuple[bytes, bytes]:
+def _pair_bytes(raw: Any) -> tuple[bytes, bytes]:
     if isinstance(raw, (tuple, list, np.ndarray)) and len(raw) == 2:
-        return (_text(raw[0]), _text(raw[1]))
+        return (_text_bytes(raw[0]), _text_bytes(raw[1]))
     raise DataError(f"This model takes pairs of texts; an example is {raw!r:.80}.")
 
 
-def _picture(raw: Any) -> bytes:
+def _image_bytes(raw: Any) -> bytes:
     if isinstance(raw, bytes):
         return raw
     if isinstance(raw, (str, os.PathLike)):
         try:
             return pathlib.Path(raw).read_bytes()
         except OSError as error:
-            raise DataError(f"The picture {raw} cannot be read: {error}") from error
+            raise DataError(f"The image {raw} cannot be read: {error}") from error
     array = np.asarray(raw)
     if array.ndim not in (2, 3) or array.dtype.kind not in "uif":
         raise DataError(
-            "A picture is bytes, a path, or an array [height, width] or [height, "
+            "An image is bytes, a path, or an array [height, width] or [height, "
             f"width, 1 or 3]; an example is {array.dtype} {list(array.shape)}."
         )
     array = array[..., np.newaxis] if array.ndim == 2 else array
     return tf.io.encode_png(np.clip(np.rint(array), 0, 255).astype(np.uint8)).numpy()
 
 
-def _made(kind: str, model: keras.Model) -> tuple[Any, ...]:
+def _synthetic(kind: str, model: keras.Model) -> tuple[Any, ...]:
+    texts = [text.encode() for text in _SYNTHETIC_TEXTS]
     if kind == "text":
-        return tuple(text.encode() for text in _TEXTS)
+        return tuple(texts)
     if kind == "pair":
-        texts = [text.encode() for text in _TEXTS]
         return tuple(zip(texts, reversed(texts), strict=True))
     random = np.random.default_rng(0)
     if kind == "image":
-        return tuple(_made_picture(random, i) for i in range(8))
+        return tuple(_synthetic_image(random, i) for i in range(8))
     shape = [side or 8 for side in tf.nest.flatten(model.input)[0].shape[1:]]
     return tuple(random.normal(size=(8, *shape)).astype(np.float32))
 
 
-def _made_picture(random: np.random.Generator, number: int) -> bytes:
-    height, width = _SIZES[number % len(_SIZES)]
-    # Coarse, as photographs are: noise would be all edges.
+def _synthetic_image(random: np.random.Generator, number: int) -> bytes:
+    height, width = _SYNTHETIC_SIZES[number % len(_SYNTHETIC_SIZES)]
+    # Smooth, as photographs are: pixel noise would consist of edges only.
     coarse = random.integers(0, 256, (1, 8, 8, 3)).astype(np.float32)
-    picture = tf.cast(tf.image.resize(coarse, (height, width))[0], tf.uint8)
-    encode = tf.io.encode_jpeg if number < len(_SIZES) else tf.io.encode_png
-    return encode(picture).numpy()
+    image = tf.cast(tf.image.resize(coarse, (height, width))[0], tf.uint8)
+    encode = tf.io.encode_jpeg if number < len(_SYNTHETIC_SIZES) else tf.io.encode_png
+    return encode(image).numpy()

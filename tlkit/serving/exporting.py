@@ -1,4 +1,4 @@
-"""Writes a model as a SavedModel that answers raw pictures or texts with labels."""
+"""Exports a model as a SavedModel that takes raw images or texts and returns labels."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..encoders import find_encoder
 from ..errors import ExportError
 from ..models import task_of
 from ..reports import Report
-from .export_examples import MOST, Rows, rows_of
-from .extra_files import write_facts, write_papers, write_requests
+from .export_examples import MAX_EXAMPLES, ExportExamples, take_examples
+from .extra_files import write_description, write_server_files, write_warm_up_requests
 from .lite import Precision, check_precision, write_lite
 from .parity_check import TOLERANCE, check_parity
 from .signatures import served_module
 from .versions import write_version
 
-_TOP = 5
-_MEASURED = 500  # examples, for a small model's accuracy
+_DEFAULT_TOP = 5
+_MAX_LITE_EXAMPLES = 500  # to measure the accuracy of a LiteRT model
 
 
 def export(
@@ -30,7 +30,7 @@ def export(
     directory: str | os.PathLike,
     *,
     version: int | None = None,
-    examples: tf.data.Dataset | Sequence | Rows | None = None,
+    examples: tf.data.Dataset | Sequence | ExportExamples | None = None,
     report: Report | None = None,
     top: int | None = None,
     check: bool = True,
@@ -44,97 +44,99 @@ def export(
     Signatures:
 
     * `serving_default` takes `image_bytes` (strings `[batch]`: encoded JPEG, PNG, GIF,
-      BMP or WebP pictures of any size) or `text` (strings `[batch]`; for pairs
-      `text_pair`, too), and gives `label` (string `[batch]`), `score` (float32
+      BMP or WebP images of any size) or `text` (strings `[batch]`; for pairs
+      `text_pair`, too). It returns `label` (string `[batch]`), `score` (float32
       `[batch]`), `scores` (float32 `[batch, labels]`), `labels` (string `[batch,
       labels]`), and `top_labels` and `top_scores` (`[batch, top]`, highest first).
-      Where a picture cannot be decoded, `label` is `""` and scores are 0; the others
-      of its batch are answered.
-    * `embed` takes the same, and gives `embedding` (float32 `[batch, features]`): what
-      the head gets; zeros for a picture that cannot be decoded.
-    * `tensors` takes what the model itself takes: `pixels` (float32 `[batch, height,
-      width, 3]` in 0…255) or token ids by name (int32 `[batch, length]`), and gives
-      what `serving_default` gives.
+      An image that cannot be decoded gets the label `""` and scores of 0; the others
+      of its batch are not affected.
+    * `embed` takes the same, and returns `embedding` (float32 `[batch, features]`), the
+      input of the head; zeros for an image that cannot be decoded.
+    * `tensors` takes the model's own inputs: `pixels` (float32 `[batch, height, width,
+      3]` in 0…255) or token ids by name (int32 `[batch, length]`). It returns the same
+      as `serving_default`.
 
-    Nothing of `tlkit` is needed to load it; a text model needs TF Text's ops, which TF
-    Serving has. Before the version appears, a process without `tlkit` loads it and is
-    asked about `examples`: the labels must be those of `tlkit.predict`, and the scores
-    within `tolerance`.
+    The export loads without `tlkit`. A text model needs TF Text's ops, which TF Serving
+    has. Before the version is published, a separate process that does not import
+    `tlkit` loads it and predicts `examples`. The labels must equal those of
+    `tlkit.predict`, and the scores must be within `tolerance`.
 
-    In `assets.extra` ride `model_card.md`, `tlkit_export.json`, `report.json`,
-    `tf_serving_warmup_requests`, which TF Serving sends itself at the start, and
-    `batching.config` and `models.config` for `tensorflow_model_server`. With `lite`,
-    also `model.tflite`, a small model for LiteRT that takes prepared inputs.
+    `assets.extra` contains `model_card.md`, `tlkit_export.json`, `report.json`,
+    `tf_serving_warmup_requests`, which TF Serving runs when it starts, and
+    `batching.config` and `models.config` for `tensorflow_model_server`. With `lite`, it
+    also contains `model.tflite`, a smaller LiteRT model that takes preprocessed inputs.
 
     Args:
         model: A model that `tlkit` built.
         directory: The model's folder, such as `"saved_models/flowers"`.
         version: Number of the version; the next free one if `None`.
-        examples: Examples to check and to warm up with, best of the validation split:
-            a split, or raw examples as `tlkit.predict` takes them. 32 from all over it
-            are taken. If `None`, some are made up.
-        report: What `tlkit.fit` returned, to ride along.
-        top: How many labels `top_labels` gives; 5, or all of fewer, if `None`.
-        check: Whether to compare the export's answers with the model's.
-        tolerance: By how much a score may differ then.
-        lite: `"float16"` or `"int8"`, to write a small model, too (of text models int8
-            is for the weights only). It is compared with the full one on up to 500 of
-            `examples`, which have to be given.
-        accuracy_drop: The most accuracy that the small model may lose, 0 to 1; where
-            `examples` have no labels, the largest share of them whose label changes.
+        examples: Examples for the check and the warm-up, best of the validation split:
+            a split, or raw examples as `tlkit.predict` takes them. 32 evenly spaced
+            ones are used. If `None`, synthetic examples are used.
+        report: The result of `tlkit.fit`, to add to `assets.extra`.
+        top: The number of labels in `top_labels`; if `None`, 5 or all if fewer.
+        check: Whether to compare the export's predictions with the model's.
+        tolerance: The largest allowed difference of a score, 0 to 1.
+        lite: `"float16"` or `"int8"`, to write a LiteRT model too (for text models,
+            int8 applies to the weights only). It is compared with the full model on up
+            to 500 of `examples`, which are then required.
+        accuracy_drop: The largest accuracy that the LiteRT model may lose, 0 to 1;
+            if `examples` have no labels, the largest fraction of them whose predicted
+            label may change.
         verbose: 0 for silence.
 
     Returns:
         The folder `<directory>/<version>`.
 
     Raises:
-        ExportError: `tlkit` did not build the model, the version is there already, the
-            folder cannot be written, the export does not answer as the model does, or
-            the small model loses too much; nothing is left behind then.
-        DataError: `examples` are not what the model takes.
-        ExtraError: Nothing here runs LiteRT's files.
+        ExportError: `tlkit` did not build the model, the version exists, the folder
+            cannot be written, the export's predictions differ from the model's, or the
+            LiteRT model loses too much accuracy. Nothing is written then.
+        DataError: `examples` do not fit the model.
+        ExtraError: No interpreter for LiteRT models is installed.
 
     Example:
 
     ```python
     path = tlkit.export(model, "saved_models/flowers", examples=splits.validation)
     served = tf.saved_model.load(path).signatures["serving_default"]
-    answer = served(image_bytes=tf.constant([open("rose.jpg", "rb").read()]))
-    print(answer["label"], answer["score"])
+    response = served(image_bytes=tf.constant([open("rose.jpg", "rb").read()]))
+    print(response["label"], response["score"])
     ```
     """
     _check_model(model)
-    rows = rows_of(model, examples, MOST if lite is None else _MEASURED)
-    asked = rows.spread(MOST)
+    count = MAX_EXAMPLES if lite is None else _MAX_LITE_EXAMPLES
+    taken = take_examples(model, examples, count)
+    sample = taken.sample(MAX_EXAMPLES)
     if lite is not None:
         check_precision(lite)
-        if rows.made:
+        if taken.synthetic:
             raise ExportError(
-                "A small model is measured on held-out examples. Type: "
-                f"export(…, lite={lite!r}, examples=splits.validation)"
+                "A LiteRT model is compared with the full one on held-out examples. "
+                f"Type: export(…, lite={lite!r}, examples=splits.validation)"
             )
     served, functions = served_module(model, _top(top, task_of(model).outputs))
     directory = pathlib.Path(directory)
     name = directory.absolute().name
 
     def write(folder: pathlib.Path) -> None:
-        _say(verbose, f"Writing {directory}")
+        _print(verbose, f"Writing {directory}")
         tf.saved_model.save(served, str(folder), signatures=functions)
-        write_papers(folder, model, name, report)
-        write_requests(folder, model, name, asked)
-        parity = small = None
+        write_server_files(folder, name, report)
+        write_warm_up_requests(folder, model, name, sample)
+        parity = lite_report = None
         if check:
-            _say(verbose, f"Asking it about {len(asked)} examples in another process")
-            parity = check_parity(model, folder, asked, tolerance)
-            _say(verbose, str(parity))
+            _print(verbose, f"Predicting {len(sample)} examples in another process")
+            parity = check_parity(model, folder, sample, tolerance)
+            _print(verbose, str(parity))
         if lite is not None:
-            _say(verbose, f"Making a small model of {lite}, and measuring it")
+            _print(verbose, f"Writing and measuring a LiteRT model of {lite}")
             path = folder / "assets.extra" / "model.tflite"
-            small = write_lite(
-                model, path, lite, rows.raws, rows.labels, limit=accuracy_drop
+            lite_report = write_lite(
+                model, path, lite, taken.raws, taken.labels, limit=accuracy_drop
             )
-            _say(verbose, str(small).replace(str(path), path.name))
-        write_facts(folder, model, name, report, parity, small)
+            _print(verbose, str(lite_report).replace(str(path), path.name))
+        write_description(folder, model, name, report, parity, lite_report)
 
     return write_version(directory, version, write)
 
@@ -150,7 +152,7 @@ def _check_model(model: keras.Model) -> None:
 
 def _top(top: int | None, labels: int) -> int:
     if top is None:
-        return min(_TOP, labels)
+        return min(_DEFAULT_TOP, labels)
     if not 1 <= top <= labels:
         raise ExportError(
             f"top must be from 1 to {labels}, the number of labels, or None. Received: "
@@ -159,6 +161,6 @@ def _top(top: int | None, labels: int) -> int:
     return top
 
 
-def _say(verbose: int, text: str) -> None:
+def _print(verbose: int, text: str) -> None:
     if verbose:
         print(text, file=sys.stderr, flush=True)

@@ -1,8 +1,7 @@
-"""What rides along with an export for people, tools and servers, in `assets.extra`.
+"""Writes an export's `assets.extra`: a model card, facts, and files for the server.
 
-Requests that TF Serving sends itself before it answers others.
-
-The first request after a start makes kernels and buffers, and takes many times as long.
+The first request after a start compiles kernels and allocates buffers, and takes many
+times as long. TF Serving therefore runs warm-up requests before it serves:
 https://www.tensorflow.org/tfx/serving/saved_model_warmup
 """
 
@@ -17,17 +16,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..encoders import find_encoder
-from ..models import task_of
+from ..models import facts_of, task_of
 from ..reports import Report
-from .export_examples import Rows, columns, kind_of
+from .export_examples import ExportExamples, example_kind, signature_inputs
 from .lite import LiteReport
 from .parity_check import Parity
 from .signatures import EMBED, RAW
 
-# Sizes to which TF Serving fills up what it has put together.
+WARM_UP_FILE = "tf_serving_warmup_requests"
+# TF Serving pads the batches that it assembles to these sizes.
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-_WARM_UP_SHARE = 0.02  # of the export, at most
+_MAX_WARM_UP_FRACTION = 0.02  # of the export's size
 
 _BATCHING = """\
 # tensorflow_model_server --enable_batching=true --batching_parameters_file=…
@@ -39,8 +38,8 @@ num_batch_threads {{ value: 4 }}
 """
 _MODELS = """\
 # tensorflow_model_server --model_config_file=…
-# The two newest versions are served, so that requests in flight and clients that ask
-# for the one before are answered; go back by removing the newest folder.
+# The two newest versions are served, so that requests in flight and clients of the
+# previous version get responses. To go back, remove the newest folder.
 model_config_list {{
   config {{
     name: "{name}"
@@ -50,18 +49,35 @@ model_config_list {{
   }}
 }}
 """
+_EXAMPLE = {
+    "image": "an image",
+    "text": "a text",
+    "pair": "a pair of texts",
+    "numbers": "an array of numbers",
+}
+_INPUTS = {
+    "image": "`image_bytes`: encoded JPEG, PNG, GIF, BMP, WebP images, any size",
+    "text": "`text`: texts in UTF-8",
+    "pair": "`text` and `text_pair`: texts in UTF-8",
+    "numbers": "`inputs`: arrays of numbers",
+}
+
+# Field numbers of tensorflow_serving/apis: prediction_log.proto, predict.proto and
+# model.proto. The package with these messages, `tensorflow-serving-api`, depends on
+# gRPC; tests/serving/test_extra_files.py reads the file with it.
+_PREDICT_LOG, _REQUEST = 6, 1
+_MODEL_SPEC, _REQUEST_INPUTS = 1, 2
+_NAME, _SIGNATURE = 1, 3
+_KEY, _VALUE = 1, 2
 
 
-def write_papers(
-    folder: pathlib.Path, model: keras.Model, name: str, report: Report | None
-) -> None:
-    """Writes the report and the server's settings into an export's `assets.extra`.
+def write_server_files(folder: pathlib.Path, name: str, report: Report | None) -> None:
+    """Writes the report and the server's settings.
 
     Args:
         folder: The export's folder.
-        model: What was exported.
-        name: The name under which it will be served.
-        report: What `tlkit.fit` returned, or `None`.
+        name: The name under which the model will be served.
+        report: The result of `tlkit.fit`, or `None`.
     """
     extra = folder / "assets.extra"
     extra.mkdir(exist_ok=True)
@@ -73,153 +89,132 @@ def write_papers(
     (extra / "models.config").write_text(_MODELS.format(name=name), encoding="utf-8")
 
 
-def write_requests(
-    folder: pathlib.Path, model: keras.Model, name: str, rows: Rows
+def write_warm_up_requests(
+    folder: pathlib.Path, model: keras.Model, name: str, examples: ExportExamples
 ) -> None:
-    """Writes warm-up requests of each signature and of several sizes.
+    """Writes warm-up requests for the raw signatures, of one and of many examples.
 
     Args:
         folder: The export's folder.
-        model: What was exported.
+        model: The exported model.
         name: The name under which it will be served.
-        rows: Examples; the small ones among them are taken, since the file is to stay
-            small beside the weights.
+        examples: Candidates. The file is limited to 2 % of the export's size, so one of
+            the smaller half is repeated.
     """
-    raws = sorted(rows.raws, key=_bytes)[: max(1, len(rows) // 2)]
+    raws = sorted(examples.raws, key=_size)[: max(1, len(examples) // 2)]
     typical, largest = raws[-1], BATCH_SIZES[-1]
     files = (path for path in folder.rglob("*") if path.is_file())
-    room = _WARM_UP_SHARE * sum(path.stat().st_size for path in files)
-    largest = min(largest, max(1, int(room // max(1, _bytes(typical))) - 2))
+    limit = _MAX_WARM_UP_FRACTION * sum(path.stat().st_size for path in files)
+    largest = min(largest, max(1, int(limit // max(1, _size(typical))) - 2))
     requests = [
-        (signature, columns(model, [typical] * size))
+        (signature, signature_inputs(model, [typical] * size))
         for signature, sizes in ((RAW, sorted({1, largest})), (EMBED, [1]))
         for size in sizes
     ]
-    write_warm_up(folder / "assets.extra" / FILE, name, requests)
+    _write_requests(folder / "assets.extra" / WARM_UP_FILE, name, requests)
 
 
-def _bytes(raw: Any) -> int:
-    if isinstance(raw, tuple):
-        return sum(len(text) for text in raw)
-    return len(raw) if isinstance(raw, bytes) else raw.nbytes
-
-
-def write_facts(
+def write_description(
     folder: pathlib.Path,
     model: keras.Model,
     name: str,
     report: Report | None,
     parity: Parity | None,
-    small: LiteReport | None = None,
+    lite: LiteReport | None,
 ) -> None:
-    """Writes what the export is: `tlkit_export.json` for tools, a card for people.
+    """Writes `tlkit_export.json`, for programs, and `model_card.md`, for people.
 
     Args:
         folder: The export's folder.
-        model: What was exported.
+        model: The exported model.
         name: The name under which it will be served.
-        report: What `tlkit.fit` returned, or `None`.
-        parity: How far its answers are from the model's; `None` if not compared.
-        small: What the small model beside it loses, if there is one.
+        report: The result of `tlkit.fit`, or `None`.
+        parity: The comparison of its predictions with the model's, or `None`.
+        lite: The size and accuracy of the LiteRT model, if there is one.
     """
-    encoder = find_encoder(model)
+    encoder = facts_of(model)
     facts = {
         "name": name,
         "labels": list(task_of(model).labels),
-        "encoder": encoder.details.get("name"),
-        "licence": encoder.details.get("licence"),
-        "kind": encoder.details.get("kind"),
+        "encoder": encoder.name,
+        "licence": encoder.licence,
+        "kind": encoder.kind,
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "parity": None if parity is None else dataclasses.asdict(parity),
-        "small": None if small is None else _small_facts(small),
+        "small": None if lite is None else _lite_facts(lite),
     }
     extra = folder / "assets.extra"
     text = json.dumps(facts, indent=1, ensure_ascii=False)
     (extra / "tlkit_export.json").write_text(text + "\n", encoding="utf-8")
-    card = _card(model, facts, report, parity, small)
+    card = _card(model, facts, report, parity, lite)
     (extra / "model_card.md").write_text(card, encoding="utf-8")
 
 
-def _small_facts(small: LiteReport) -> dict[str, Any]:
-    facts = dataclasses.asdict(small) | {"accuracy_drop": small.accuracy_drop}
-    return facts | {"path": small.path.name}
+def _lite_facts(lite: LiteReport) -> dict[str, Any]:
+    facts = dataclasses.asdict(lite) | {"accuracy_drop": lite.accuracy_drop}
+    return facts | {"path": lite.path.name}
 
 
-def _card(model, facts: dict[str, Any], report, parity, small) -> str:
-    labels = facts["labels"]
+def _card(model, facts: dict[str, Any], report, parity, lite) -> str:
+    labels, kind = facts["labels"], example_kind(model)
     shown = ", ".join(labels[:50]) + (", …" if len(labels) > 50 else "")
-    licence = facts["licence"] or "not known; see where it came from"
+    licence = facts["licence"] or "not known; see its source"
     checked = "not checked" if parity is None else str(parity)
     lines = [
         f"# {facts['name']}",
         "",
-        f"Says which of {len(labels)} labels {_ARTICLE[kind_of(model)]} has: {shown}.",
+        f"Gives {_EXAMPLE[kind]} one of {len(labels)} labels: {shown}.",
         "",
         f"- Encoder: {facts['encoder']} (licence: {licence})",
         f"- Parameters: {model.count_params():,}",
         f"- Written with TensorFlow {facts['tensorflow']}, Keras {facts['keras']}",
-        f"- Served answers against the model's: {checked}",
-        *_small_lines(small),
+        f"- Served predictions against the model's: {checked}",
+        *_lite_lines(lite),
         "",
-        "## What to ask",
+        "## Signatures",
         "",
-        *_asking(kind_of(model)),
+        *_signature_lines(kind),
         "",
-        "## How good it is",
+        "## Evaluation",
         "",
-        *_figures(report),
+        *_evaluation_lines(report),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _small_lines(small: LiteReport | None) -> list[str]:
-    if small is None:
+def _lite_lines(lite: LiteReport | None) -> list[str]:
+    if lite is None:
         return []
-    _, *lines = str(small).splitlines()
-    size = f"{small.precision}, {small.megabytes:.2f} MB"
-    return [
-        f"- For LiteRT: `assets.extra/{small.path.name}`, {size}; {'; '.join(lines)}"
-    ]
+    _, *lines = str(lite).splitlines()
+    path = f"`assets.extra/{lite.path.name}`"
+    size = f"{lite.precision}, {lite.megabytes:.2f} MB"
+    return [f"- For LiteRT: {path}, {size}; {'; '.join(lines)}"]
 
 
-_ARTICLE = {
-    "image": "a picture",
-    "text": "a text",
-    "pair": "a pair of texts",
-    "numbers": "an example",
-}
-
-
-def _asking(kind: str) -> list[str]:
-    takes = {
-        "image": "`image_bytes`: encoded JPEG, PNG, GIF, BMP, WebP pictures, any size",
-        "text": "`text`: texts in UTF-8",
-        "pair": "`text` and `text_pair`: texts in UTF-8",
-        "numbers": "`inputs`: arrays of numbers",
-    }[kind]
+def _signature_lines(kind: str) -> list[str]:
     lines = [
-        f"- `serving_default` takes {takes}; it gives `label`, `score`, `scores` (of "
-        "each label), `labels`, `top_labels` and `top_scores`.",
-        "- `embed` takes the same; it gives `embedding`, the features before the head.",
+        f"- `serving_default` takes {_INPUTS[kind]}; it returns `label`, `score`, "
+        "`scores` (of each label), `labels`, `top_labels` and `top_scores`.",
+        "- `embed` takes the same; it returns `embedding`, the input of the head.",
     ]
     if kind != "numbers":
-        lines.append("- `tensors` takes what the model itself takes, prepared.")
+        lines.append("- `tensors` takes the model's own, preprocessed inputs.")
     if kind == "image":
         lines.append(
-            '- A picture that cannot be decoded has the label `""` and scores of 0.'
+            '- An image that cannot be decoded gets the label `""` and scores of 0.'
         )
     return lines
 
 
-def _figures(report: Report | None) -> list[str]:
+def _evaluation_lines(report: Report | None) -> list[str]:
     if report is None:
-        return ["No report came with it."]
+        return ["There is no report of the training."]
     lines = []
-    for split, found in report.evaluations.items():
+    for split, evaluation in report.evaluations.items():
         lines += [
-            f"On the {split} split, {found.examples:,} examples: accuracy "
-            f"{found.accuracy:.4f}, macro F1 {found.macro_f1:.4f}.",
+            f"On the {split} split, {evaluation.examples:,} examples: accuracy "
+            f"{evaluation.accuracy:.4f}, macro F1 {evaluation.macro_f1:.4f}.",
             "",
         ]
         if split == list(report.evaluations)[-1]:
@@ -229,38 +224,17 @@ def _figures(report: Report | None) -> list[str]:
                 *(
                     f"| {row.label} | {row.precision:.3f} | {row.recall:.3f} | "
                     f"{row.f1:.3f} | {row.support:,} |"
-                    for row in found.per_class
+                    for row in evaluation.per_class
                 ),
                 "",
             ]
     return [*lines, "```", str(report), "```"]
 
 
-# === Warm up ===
-
-
-FILE = "tf_serving_warmup_requests"
-
-# Numbers of the fields, from tensorflow_serving/apis: prediction_log.proto,
-# predict.proto and model.proto. `tensorflow-serving-api`, which has the messages, is a
-# package for clients that brings gRPC along; tests/serving/test_extra_files.py reads
-# the file with it.
-_PREDICT_LOG, _REQUEST = 6, 1
-_MODEL_SPEC, _INPUTS = 1, 2
-_NAME, _SIGNATURE = 1, 3
-_KEY, _VALUE = 1, 2
-
-
-def write_warm_up(
+def _write_requests(
     path: pathlib.Path, model: str, requests: Iterable[tuple[str, Mapping[str, Any]]]
 ) -> None:
-    """Writes the file of warm-up requests, a TFRecord of `PredictionLog`.
-
-    Args:
-        path: The file, `assets.extra/tf_serving_warmup_requests` in an export.
-        model: The name of the model.
-        requests: The signature and the inputs by name of each; at most 1,000.
-    """
+    """Writes a TFRecord file of `PredictionLog` messages; TF Serving takes 1,000."""
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, inputs in requests:
             writer.write(_prediction_log(model, signature, inputs))
@@ -271,13 +245,14 @@ def _prediction_log(model: str, signature: str, inputs: Mapping[str, Any]) -> by
     request = _field(_MODEL_SPEC, spec)
     for name, values in inputs.items():
         tensor = tf.make_tensor_proto(values).SerializeToString()
-        request += _field(_INPUTS, _field(_KEY, name.encode()) + _field(_VALUE, tensor))
+        entry = _field(_KEY, name.encode()) + _field(_VALUE, tensor)
+        request += _field(_REQUEST_INPUTS, entry)
     return _field(_PREDICT_LOG, _field(_REQUEST, request))
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A field of bytes, a string or a message, as protocol buffers write it."""
-    # https://protobuf.dev/programming-guides/encoding: 2 says that a length follows.
+    """Encodes a field of bytes, a string or a message as protocol buffers do."""
+    # https://protobuf.dev/programming-guides/encoding: type 2 has a length.
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
@@ -287,3 +262,10 @@ def _varint(value: int) -> bytes:
         groups.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*groups, value])
+
+
+def _size(raw: Any) -> int:
+    """Returns the size of a raw example in bytes."""
+    if isinstance(raw, tuple):
+        return sum(len(text) for text in raw)
+    return len(raw) if isinstance(raw, bytes) else raw.nbytes

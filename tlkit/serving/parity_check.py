@@ -1,4 +1,4 @@
-"""Whether an export answers as its model does, asked in a process without `tlkit`."""
+"""Compares an export's predictions with its model's, in a process without `tlkit`."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import ExportError
-from ..models import preprocessors as preprocessing
-from ..models import task_of
+from ..models import preprocessing, task_of
 from ..training import predict
-from .export_examples import Rows, columns, kind_of
+from .export_examples import ExportExamples, example_kind, signature_inputs
 from .signatures import RAW, TENSORS, tensor_specs
 
 TOLERANCE = 1e-5
 
-_SCRIPT = pathlib.Path(__file__).with_name("plain_answers.py")
-# Devices belong to the process that trains.
+_SCRIPT = pathlib.Path(__file__).with_name("standalone_predictions.py")
+# The training process may have reserved all memory of the GPUs.
 _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
-_SHOWN = 3
+_SHOWN_MISMATCHES = 3
 
 Requests = dict[str, dict[str, np.ndarray | list[bytes]]]
+Responses = dict[str, dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """How far an export's answers are from its model's.
+    """The result of comparing an export's predictions with its model's.
 
     Attributes:
-        examples: How many examples were asked about.
-        made: Whether they were made up.
-        tolerance: By how much a score may differ.
-        largest_difference: By how much one differs at most.
-        seconds: How long it took.
+        examples: The number of examples compared.
+        made: Whether they were synthetic.
+        tolerance: The largest allowed difference of a score.
+        largest_difference: The largest difference of a score.
+        seconds: The time taken.
     """
 
     examples: int
@@ -50,7 +50,7 @@ class Parity:
     seconds: float
 
     def __str__(self) -> str:
-        kind = "made-up" if self.made else "given"
+        kind = "synthetic" if self.made else "given"
         return (
             f"{self.examples} {kind} examples: the same labels, scores within "
             f"{self.largest_difference:.1e} (at most {self.tolerance:g} allowed)"
@@ -58,58 +58,43 @@ class Parity:
 
 
 def check_parity(
-    model: keras.Model, folder: pathlib.Path, rows: Rows, tolerance: float = TOLERANCE
+    model: keras.Model,
+    folder: pathlib.Path,
+    examples: ExportExamples,
+    tolerance: float = TOLERANCE,
 ) -> Parity:
-    """Compares an export's answers with those of `tlkit.predict`.
+    """Compares an export's predictions with those of `tlkit.predict`.
 
     Args:
         model: The model.
         folder: The export.
-        rows: Examples to ask about.
-        tolerance: By how much a score may differ.
+        examples: The examples to predict.
+        tolerance: The largest allowed difference of a score.
 
     Returns:
-        How far they are apart.
+        The result of the comparison.
 
     Raises:
-        ExportError: A label is another, a score differs by more, or the export cannot
-            be loaded or asked without `tlkit`.
+        ExportError: A label differs, a score differs by more than `tolerance`, or the
+            export cannot be loaded and called without `tlkit`.
     """
-    begin = time.monotonic()
-    # As the other process: on another device the last digits differ by more.
+    start = time.monotonic()
+    # On the CPU, as in the other process: another device rounds differently.
     with tf.device("/CPU:0"):
-        scores = _scores(model, rows)
-        asked = _requests(model, rows)
+        scores = _model_scores(model, examples)
+        requests = _requests(model, examples)
     labels = np.array(task_of(model).labels)
     largest = 0.0
-    for signature, answer in ask(folder, asked).items():
-        found, said = answer["scores"], np.char.decode(answer["label"], "utf-8")
-        _compare(signature, scores, labels, found, said, tolerance)
-        largest = max(largest, float(np.max(np.abs(found - scores))))
-    seconds = time.monotonic() - begin
-    return Parity(len(rows), rows.made, tolerance, largest, seconds)
+    for signature, response in predict_standalone(folder, requests).items():
+        _compare(signature, scores, labels, response, tolerance)
+        difference = np.max(np.abs(response["scores"] - scores))
+        largest = max(largest, float(difference))
+    seconds = time.monotonic() - start
+    return Parity(len(examples), examples.synthetic, tolerance, largest, seconds)
 
 
-def _scores(model: keras.Model, rows: Rows) -> np.ndarray:
-    predictions = predict(model, list(rows.raws), batch_size=len(rows))
-    labels = task_of(model).labels
-    return np.array(
-        [[found.scores[label] for label in labels] for found in predictions], np.float32
-    )
-
-
-def _requests(model: keras.Model, rows: Rows) -> Requests:
-    requests: Requests = {RAW: columns(model, rows.raws)}
-    if kind_of(model) != "numbers":
-        inputs = preprocessing(model).batch(tf.constant(list(rows.raws)))
-        if not isinstance(inputs, dict):
-            inputs = dict.fromkeys(tensor_specs(model), inputs)
-        requests[TENSORS] = {name: inputs[name].numpy() for name in tensor_specs(model)}
-    return requests
-
-
-def ask(folder: pathlib.Path, requests: Requests) -> dict[str, dict[str, np.ndarray]]:
-    """Has a process without `tlkit` load an export and ask its signatures.
+def predict_standalone(folder: pathlib.Path, requests: Requests) -> Responses:
+    """Calls an export's signatures in a process that does not import `tlkit`.
 
     Args:
         folder: The export.
@@ -117,39 +102,58 @@ def ask(folder: pathlib.Path, requests: Requests) -> dict[str, dict[str, np.ndar
             or lists of bytes.
 
     Returns:
-        The outputs by name, by the name of the signature; strings are encoded.
+        The outputs by name, by the name of the signature. Strings are UTF-8 bytes.
 
     Raises:
         ExportError: The process failed.
     """
-    with tempfile.TemporaryDirectory(prefix="tlkit-parity-") as place:
-        asked, answers = (pathlib.Path(place) / f"{n}.npz" for n in ("ask", "say"))
-        np.savez(asked, **_packed(requests))
+    with tempfile.TemporaryDirectory(prefix="tlkit-parity-") as temporary:
+        requests_path = pathlib.Path(temporary, "requests.npz")
+        responses_path = pathlib.Path(temporary, "responses.npz")
+        np.savez(requests_path, **_packed(requests))
+        # -P: other packages may have modules named as those in the script's folder.
+        command = [sys.executable, "-P", _SCRIPT, folder.absolute()]
         done = subprocess.run(
-            # -P: the script's own folder has modules whose names others may have.
-            [sys.executable, "-P", _SCRIPT, folder.absolute(), asked, answers],
-            cwd=place,
+            [*command, requests_path, responses_path],
+            cwd=temporary,
             capture_output=True,
             text=True,
             env=os.environ | _ENVIRONMENT,
         )
         if done.returncode != 0:
-            lines = done.stderr.strip().splitlines() or ["it said nothing"]
+            lines = done.stderr.strip().splitlines() or ["there was no message"]
             raise ExportError(
-                "The export cannot be served: a process without tlkit that loads it "
-                f"and asks it ended with {done.returncode}: {lines[-1]} Nothing was "
-                "written. To write it all the same: export(…, check=False)"
+                "The export cannot be served: a process without tlkit that loaded and "
+                f"called it ended with status {done.returncode}: {lines[-1]} Nothing "
+                "was written. To write it unchecked: export(…, check=False)"
             )
-        found: dict[str, dict[str, np.ndarray]] = {}
-        with np.load(answers) as arrays:
+        responses: Responses = {}
+        with np.load(responses_path) as arrays:
             for key in arrays:
                 signature, name = key.split("|")
-                found.setdefault(signature, {})[name] = arrays[key]
-        return found
+                responses.setdefault(signature, {})[name] = arrays[key]
+        return responses
+
+
+def _model_scores(model: keras.Model, examples: ExportExamples) -> np.ndarray:
+    predictions = predict(model, list(examples.raws), batch_size=len(examples))
+    labels = task_of(model).labels
+    rows = [[row.scores[label] for label in labels] for row in predictions]
+    return np.array(rows, np.float32)
+
+
+def _requests(model: keras.Model, examples: ExportExamples) -> Requests:
+    requests: Requests = {RAW: signature_inputs(model, examples.raws)}
+    if example_kind(model) != "numbers":
+        inputs = preprocessing(model).batch(tf.constant(list(examples.raws)))
+        if not isinstance(inputs, dict):
+            inputs = dict.fromkeys(tensor_specs(model), inputs)
+        requests[TENSORS] = {name: inputs[name].numpy() for name in tensor_specs(model)}
+    return requests
 
 
 def _packed(requests: Requests) -> dict[str, np.ndarray]:
-    """The requests as arrays, as the script wants them."""
+    """Returns the requests as arrays, named as the script reads them."""
     packed = {}
     for signature, inputs in requests.items():
         for name, values in inputs.items():
@@ -166,26 +170,26 @@ def _compare(
     signature: str,
     scores: np.ndarray,
     labels: np.ndarray,
-    found: np.ndarray,
-    said: np.ndarray,
+    response: dict[str, np.ndarray],
     tolerance: float,
 ) -> None:
+    served = response["scores"]
+    served_labels = np.char.decode(response["label"], "utf-8")
     expected = labels[scores.argmax(axis=1)]
-    # Not >, which is false of what is not a number.
-    far = ~(np.max(np.abs(found - scores), axis=1, initial=0.0) <= tolerance)
-    wrong = np.flatnonzero((said != expected) | far)
-    if not len(wrong):
+    # "not <=" instead of ">", which is false for NaN.
+    differs = ~(np.max(np.abs(served - scores), axis=1, initial=0.0) <= tolerance)
+    mismatches = np.flatnonzero((served_labels != expected) | differs)
+    if not len(mismatches):
         return
     lines = [
-        f"  example {i}: {said[i]!r} {found[i].max():.6f}, and the model "
+        f"  example {i}: {served_labels[i]!r} {served[i].max():.6f}, and the model "
         f"{expected[i]!r} {scores[i].max():.6f}"
-        for i in wrong[:_SHOWN]
+        for i in mismatches[:_SHOWN_MISMATCHES]
     ]
     raise ExportError(
-        f"The export's signature {signature} does not answer as the model does, in "
-        f"{len(wrong)} of {len(scores)} examples:\n"
+        f"The predictions of the export's signature {signature} differ from the "
+        f"model's in {len(mismatches)} of {len(scores)} examples:\n"
         + "\n".join(lines)
-        + "\nNothing was "
-        f"written. Scores may differ by {tolerance:g}; to allow more: "
-        "export(…, tolerance=…), to write it all the same: export(…, check=False)"
+        + f"\nNothing was written. Scores may differ by {tolerance:g}; to allow more: "
+        "export(…, tolerance=…), to write it unchecked: export(…, check=False)"
     )

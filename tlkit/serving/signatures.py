@@ -1,9 +1,10 @@
-"""What a served model can be asked: its signatures, as functions over its weights.
+"""The signatures of an export, as functions over the model's weights.
 
-Pictures of a request, of which some may be broken.
+`decode_each` lets one image of a request fail without failing the others. Only tf.data
+lets a graph continue after an error. Building a map's function dominates its cost per
+request, and grows with the number of ops in it.
 
-Only in tf.data can a graph go on after an error. What a data set costs a request is
-mostly its map being made ready, which grows with the ops in it.
+Tested in tests/serving/test_exporting.py.
 """
 
 from __future__ import annotations
@@ -16,21 +17,20 @@ import tensorflow as tf
 
 from ..data.images import decode_where_possible
 from ..encoders import find_encoder
-from ..models import ImagePreprocessor, split, task_of
-from ..models import preprocessors as preprocessing
-from .export_examples import kind_of
+from ..models import ImagePreprocessor, preprocessing, split, task_of
+from .export_examples import example_kind
 
 RAW, TENSORS, EMBED = "serving_default", "tensors", "embed"
 
-Answer = dict[str, tf.Tensor]
+Response = dict[str, tf.Tensor]
 
 
 def served_module(model: keras.Model, top: int) -> tuple[tf.Module, dict[str, Any]]:
-    """What is written of a model, and the functions that become its signatures.
+    """Returns the module to save of a model, and the functions of its signatures.
 
     Args:
         model: A model that `tlkit` built.
-        top: How many labels `top_labels` gives.
+        top: The number of labels in `top_labels`.
 
     Returns:
         A module that owns the variables, tables and assets, and the functions by the
@@ -39,43 +39,82 @@ def served_module(model: keras.Model, top: int) -> tuple[tf.Module, dict[str, An
     encoder, preprocess = find_encoder(model), preprocessing(model)
     task, forward = task_of(model), _forward(model)
 
-    def answer(inputs: Any) -> Answer:
+    def predict(inputs: Any) -> Response:
         return task.answer(forward(inputs)[1], top)
 
-    def embed(inputs: Any) -> Answer:
+    def embed(inputs: Any) -> Response:
         return {"embedding": tf.cast(forward(inputs)[0], tf.float32)}
 
-    kind = kind_of(model)
-    functions = {TENSORS: _of_tensors(model, answer)}
+    kind = example_kind(model)
+    functions = {TENSORS: _tensor_signature(model, predict)}
     if kind == "numbers":
-        functions = {RAW: functions[TENSORS], EMBED: _of_tensors(model, embed)}
+        functions = {RAW: functions[TENSORS], EMBED: _tensor_signature(model, embed)}
     else:
-        make = _of_pictures if kind == "image" else _of_texts
-        functions[RAW] = make(answer, preprocess, kind)
+        make = _image_signature if kind == "image" else _text_signature
+        functions[RAW] = make(predict, preprocess, kind)
         functions[EMBED] = make(embed, preprocess, kind)
     served = tf.Module(name="served")
-    # Each variable once: Keras's own objects would bring every weight a second time.
+    # TensorFlow's variables: Keras's objects would save every weight a second time.
     served.weights = [variable.value for variable in model.variables]
-    served.owned = _owned(encoder, preprocess)
+    served.owned = _asset_owners(encoder, preprocess)
     return served, functions
 
 
+def tensor_specs(model: keras.Model) -> dict[str, tf.TensorSpec]:
+    """Returns the inputs of the signature `tensors`, by name."""
+    inputs = model.input
+    if not isinstance(inputs, dict):
+        name = "pixels" if example_kind(model) == "image" else "inputs"
+        inputs = {name: inputs}
+    return {
+        name: tf.TensorSpec((None, *x.shape[1:]), x.dtype, name=name)
+        for name, x in inputs.items()
+    }
+
+
+def decode_each(
+    preprocess: ImagePreprocessor, encoded: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes a batch of images, of which some may be invalid.
+
+    TF Serving puts requests of several clients into one batch, so an error would fail
+    them all.
+
+    Args:
+        preprocess: Decodes one image to `[height, width, 3]`.
+        encoded: Strings `[batch]`.
+
+    Returns:
+        float32 `[batch, height, width, 3]`, zeros for images that cannot be decoded;
+        and bool `[batch]`, whether each was decoded. An empty batch gives one row of
+        zeros, since oneDNN's convolutions fail on empty batches.
+    """
+    size = (preprocess.height, preprocess.width)
+    # The code for batches takes a millisecond longer for a single image.
+    pixels, decoded = tf.cond(
+        tf.equal(tf.size(encoded), 1),
+        lambda: _decode_one(encoded, size),
+        lambda: _decode_many(preprocess, encoded, size),
+    )
+    return tf.ensure_shape(pixels, (None, *size, 3)), decoded
+
+
 def _forward(model: keras.Model):
-    """Features and outputs of a model, as one function that all signatures call."""
-    # Else each signature would have a copy of the graph, a twentieth of a ResNet's
-    # weights. TensorFlow leaves out what a signature does not use.
-    trunk, top = split(model)
+    """Returns a function of features and logits that all signatures call."""
+    # Otherwise each signature would have a copy of the graph, a twentieth of the size
+    # of a ResNet's weights. TensorFlow prunes outputs that a signature does not use.
+    prefix, head = split(model)
     specs = tensor_specs(model)
     spec = specs if isinstance(model.input, dict) else next(iter(specs.values()))
 
     def forward(inputs: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        features = trunk(inputs, training=False)
-        return features, top(features, training=False)
+        features = prefix(inputs, training=False)
+        return features, head(features, training=False)
 
     return tf.function(forward, input_signature=[spec], autograph=False)
 
 
-def _of_texts(run: Callable[[Any], Answer], preprocess, kind: str):
+def _text_signature(run: Callable[[Any], Response], preprocess, kind: str):
     prepare = getattr(preprocess, "to_longest", preprocess.batch)
     if kind == "pair":
         names = ["text", "text_pair"]
@@ -86,8 +125,8 @@ def _of_texts(run: Callable[[Any], Answer], preprocess, kind: str):
     return tf.function(raw, input_signature=specs, autograph=False)
 
 
-def _of_pictures(run: Callable[[Any], Answer], preprocess, kind: str):
-    def raw(image_bytes: tf.Tensor) -> Answer:
+def _image_signature(run: Callable[[Any], Response], preprocess, kind: str):
+    def raw(image_bytes: tf.Tensor) -> Response:
         pixels, decoded = decode_each(preprocess, image_bytes)
         count = tf.size(decoded)
         return {name: _blank(x[:count], decoded) for name, x in run(pixels).items()}
@@ -96,39 +135,24 @@ def _of_pictures(run: Callable[[Any], Answer], preprocess, kind: str):
     return tf.function(raw, input_signature=[spec], autograph=False)
 
 
-def _blank(answer: tf.Tensor, decoded: tf.Tensor) -> tf.Tensor:
-    """The answer, with nothing in the rows that could not be decoded."""
-    nothing = "" if answer.dtype == tf.string else 0
-    kept = tf.reshape(decoded, [-1] + [1] * (answer.shape.rank - 1))
-    return tf.where(kept, answer, tf.constant(nothing, answer.dtype))
+def _tensor_signature(model: keras.Model, run: Callable[[Any], Response]):
+    specs, is_dict = tensor_specs(model), isinstance(model.input, dict)
 
-
-def _of_tensors(model: keras.Model, run: Callable[[Any], Answer]):
-    """A signature that takes a model's inputs by name."""
-    inputs = model.input
-    specs = tensor_specs(model)
-
-    def tensors(**given: tf.Tensor) -> Answer:
-        packed = given if isinstance(inputs, dict) else next(iter(given.values()))
-        return run(packed)
+    def tensors(**inputs: tf.Tensor) -> Response:
+        return run(inputs if is_dict else next(iter(inputs.values())))
 
     return tf.function(tensors, autograph=False).get_concrete_function(**specs)
 
 
-def tensor_specs(model: keras.Model) -> dict[str, tf.TensorSpec]:
-    """What the signature of tensors takes, by name."""
-    inputs = model.input
-    if not isinstance(inputs, dict):
-        name = "pixels" if kind_of(model) == "image" else "inputs"
-        inputs = {name: inputs}
-    return {
-        name: tf.TensorSpec((None, *x.shape[1:]), x.dtype, name=name)
-        for name, x in inputs.items()
-    }
+def _blank(output: tf.Tensor, decoded: tf.Tensor) -> tf.Tensor:
+    """Replaces the rows of images that could not be decoded by `""` or zeros."""
+    blank = "" if output.dtype == tf.string else 0
+    rows = tf.reshape(decoded, [-1] + [1] * (output.shape.rank - 1))
+    return tf.where(rows, output, tf.constant(blank, output.dtype))
 
 
-def _owned(encoder, preprocess) -> list[Any]:
-    """SavedModels whose tables and assets the signatures need."""
+def _asset_owners(encoder, preprocess) -> list[Any]:
+    """Returns the SavedModels whose tables and assets the signatures use."""
     network = getattr(encoder, "network", None)
     owners = [
         getattr(encoder, "module", None),
@@ -138,74 +162,45 @@ def _owned(encoder, preprocess) -> list[Any]:
     return [owner for owner in owners if owner is not None]
 
 
-# === Broken pictures ===
-
-
-def decode_each(
-    preprocess: ImagePreprocessor, encoded: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes pictures of which some may be broken.
-
-    TF Serving puts requests of several clients into one batch, so that an error would
-    be the answer to all of them.
-
-    Args:
-        preprocess: Decodes one picture to `[height, width, 3]`.
-        encoded: Strings `[batch]`.
-
-    Returns:
-        float32 `[batch, height, width, 3]`, zeros for what cannot be decoded, and bool
-        `[batch]`: what could be. Of no picture one row of zeros is made, since oneDNN's
-        convolutions fail on a batch of none.
-    """
-    size = (preprocess.height, preprocess.width)
-    # What a batch needs costs a single picture a millisecond more.
-    pixels, decoded = tf.cond(
-        tf.equal(tf.size(encoded), 1),
-        lambda: _decode_one(encoded, size),
-        lambda: _decode_many(preprocess, encoded, size),
-    )
-    return tf.ensure_shape(pixels, (None, *size, 3)), decoded
-
-
 def _decode_one(encoded: tf.Tensor, size: tuple[int, int]):
-    pixels = decode_where_possible(encoded[0], size, _or_not_a_number)
+    pixels = decode_where_possible(encoded[0], size, _call_or_nan)
     decoded = tf.math.is_finite(pixels[0, 0, 0])
     pixels = tf.cond(decoded, lambda: pixels, lambda: tf.zeros_like(pixels))
     return pixels[tf.newaxis], decoded[tf.newaxis]
 
 
-def _or_not_a_number(
+def _call_or_nan(
     function: Callable[[tf.Tensor], tf.Tensor], raw: tf.Tensor, size: tf.Tensor
 ) -> tf.Tensor:
-    row = tf.data.Dataset.from_tensors(raw).map(function).ignore_errors()
-    nothing = tf.fill(tf.concat([size, [3]], axis=0), float("nan"))
-    row = row.concatenate(tf.data.Dataset.from_tensors(nothing))
-    return _plain(row.take(1)).get_single_element()
+    """Returns `function(raw)`, or an image of NaN if it raises."""
+    image = tf.data.Dataset.from_tensors(raw).map(function).ignore_errors()
+    nan = tf.fill(tf.concat([size, [3]], axis=0), float("nan"))
+    image = image.concatenate(tf.data.Dataset.from_tensors(nan))
+    return _without_rewrites(image.take(1)).get_single_element()
 
 
 def _decode_many(
     preprocess: ImagePreprocessor, encoded: tf.Tensor, size: tuple[int, int]
 ):
     count = tf.size(encoded, out_type=tf.int64)
-    rows = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
-    rows = rows.map(
+    images = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
+    images = images.map(
         lambda index, raw: (index, preprocess(raw)),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=False,
     ).ignore_errors()
-    # One behind the last, since a batch of nothing cannot be taken out.
-    last = tf.data.Dataset.from_tensors((count, tf.zeros((*size, 3))))
-    rows = _plain(rows.concatenate(last).batch(count + 1))
-    index, pixels = rows.get_single_element()
-    places = index[:, tf.newaxis]
-    pixels = tf.scatter_nd(places, pixels, [count + 1, *size, 3])
-    decoded = tf.scatter_nd(places, tf.ones_like(index), [count + 1])[:count] > 0
+    # One more image, since a data set without elements has no batch to get.
+    extra = tf.data.Dataset.from_tensors((count, tf.zeros((*size, 3))))
+    images = _without_rewrites(images.concatenate(extra).batch(count + 1))
+    index, pixels = images.get_single_element()
+    indices = index[:, tf.newaxis]
+    pixels = tf.scatter_nd(indices, pixels, [count + 1, *size, 3])
+    decoded = tf.scatter_nd(indices, tf.ones_like(index), [count + 1])[:count] > 0
     return pixels[: tf.maximum(count, 1)], decoded
 
 
-def _plain(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Without tuning and rewriting, which would cost every request milliseconds."""
+def _without_rewrites(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Turns off tuning and graph rewrites, which cost each request milliseconds."""
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False

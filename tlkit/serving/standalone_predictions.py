@@ -1,13 +1,16 @@
-"""A script: answers through an export's signatures, with nothing but TensorFlow.
+"""A script that calls an export's signatures with nothing but TensorFlow.
 
-    python -P plain_answers.py FOLDER ASKED.npz ANSWERS.npz
+    python -P standalone_predictions.py FOLDER REQUESTS.npz RESPONSES.npz
 
-`export` runs it in a process of its own, which shows that a server without `tlkit`
-gives the same. It may import nothing of `tlkit`.
+`parity_check` runs it in a separate process, to show that a server without `tlkit`
+predicts the same. It must not import anything of `tlkit`.
 
-Arrays of `ASKED.npz` are named `signature|input`; strings are `signature|input|bytes`
-(all of them in a row, uint8) and `signature|input|lengths`, since NumPy's own strings
-lose zeros at their end. Those of `ANSWERS.npz` are named `signature|output`.
+Arrays of `REQUESTS.npz` are named `signature|input`. Strings are two arrays,
+`signature|input|bytes` (all of them concatenated, uint8) and `signature|input|lengths`,
+since NumPy's own strings lose trailing zeros. Arrays of `RESPONSES.npz` are named
+`signature|output`.
+
+Tested in tests/serving/test_parity_check.py.
 """
 
 from __future__ import annotations
@@ -18,19 +21,19 @@ import numpy as np
 import tensorflow as tf
 
 
-def main(folder: str, asked: str, answers: str) -> None:
+def main(folder: str, requests_path: str, responses_path: str) -> None:
+    """Loads an export, calls its signatures and writes their outputs."""
     served = _load(folder)
-    found = {}
-    for signature, inputs in _requests(asked).items():
-        answer = served.signatures[signature](**inputs)
-        for name, tensor in answer.items():
+    arrays = {}
+    for signature, inputs in _requests(requests_path).items():
+        for name, tensor in served.signatures[signature](**inputs).items():
             array = tensor.numpy()
-            if tensor.dtype == tf.string:  # objects, which would have to be pickled
+            if tensor.dtype == tf.string:  # an array of objects would be pickled
                 array = array.astype(np.bytes_)
-            found[f"{signature}|{name}"] = array
+            arrays[f"{signature}|{name}"] = array
     if "tlkit" in sys.modules:
-        raise SystemExit("tlkit was imported, so this shows nothing")
-    np.savez(answers, **found)
+        raise SystemExit("tlkit was imported, so the check proves nothing")
+    np.savez(responses_path, **arrays)
 
 
 def _load(folder: str):
@@ -48,11 +51,11 @@ def _requests(path: str) -> dict[str, dict[str, tf.Tensor]]:
     requests: dict[str, dict[str, tf.Tensor]] = {}
     with np.load(path) as arrays:
         for key in arrays:
-            signature, name, *part = key.split("|")
-            if part == ["lengths"]:
+            signature, name, *suffix = key.split("|")
+            if suffix == ["lengths"]:
                 continue
             array = arrays[key]
-            if part == ["bytes"]:
+            if suffix == ["bytes"]:
                 ends = np.cumsum(arrays[f"{signature}|{name}|lengths"])
                 array = [x.tobytes() for x in np.split(array, ends[:-1])]
             requests.setdefault(signature, {})[name] = tf.constant(array)
