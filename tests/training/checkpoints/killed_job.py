@@ -40,7 +40,7 @@ def main(encoder: str, directory: str, epochs: str, strategy: str | None = None)
         strategy=place,
         directory=directory,
         resume=True,
-        checkpoint_steps=1,
+        checkpoints=tlkit.Checkpoints(steps=1),
         verbose=0,
     )
     if place is None or tlkit.training.strategies.workers.is_chief(place):

@@ -49,8 +49,8 @@ def through_disk(tmp_path):
     """Takes the state of one run to another, through a file."""
 
     def carry(one, other):
-        checkpoints.write(tmp_path, 1, {}, {"callbacks": one.states.take()}, keep=1)
-        other.states.put_back(checkpoints.latest(tmp_path).state["callbacks"])
+        checkpoints.write(tmp_path, 1, {}, {"callbacks": one.states.collect()}, keep=1)
+        other.states.restore(checkpoints.latest(tmp_path).state["callbacks"])
         return other
 
     return carry
@@ -220,8 +220,10 @@ def test_a_callback_may_speak_for_itself(through_disk):
     assert word == "set"
     assert found["list"] == state["list"]
     np.testing.assert_array_equal(found[7], np.arange(3))
-    with pytest.raises(TrainingError, match="callback Speaking must give plain values"):
-        Run(Speaking({1, 2})).states.take()
+    with pytest.raises(
+        TrainingError, match="callback Speaking must return plain values"
+    ):
+        Run(Speaking({1, 2})).states.collect()
 
 
 def test_another_list_of_callbacks(through_disk):

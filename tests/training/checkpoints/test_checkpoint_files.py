@@ -20,10 +20,10 @@ from tlkit.errors import TrainingError
 from tlkit.training.checkpoints import checkpoint_files as checkpoints
 from tlkit.training.checkpoints.checkpoint_files import (
     CheckpointWarning,
-    NotPlainError,
     latest,
     write,
 )
+from tlkit.training.checkpoints.plain_values import NotPlainError
 
 # Runs the module without the rest of the package, which takes seconds to start.
 ALONE = """
@@ -193,13 +193,13 @@ def test_a_full_disk_leaves_the_old_ones(tmp_path):
     assert there == ["0000000002", "0000000004"], wrong
     assert "8.0 MB could not be written" in message
     assert "No space left on device" in message
-    assert "as they were: 0000000001, 0000000002 there" in message
+    assert "unchanged: 0000000001, 0000000002." in message
 
 
 def test_a_disk_that_is_only_read(tmp_path):
     _, wrong = alone_on_a_disk("write(1)", tmp_path / "disk", "ro")
     assert wrong.splitlines()[-1].startswith("tlkit.errors.TrainingError: A checkpoint")
-    assert "Read-only file system. No earlier one is there." in wrong
+    assert "Read-only file system. There is none yet." in wrong
 
 
 def test_a_limit_of_file_sizes_leaves_the_old_ones(tmp_path):
@@ -215,13 +215,13 @@ def test_a_limit_of_file_sizes_leaves_the_old_ones(tmp_path):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(TrainingError, match="Not a directory. No earlier one is"):
+    with pytest.raises(TrainingError, match="Not a directory. There is none yet"):
         write(tmp_path / "file", 1, {}, {}, keep=1)
     assert (tmp_path / "file").read_text() == "mine"
     if os.getuid():  # the administrator may write everywhere
         write(tmp_path, 1, {}, {}, keep=1)
         (tmp_path / "checkpoints").chmod(0o500)
-        with pytest.raises(TrainingError, match="Permission denied.*0000000001 there"):
+        with pytest.raises(TrainingError, match="Permission denied.*: 0000000001"):
             write(tmp_path, 2, {}, {}, keep=1)
         (tmp_path / "checkpoints").chmod(0o700)
         assert latest(tmp_path).number == 1
@@ -261,15 +261,15 @@ def test_other_damage_is_noticed_and_named(two):
     whole = {path: path.read_bytes() for path in newer.iterdir()}
     arrays, state = newer / "arrays.bin", newer / "state.json"
     cases = [
-        (lambda: arrays.write_bytes(whole[arrays][:-1]), "arrays.bin is shorter"),
-        (lambda: arrays.write_bytes(b""), "arrays.bin is shorter"),
-        (lambda: arrays.write_bytes(whole[arrays] + b"0"), "arrays.bin is longer"),
-        (arrays.unlink, "arrays.bin is gone"),
-        (lambda: state.write_bytes(whole[state][:100]), "state.json is not as it was"),
-        (lambda: state.write_bytes(b""), "state.json is not as it was"),
-        (lambda: state.write_bytes(whole[state] + b"\n"), "state.json is not as it"),
-        (state.unlink, "state.json is gone"),
-        (lambda: newer.rename(newer.with_name("3")), "number 2 under another name"),
+        (lambda: arrays.write_bytes(whole[arrays][:-1]), "arrays.bin is too short"),
+        (lambda: arrays.write_bytes(b""), "arrays.bin is too short"),
+        (lambda: arrays.write_bytes(whole[arrays] + b"0"), "arrays.bin is too long"),
+        (arrays.unlink, "arrays.bin is missing"),
+        (lambda: state.write_bytes(whole[state][:100]), "state.json has changed"),
+        (lambda: state.write_bytes(b""), "state.json has changed"),
+        (lambda: state.write_bytes(whole[state] + b"\n"), "state.json has changed"),
+        (state.unlink, "state.json is missing"),
+        (lambda: newer.rename(newer.with_name("3")), "its number is 2, not 3"),
     ]
     for damage, words in cases:
         damage()

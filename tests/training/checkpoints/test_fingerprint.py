@@ -17,7 +17,7 @@ from tlkit.training import Phase
 from tlkit.training.checkpoints import checkpoint_files as checkpoints
 from tlkit.training.checkpoints.fingerprint import check_same, differences, fingerprint
 from tlkit.training.checkpoints.job_facts import model_facts
-from tlkit.training.feeds.augmented import weigh_classes
+from tlkit.training.feeds.class_weighted_feed import weigh_classes
 from tlkit.training.feeds.feed import Options
 from tlkit.training.feeds.fit_inputs import make_feed
 
@@ -142,8 +142,8 @@ def test_another_model_is_named(numbers):
     ]
     less = model_of(keras.layers.Dense(3))
     assert differences(saved, facts(numbers, model=less)) == [
-        "model: sequential/dense_1/kernel is not there any more",
-        "model: sequential/dense_1/bias is not there any more",
+        "model: sequential/dense_1/kernel is missing now",
+        "model: sequential/dense_1/bias is missing now",
         "model: sequential/dense/kernel was float32 [4, 5], now float32 [4, 3]",
         "model: sequential/dense/bias was float32 [5], now float32 [3]",
         "model: it had 3 layers, now 1",
@@ -205,21 +205,21 @@ def test_other_data_is_named(numbers):
     ]
     other = x.copy()
     other[0, 0] += 0.5
-    assert said(other, y) == ["data: the inputs of some examples are others"]
+    assert said(other, y) == ["data: the inputs of some examples differ"]
     # What comes of another processor is not another picture.
     assert said(x * (1 + 1e-6), y) == []
     assert said(x[::-1].copy(), y[::-1]) == [
-        "data: the inputs and labels of some examples are others"
+        "data: the inputs and labels of some examples differ"
     ]
     labels = y.copy()
     labels[0] = (labels[0] + 1) % 3
-    assert said(x, labels) == ["data: the labels of some examples are others"]
+    assert said(x, labels) == ["data: the labels of some examples differ"]
     weights = np.ones(11, "float32")
     assert facts(numbers)["data"]["content"][0]["weights"] == []
     weighed = facts(numbers, sample_weight=weights)
     weights[1] = 3
     assert differences(weighed, facts(numbers, sample_weight=weights)) == [
-        "data: the weights of some examples are others"
+        "data: the weights of some examples differ"
     ]
 
 
@@ -241,7 +241,7 @@ def test_one_hot_labels_and_missing_numbers(numbers):
     saved = facts((x, np.eye(3, dtype="float32")[y]))
     assert differences(saved, facts((x, np.eye(3, dtype="float32")[y]))) == []
     assert differences(saved, facts((x, np.eye(3, dtype="float32")[2 - y]))) == [
-        "data: the labels of some examples are others"
+        "data: the labels of some examples differ"
     ]
     x = x.copy()
     x[0, 0] = np.nan
@@ -270,7 +270,7 @@ def test_texts_that_are_padded_to_another_length_are_the_same(text_encoder):
     assert differences(saved, of(fixed_length=True)) == []
     assert differences(of(fixed_length=True), saved) == []
     texts[0] = "bad film"
-    assert differences(saved, of()) == ["data: the inputs of some examples are others"]
+    assert differences(saved, of()) == ["data: the inputs of some examples differ"]
 
 
 def test_a_dataset_that_changes_is_known_by_its_form(numbers):
@@ -301,7 +301,7 @@ def test_the_error_says_what_differs_and_what_to_type(numbers):
     with pytest.raises(TrainingError) as caught:
         check_same(facts(numbers), facts(numbers, seed=3, batch_size=2))
     said = str(caught.value)
-    assert "of another job, and stays as it is:" in said
+    assert "belongs to another job, and is not changed:" in said
     assert "  data: batch size was 4, now 2\n  seed was 0, now 3\n" in said
     assert "give another directory" in said
 

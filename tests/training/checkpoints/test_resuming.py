@@ -15,7 +15,7 @@ import pytest
 
 import tlkit
 from tlkit.errors import TrainingError
-from tlkit.training import Phase, fit
+from tlkit.training import Checkpoints, Phase, fit
 
 JOB = pathlib.Path(__file__).parent / "killed_job.py"
 LABELS = ["a", "b", "c"]
@@ -55,7 +55,7 @@ def run(encoder, directory=None, *, stop_at=0, in_validation=False, **options):
     random = np.random.default_rng(0)
     x, y = random.uniform(0, 255, (37, 8, 8, 3)).astype("uint8"), np.arange(37) % 3
     model = tlkit.image_classifier(encoder, LABELS, image_size=8, dropout=0.2)
-    steps = {} if directory is None else {"checkpoint_steps": 3}
+    steps = {} if directory is None else {"checkpoints": Checkpoints(steps=3)}
     report = fit(
         model,
         x,
@@ -100,7 +100,7 @@ def test_the_weights_and_the_history_are_those_of_an_undisturbed_run(
 def test_the_end_of_an_epoch_is_not_skipped(
     image_encoder, undisturbed, tmp_path, validation
 ):
-    options = {"checkpoint_steps": 1}
+    options = {"checkpoints": Checkpoints(steps=1)}
     with pytest.raises(RuntimeError, match="stopped"):
         run(image_encoder, tmp_path, stop_at=validation, in_validation=True, **options)
     weights, report = run(image_encoder, tmp_path, resume=True, **options)
@@ -135,10 +135,29 @@ def test_an_unfinished_run_is_not_lost_to_another(image_encoder, tmp_path):
 def test_resume_and_checkpoints_need_a_directory(image_encoder):
     with pytest.raises(TrainingError, match="directory"):
         run(image_encoder, resume=True)
+    with pytest.raises(TrainingError, match="directory"):
+        run(image_encoder, checkpoints=Checkpoints(minutes=1))
+    with pytest.raises(TrainingError, match="checkpoints must be .* got None. Type"):
+        run(image_encoder, checkpoints=None)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"steps": 0}, "steps of Checkpoints must be an integer of 1 or more; got 0"),
+        ({"keep": None}, "keep of Checkpoints must be an integer of 1 or more"),
+        ({"minutes": 0}, "minutes of Checkpoints must be above 0, or None; got 0"),
+    ],
+)
+def test_a_wrong_number_of_checkpoints_is_an_error(options, words):
+    with pytest.raises(TrainingError, match=words):
+        Checkpoints(**options)
 
 
 def test_only_the_last_checkpoints_are_kept(image_encoder, tmp_path):
-    run(image_encoder, tmp_path, checkpoint_keep=3, schedule=[Phase("head", epochs=4)])
+    schedule = [Phase("head", epochs=4)]
+    checkpoints = Checkpoints(steps=3, keep=3)
+    run(image_encoder, tmp_path, checkpoints=checkpoints, schedule=schedule)
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3
 
 

@@ -53,10 +53,12 @@ class Job:
         return [np.array(variable) for variable in variables]
 
     def take(self):
-        return snapshots.take(self.model, self.optimizer, self.metrics, self.states)
+        return snapshots.take_snapshot(
+            self.model, self.optimizer, self.metrics, self.states
+        )
 
     def put_back(self, arrays, state):
-        snapshots.put_back(
+        snapshots.restore_snapshot(
             arrays,
             state,
             model=self.model,
@@ -205,11 +207,11 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(numbers):
     lines = str(caught.value).splitlines()
     kernel = "weights/sequential/dense/kernel"
     assert (
-        f"  {kernel} is float32 [4, 5] in the checkpoint, and float32 [4, 6] here"
+        f"  {kernel} is float32 [4, 5] in the checkpoint, but float32 [4, 6] here"
         in lines
     )
     slot = "optimizer/sequential/dense/bias/velocity"
-    assert f"  {slot} is in the checkpoint, and missing here" in lines
+    assert f"  {slot} is in the checkpoint, but missing here" in lines
     assert "give another directory" in lines[-1]
     assert_same(before, other.values())
 
@@ -217,7 +219,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(numbers):
     del arrays["optimizer/iteration"]
     with pytest.raises(TrainingError) as caught:
         job.put_back(arrays, state)
-    assert "bias is float16 [5] in the checkpoint, and float32 [5] here" in str(
+    assert "bias is float16 [5] in the checkpoint, but float32 [5] here" in str(
         caught.value
     )
     assert "optimizer/iteration is missing in the checkpoint" in str(caught.value)
@@ -229,7 +231,7 @@ def test_other_metrics_begin_anew(numbers):
     arrays, state = job.take()
     top = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top 2")
     other = Job(make_plain_model(), keras.optimizers.SGD(), [top])
-    with pytest.warns(CheckpointWarning, match="begin anew.*: accuracy, top 2"):
+    with pytest.warns(CheckpointWarning, match="start from zero.*: accuracy, top 2"):
         other.put_back(arrays, state)
     assert other.results()["loss"] == job.results()["loss"]
     assert other.results()["top 2"] == 0.0

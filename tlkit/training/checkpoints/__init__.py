@@ -1,1 +1,15 @@
-"""checkpoints: to be described."""
+"""Checkpoints: a run that was stopped resumes as if it had not been.
+
+In: a run. Out: folders below `<directory>/checkpoints`, and the run as it was. The
+files, in the order of the data:
+
+- `saver`: when to write (`Checkpoints`); resumes a run from the last checkpoint
+- `fingerprint`, `job_facts`: the facts about a job; only the same job resumes it
+- `snapshot`, `callback_states`: copy and restore variables and callbacks' states
+- `variable_names`: names of variables that are the same in every process
+- `checkpoint_files`, `plain_values`: the files, written atomically, with digests
+
+To change what a checkpoint contains, see `snapshot` and `Saver._snapshot`. Names of
+arrays and keys of the state must stay readable: tests/compatibility has a run of
+tlkit 0.1.
+"""

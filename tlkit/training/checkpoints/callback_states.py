@@ -1,4 +1,4 @@
-"""What Keras callbacks have gathered during a run, taken out and put back."""
+"""Collects the state of Keras callbacks, and restores it."""
 
 from __future__ import annotations
 
@@ -14,78 +14,79 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import TrainingError
-from .checkpoint_files import CheckpointWarning, NotPlainError, encode
-from .variable_names import told_apart
+from .checkpoint_files import CheckpointWarning
+from .plain_values import NotPlainError, encode
+from .variable_names import unique_names
 
-# Set by Keras for a run. `min_delta` changes its sign when `monitor_op` is found, so
-# the two go together. TensorBoard's tell of a profiler that runs in this process.
-_OWNED = {"model", "_model", "params", "validation_data", "monitor_op", "min_delta"}
-_OWNED |= {"_is_tracing", "_should_trace", "_profiler_started"}
+# Attributes that Keras sets in each process. `min_delta` changes its sign together with
+# `monitor_op`. The last three, of TensorBoard, describe a profiler of this process.
+_OF_PROCESS = {"model", "_model", "params", "validation_data", "monitor_op"}
+_OF_PROCESS |= {"min_delta", "_is_tracing", "_should_trace", "_profiler_started"}
 
 
 class CallbackStates:
-    """The callbacks of a run, with what they were when it began.
+    """The states of a run's callbacks.
 
-    What belongs to the run are the plain values (numbers, texts, arrays, and lists,
-    tuples and dicts of these) among a callback's attributes that have changed since
-    then. What has not, such as the patience of `EarlyStopping`, is the user's and
-    stays as it is typed. A callback with `get_state()` and `set_state(state)` of its
-    own says itself what belongs to the run; its state must be a plain value.
+    The state of a callback consists of its attributes that are plain values and have
+    changed since this object was created. Other attributes, such as the patience of
+    `EarlyStopping`, remain as the user set them. A callback with the methods
+    `get_state()` and `set_state(state)` defines its state itself, as a plain value.
 
-    Make this before `on_train_begin` is called, with fresh callbacks.
+    Create this before `on_train_begin` is called, with fresh callbacks.
 
     Args:
         callbacks: The callbacks, not in a `CallbackList`.
     """
 
     def __init__(self, callbacks: Sequence[keras.callbacks.Callback]):
-        names = told_apart([_name(callback) for callback in callbacks])
+        names = unique_names([_name(callback) for callback in callbacks])
         self._callbacks = dict(zip(names, callbacks, strict=True))
-        self._first = {name: _marks(c) for name, c in self._callbacks.items()}
+        self._initial = {name: _digests(c) for name, c in self._callbacks.items()}
 
     def append_to_files(self) -> None:
-        """Has those that write a file go on with it; before `on_train_begin`."""
+        """Makes log files continue, not restart; before `on_train_begin`."""
         for callback in self._callbacks.values():
             if isinstance(callback, keras.callbacks.CSVLogger):
                 callback.append = True
 
-    def take(self) -> dict[str, Any]:
-        """What they have gathered, as plain values.
+    def collect(self) -> dict[str, Any]:
+        """Returns the state of each callback, as plain values by its name.
 
         Raises:
-            TrainingError: What a callback's `get_state` gives is not plain.
+            TrainingError: `get_state()` of a callback returns something else.
         """
         return {
-            name: self._take_one(name, callback)
+            name: self._state_of(name, callback)
             for name, callback in self._callbacks.items()
         }
 
-    def _take_one(self, name: str, callback) -> dict[str, Any]:
-        if _speaks_for_itself(callback):
+    def _state_of(self, name: str, callback) -> dict[str, Any]:
+        if _has_own_state(callback):
             own = callback.get_state()
-            if _mark(own) is None:
+            if _digest(own) is None:
                 raise TrainingError(
-                    f"get_state() of the callback {name} must give plain values "
-                    "(numbers, texts, arrays, and lists, tuples and dicts of these). "
-                    f"It gave: {own!r}."
+                    f"get_state() of the callback {name} must return plain values "
+                    "(numbers, strings, arrays, and lists, tuples and dicts of these). "
+                    f"It returned: {own!r}."
                 )
             return {"own": own}
-        first, now = self._first[name], _marks(callback)
-        moved = [key for key, mark in now.items() if first.get(key) != mark]
+        initial, now = self._initial[name], _digests(callback)
+        changed = [key for key, digest in now.items() if initial.get(key) != digest]
+        arguments = _arguments(callback)
         return {
-            "values": {key: _tensor_free(vars(callback)[key]) for key in moved},
-            "given": {key: first.get(key) for key in moved if key in _typed(callback)},
+            "values": {key: _without_tensor(vars(callback)[key]) for key in changed},
+            "given": {key: initial.get(key) for key in changed if key in arguments},
         }
 
-    def put_back(self, saved: Mapping[str, Any]) -> None:
-        """Puts back what `take` gave; after `on_train_begin`, which clears it.
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Restores collected states; after `on_train_begin`, which resets callbacks.
 
-        Callbacks are told by their class, what they monitor, and their order. New ones
-        begin anew. An argument that is typed differently than when the run began
-        stays as it is typed.
+        Callbacks are matched by their class, the monitored metric and their order. A
+        new callback starts from its beginning. If the user has changed an argument, the
+        new value remains.
 
         Args:
-            saved: What `take` gave, perhaps in another process.
+            saved: What `collect` returned, also in another process.
         """
         for name, state in saved.items():
             callback = self._callbacks.get(name)
@@ -93,15 +94,18 @@ class CallbackStates:
                 callback.set_state(state["own"])
             elif callback is not None:
                 for key, value in state["values"].items():
-                    first = self._first[name].get(key)
-                    if state["given"].get(key, first) == first:
+                    initial = self._initial[name].get(key)
+                    if state["given"].get(key, initial) == initial:
                         _set(callback, key, value)
-        gone = [name for name in saved if name not in self._callbacks]
-        gone = [name for name in gone if saved[name].get("own", saved[name]["values"])]
-        if gone:
+        missing = [
+            name
+            for name, state in saved.items()
+            if name not in self._callbacks and state.get("own", state.get("values"))
+        ]
+        if missing:
             warnings.warn(
-                "The checkpoint also holds what these callbacks had gathered, which "
-                f"are not there any more: {', '.join(gone)}.",
+                "The checkpoint contains states of callbacks that are missing now: "
+                f"{', '.join(missing)}.",
                 CheckpointWarning,
                 stacklevel=2,
             )
@@ -109,56 +113,58 @@ class CallbackStates:
 
 def _name(callback) -> str:
     monitor = getattr(callback, "monitor", None)
-    what = f" of {monitor}" if isinstance(monitor, str) else ""
-    return type(callback).__name__ + what
+    suffix = f" of {monitor}" if isinstance(monitor, str) else ""
+    return type(callback).__name__ + suffix
 
 
-def _speaks_for_itself(callback) -> bool:
+def _has_own_state(callback) -> bool:
     return all(callable(getattr(callback, n, None)) for n in ("get_state", "set_state"))
 
 
-def _typed(callback) -> set[str]:
-    """Names of the arguments that its class, and those above it, are made with."""
-    made = [vars(kind).get("__init__") for kind in type(callback).__mro__]
-    signatures = [inspect.signature(init) for init in made if inspect.isfunction(init)]
+def _arguments(callback) -> set[str]:
+    """Returns the names of the arguments of its class and the base classes."""
+    inits = [vars(kind).get("__init__") for kind in type(callback).__mro__]
+    signatures = [inspect.signature(init) for init in inits if inspect.isfunction(init)]
     return {name for signature in signatures for name in signature.parameters}
 
 
-def _marks(callback) -> dict[str, str]:
-    """Digests of the plain values among the attributes."""
-    marks = {k: _mark(v) for k, v in vars(callback).items() if k not in _OWNED}
-    return {key: mark for key, mark in marks.items() if mark is not None}
+def _digests(callback) -> dict[str, str]:
+    """Returns digests of the attributes that are plain values."""
+    items = vars(callback).items()
+    digests = {key: _digest(value) for key, value in items if key not in _OF_PROCESS}
+    return {key: digest for key, digest in digests.items() if digest is not None}
 
 
-def _mark(value: Any) -> str | None:
-    """A digest of a plain value; `None` for others."""
+def _digest(value: Any) -> str | None:
+    """Returns a digest of a plain value; `None` for other values."""
     digest = hashlib.blake2b(digest_size=16)
 
-    def keep(array: np.ndarray) -> str:
+    def store(array: np.ndarray) -> str:
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
         return f"{array.dtype} {array.shape}"
 
     try:
-        text = json.dumps(encode(_tensor_free(value), keep))
+        text = json.dumps(encode(_without_tensor(value), store))
     except NotPlainError:
         return None
     digest.update(text.encode())
     return digest.hexdigest()
 
 
-def _tensor_free(value: Any) -> Any:
+def _without_tensor(value: Any) -> Any:
+    """Returns the array of an eager tensor, and any other value as it is."""
     variable = isinstance(value, keras.Variable | tf.Variable)
-    known = isinstance(value, tf.Tensor) and hasattr(value, "numpy")  # not in a graph
-    return value.numpy() if known and not variable else value
+    eager = isinstance(value, tf.Tensor) and hasattr(value, "numpy")
+    return value.numpy() if eager and not variable else value
 
 
 def _set(callback, key: str, value: Any) -> None:
-    """Sets an attribute; lists and dicts in place, since others may hold them."""
-    there = vars(callback).get(key)
-    if type(there) is list and type(value) is list:
-        there[:] = value
-    elif type(there) is dict and type(value) is dict:
-        there.clear()
-        there.update(value)
+    """Sets an attribute. Lists and dicts are changed in place, for other references."""
+    current = vars(callback).get(key)
+    if type(current) is list and type(value) is list:
+        current[:] = value
+    elif type(current) is dict and type(value) is dict:
+        current.clear()
+        current.update(value)
     else:
         setattr(callback, key, value)

@@ -1,4 +1,4 @@
-"""What a job is, so that a checkpoint is not resumed by another one."""
+"""The fingerprint of a job: a checkpoint is only resumed by the job that wrote it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .job_facts import (
     optimizer_facts,
 )
 
-_SAID = 10  # differences that a message names before it only counts
+_LISTED = 10  # differences in an error message; of more, only the number is given
 
 
 def fingerprint(
@@ -34,25 +34,25 @@ def fingerprint(
     class_weight: Mapping[int | str, float] | None = None,
     **others: Any,
 ) -> dict[str, Any]:
-    """Facts about a job that decide what comes out of it.
+    """Returns the facts about a job that its result depends on.
 
-    The strategy is none of them: a run may go on elsewhere. Nor are the metrics, the
-    callbacks and the validation data.
+    They do not include the strategy, since a run may be resumed on other devices, nor
+    the metrics, the callbacks and the validation data.
 
     Args:
         model: The model, built.
         phases: The schedule.
-        train: The examples to train on.
-        optimizer: The optimizer, with the settings that it begins with.
+        train: The training examples.
+        optimizer: The optimizer, with its initial settings.
         loss: A Keras loss, a function or a name.
-        seed: That of the run.
+        seed: The seed of the run.
         batch_size: Examples in a batch.
         class_weight: Weights of the classes, or `None`.
-        **others: Further settings of the run, such as `gradient_accumulation_steps`;
+        **others: More settings of the run, such as `gradient_accumulation_steps`, as
             plain values.
 
     Returns:
-        The facts, as plain values for `state` of a checkpoint.
+        The facts, as plain values for the `state` of a checkpoint.
     """
     return {
         "schedule": [_phase_facts(phase) for phase in phases],
@@ -66,54 +66,57 @@ def fingerprint(
 
 
 def check_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Sees that a checkpoint is of the job that is to be resumed.
+    """Verifies that a checkpoint belongs to the job that is to be resumed.
 
     Args:
-        saved: What `fingerprint` gave when the checkpoint was written.
-        now: What it gives now.
+        saved: The fingerprint in the checkpoint.
+        now: The fingerprint of the present job.
 
     Raises:
-        TrainingError: Something differs.
+        TrainingError: They differ.
     """
     found = differences(saved, now)
     if found:
-        more = f"\n  … and {len(found) - _SAID:,} more" if len(found) > _SAID else ""
+        hidden = len(found) - _LISTED
+        more = [f"… and {hidden:,} more"] if hidden > 0 else []
         raise TrainingError(
-            "The checkpoint is of another job, and stays as it is:\n  "
-            + "\n  ".join(found[:_SAID])
-            + more
-            + "\nType these as they were to go on from it. To begin anew, give another "
+            "The checkpoint belongs to another job, and is not changed:\n  "
+            + "\n  ".join([*found[:_LISTED], *more])
+            + "\nUndo these changes to resume it. To start over, give another "
             "directory, or delete the folder `checkpoints` in this one."
         )
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Sentences that name what differs between two jobs.
+    """Returns sentences that name the differences between two jobs.
 
-    What only one of them says is passed over: it may come from another version.
+    Facts in only one of them are ignored: another version of tlkit may have added or
+    dropped them.
 
     Args:
-        saved: What `fingerprint` gave when the checkpoint was written.
-        now: What it gives now.
+        saved: The fingerprint in the checkpoint.
+        now: The fingerprint of the present job.
 
     Returns:
         Sentences such as `"schedule: phase 2 had epochs=3, now 5"`.
     """
-    found = []
+    sentences = []
     for key in (key for key in saved if key in now):
         before, after = saved[key], now[key]
         if key == "schedule":
-            found += _schedule_differences(before, after)
+            sentences += _list_differences("schedule", "phase", before, after)
         elif key == "model":
-            found += _model_differences(before, after)
+            sentences += _weight_differences(before["weights"], after["weights"])
+            layers = before["layers"], after["layers"]
+            sentences += _list_differences("model", "layer", *layers)
         elif key == "data":
             same_order = saved["seed"] == now["seed"]
-            found += data_differences(before, after, same_order=same_order)
+            sentences += data_differences(before, after, same_order=same_order)
         elif key in ("optimizer", "loss"):
-            found += _made_differently(key, before, after)
+            sentences += _setting_differences(key, before, after)
         elif before != after:
-            found.append(f"{key} was {before!r}, now {after!r}")
-    return found
+            sentences.append(f"{key} was {before!r}, now {after!r}")
+    return sentences
 
 
 def _phase_facts(phase: Phase) -> dict[str, Any]:
@@ -121,38 +124,32 @@ def _phase_facts(phase: Phase) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in facts.items()}
 
 
-def _schedule_differences(saved: list[dict], now: list[dict]) -> list[str]:
+def _weight_differences(saved: dict, now: dict) -> list[str]:
+    removed = [f"model: {name} is missing now" for name in saved if name not in now]
+    added = [f"model: {name} is new" for name in now if name not in saved]
+    changed = [
+        f"model: {name} was {saved[name]}, now {now[name]}"
+        for name in saved
+        if name in now and saved[name] != now[name]
+    ]
+    return removed + added + changed
+
+
+def _list_differences(name: str, item: str, saved: list, now: list) -> list[str]:
+    """Compares the phases of two schedules, or the layers of two models."""
     if len(saved) != len(now):
-        return [f"schedule: it had {len(saved)} phases, now {len(now)}"]
-    return [
-        f"schedule: phase {number} had {key}={before[key]!r}, now {after[key]!r}"
-        for number, (before, after) in enumerate(zip(saved, now, strict=True), start=1)
-        for key in before
-        if key in after and before[key] != after[key]
-    ]
+        return [f"{name}: it had {len(saved)} {item}s, now {len(now)}"]
+    sentences = []
+    for number, (before, after) in enumerate(zip(saved, now, strict=True), start=1):
+        kind = f" ({before['class']})" if "class" in before else ""
+        label = f"{name}: {item} {number}{kind}"
+        sentences += _setting_differences(label, before, after)
+    return sentences
 
 
-def _model_differences(saved: dict, now: dict) -> list[str]:
-    old, new = saved["weights"], now["weights"]
-    found = [f"model: {name} is not there any more" for name in old if name not in new]
-    found += [f"model: {name} was not there before" for name in new if name not in old]
-    found += [
-        f"model: {name} was {old[name]}, now {new[name]}"
-        for name in old
-        if name in new and old[name] != new[name]
-    ]
-    before, after = saved["layers"], now["layers"]
-    if len(before) != len(after):
-        return [*found, f"model: it had {len(before)} layers, now {len(after)}"]
-    for number, pair in enumerate(zip(before, after, strict=True), start=1):
-        name = f"model: layer {number} ({pair[0]['class']})"
-        found += _made_differently(name, *pair)
-    return found
-
-
-def _made_differently(name: str, saved: dict, now: dict) -> list[str]:
-    """What differs between two things of Keras, by class and settings."""
-    if saved["class"] != now["class"]:
+def _setting_differences(name: str, saved: dict, now: dict) -> list[str]:
+    """Compares the class and the settings of two objects."""
+    if saved.get("class") != now.get("class"):
         return [f"{name} was {saved['class']}, now {now['class']}"]
     return [
         f"{name} had {key}={saved[key]!r}, now {now[key]!r}"

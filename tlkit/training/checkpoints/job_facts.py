@@ -1,6 +1,9 @@
-"""What can be said of the data without reading all of it.
+"""Facts about the data, the model, the optimizer and the loss of a job.
 
-What can be said of a model, an optimizer and a loss, in plain values.
+All facts are plain values, the same in every process. They are stored in checkpoints,
+so that the names and the computation of a fact must not change.
+
+Tested in tests/training/checkpoints/test_fingerprint.py.
 """
 
 from __future__ import annotations
@@ -15,72 +18,90 @@ import numpy as np
 import tensorflow as tf
 
 from ...encoders import Encoder
+from ...models.text import TextInputs
 from ..feeds.feed import Feed
 from .variable_names import stable_names
 
-_ROWS = 16  # examples of a batch whose numbers are kept
-_TOLERANCE = 1e-3  # pictures are resized a little differently on another processor
+_ROWS = 16  # examples of a batch whose float values are summarized
+_TOLERANCE = 1e-3  # other processors resize images slightly differently
+
+# Keys of a Keras config that differ between processes, change in training, or tell
+# nothing.
+_IGNORED = {"name", "trainable", "module", "registered_name", "build_config"}
+_IGNORED |= {"function"}
+_LONG = 200  # characters of a value beyond which its digest is stored
+_NOT_PLAIN = object()
+
+
+# === Data ===
 
 
 def data_facts(feed: Feed, *, batch_size: int, weights: bool = True) -> dict[str, Any]:
-    """What makes the data this one.
+    """Returns the size and the specs of the data, and a sample of its content.
 
-    The content is known from two batches: the first one, and the first one of a
-    shuffled epoch, which comes from everywhere. A dataset that gives something else
-    each time is known by its form alone.
+    The sample has two batches: the first one in the order of the data, and the first
+    one of a shuffled epoch, which has examples from all over the data. If the data
+    differs between two passes, there is no sample.
 
     Args:
-        feed: The examples.
+        feed: The training examples.
         batch_size: Examples in a batch.
-        weights: Whether the weights of the examples belong to it.
-
-    Returns:
-        Numbers, dtypes and shapes, and what the two batches come down to.
+        weights: Whether the weights of the examples are sampled, too.
     """
     spec = feed.batches(None).element_spec
+    names = ("inputs", "labels", "weights")[: 2 + weights]
+    content = []
+    if feed.repeats:
+        first, again = (_sample(feed.batches(None), names) for _ in range(2))
+        if not _unequal(first, again):
+            content = [first, _sample(feed.batches(0), names)]
     return {
         "examples": feed.examples,
         "batches": feed.steps,
         "batch size": batch_size,
-        "inputs": [_form(leaf) for leaf in tf.nest.flatten(spec[0])],
-        "labels": [_form(leaf) for leaf in tf.nest.flatten(spec[1])],
-        "content": _content(feed, weights),
+        "inputs": [_spec_facts(leaf) for leaf in tf.nest.flatten(spec[0])],
+        "labels": [_spec_facts(leaf) for leaf in tf.nest.flatten(spec[1])],
+        "content": content,
     }
 
 
 def data_differences(
     saved: dict[str, Any], now: dict[str, Any], *, same_order: bool
 ) -> list[str]:
-    """Sentences that say in what the data differs.
+    """Returns sentences that name the differences between two data sets.
 
     Args:
-        saved: What `data_facts` gave for a checkpoint.
-        now: What it gives now.
-        same_order: Whether both shuffle with the same seed.
+        saved: The `data_facts` in a checkpoint.
+        now: Those of the present job.
+        same_order: Whether both jobs shuffle with the same seed.
     """
-    found = [
+    sentences = [
         f"data: {key} was {saved[key]}, now {now[key]}"
         for key in ("examples", "batches", "batch size")
         if saved[key] != now[key]
     ]
     for key in ("inputs", "labels"):
-        if not _forms_fit(saved[key], now[key]):
-            found.append(f"data: {key} were {_said(saved[key])}, now {_said(now[key])}")
-    if found:
-        return found
-    pairs = list(zip(saved["content"], now["content"], strict=False))
-    pairs = pairs if same_order else pairs[:1]
-    names = " and ".join(sorted(set().union(*(_unlike(*pair) for pair in pairs))))
-    return [f"data: the {names} of some examples are others"] if names else []
+        if not _compatible(saved[key], now[key]):
+            before, after = (
+                ", ".join(f"{spec['dtype']} {spec['shape']}" for spec in facts[key])
+                for facts in (saved, now)
+            )
+            sentences.append(f"data: {key} were {before}, now {after}")
+    if sentences:
+        return sentences
+    samples = zip(saved["content"], now["content"], strict=False)
+    samples = list(samples)[: 2 if same_order else 1]
+    names = sorted({name for pair in samples for name in _unequal(*pair)})
+    return [f"data: the {' and '.join(names)} of some examples differ"] if names else []
 
 
-def _form(spec: tf.TensorSpec) -> dict[str, Any]:
-    known = spec.shape.rank is not None
-    return {"dtype": spec.dtype.name, "shape": list(spec.shape) if known else None}
+def _spec_facts(spec: tf.TensorSpec) -> dict[str, Any]:
+    shape = None if spec.shape.rank is None else list(spec.shape)
+    return {"dtype": spec.dtype.name, "shape": shape}
 
 
-def _forms_fit(saved: list, now: list) -> bool:
-    """Whether they may be the same; a TPU has sizes where a CPU has unknown ones."""
+def _compatible(saved: list, now: list) -> bool:
+    """Whether specs fit together; on a TPU, sizes are known that are not elsewhere."""
     return len(saved) == len(now) and all(
         a["dtype"] == b["dtype"]
         and tf.TensorShape(a["shape"]).is_compatible_with(tf.TensorShape(b["shape"]))
@@ -88,83 +109,56 @@ def _forms_fit(saved: list, now: list) -> bool:
     )
 
 
-def _said(forms: list) -> str:
-    return ", ".join(f"{form['dtype']} {form['shape']}" for form in forms)
-
-
-def _content(feed: Feed, weights: bool) -> list[dict[str, list]]:
-    """What two batches come down to; nothing if the data is another each time."""
-    if not feed.repeats:
-        return []
-    first, again = (_essence(feed.batches(None), weights) for _ in range(2))
-    if _unlike(first, again):
-        return []
-    return [first, _essence(feed.batches(0), weights)]
-
-
-def _essence(dataset: tf.data.Dataset, weights: bool) -> dict[str, list]:
-    names = ("inputs", "labels", "weights")[: 2 + weights]
+def _sample(dataset: tf.data.Dataset, names: tuple[str, ...]) -> dict[str, list]:
+    """Summarizes the tensors of the first batch, by inputs, labels and weights."""
     for batch in dataset.take(1):
         return {
-            name: [_numbers(leaf.numpy()) for leaf in tf.nest.flatten(part)]
+            name: [_summary(leaf.numpy()) for leaf in tf.nest.flatten(part)]
             for name, part in zip(names, batch, strict=False)
         }
     return {}
 
 
-def _numbers(array: np.ndarray) -> str | list[list[float]]:
-    """A digest of what is exact; two numbers for each example of what is not.
+def _summary(array: np.ndarray) -> str | list[list[float]]:
+    """Returns a digest of exact values, or two sums for each example of floats.
 
-    They weigh values by their place, so that zeros that fill up a text, to one length
-    or to another, make no difference.
+    Values are weighted by their position, so zeros that pad a text do not matter.
     """
     if array.dtype.kind in "OSU":
-        return _digest(array.tolist())
+        return _digest(repr(array.tolist()))
     exact = array.dtype.kind in "biu"
     rows = array if exact else array[:_ROWS]
     rows = rows.reshape(len(rows), -1).astype(np.int64 if exact else np.float64)
-    places = np.arange(1, rows.shape[1] + 1)
+    positions = np.arange(1, rows.shape[1] + 1)
     if exact:
-        return _digest((rows @ places).tolist())
-    pairs = np.stack([rows @ places, np.abs(rows) @ places], axis=1)
-    return [[float(f"{number:.6g}") for number in pair] for pair in pairs.tolist()]
+        return _digest(repr((rows @ positions).tolist()))
+    sums = np.stack([rows @ positions, np.abs(rows) @ positions], axis=1)
+    return [[float(f"{number:.6g}") for number in pair] for pair in sums.tolist()]
 
 
-def _digest(value: Any) -> str:
-    return hashlib.blake2b(repr(value).encode(), digest_size=8).hexdigest()
+def _unequal(saved: dict[str, list], now: dict[str, list]) -> set[str]:
+    """Returns which of inputs, labels and weights differ between two samples."""
+    names = saved.keys() & now.keys()
+    return {name for name in names if not all(map(_is_close, saved[name], now[name]))}
 
 
-def _unlike(saved: dict[str, list], now: dict[str, list]) -> set[str]:
-    """Which of inputs, labels and weights differ."""
-    keys = saved.keys() & now.keys()
-    return {key for key in keys if not all(map(_alike, saved[key], now[key]))}
-
-
-def _alike(saved: str | list, now: str | list) -> bool:
+def _is_close(saved: str | list, now: str | list) -> bool:
     if isinstance(saved, str) or isinstance(now, str) or len(saved) != len(now):
         return saved == now
     (one, size), (other, _) = np.transpose(saved), np.transpose(now)
-    near = np.abs(one - other) <= _TOLERANCE * size
-    return bool(np.all(near | (np.isnan(one) & np.isnan(other))))
+    close = np.abs(one - other) <= _TOLERANCE * size
+    return bool(np.all(close | (np.isnan(one) & np.isnan(other))))
 
 
-# === Model facts ===
-
-# What changes from process to process or in training, or says nothing.
-_UNSAID = {"name", "trainable", "module", "registered_name", "build_config", "function"}
-_LONG = 200  # characters of a value before only its digest is kept
-_NOTHING = object()
+# === Model, optimizer, loss ===
 
 
 def model_facts(model: keras.Model) -> dict[str, Any]:
-    """What makes a model this one, whatever the values of its weights.
-
-    Args:
-        model: The model, built.
+    """Returns the structure of a built model, whatever the values of its weights.
 
     Returns:
-        `weights`: dtype and shape by names that hold in every process; `layers`: the
-        class of each layer and what it was made with.
+        `weights`: dtype and shape by a name that is the same in every process;
+        `layers`: the class and the config of each layer.
     """
     names = stable_names(model.weights)
     return {
@@ -177,23 +171,22 @@ def model_facts(model: keras.Model) -> dict[str, Any]:
 
 
 def optimizer_facts(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
-    """The class of an optimizer and what it was made with.
+    """Returns the class and the config of an optimizer.
 
-    Its learning rate is left out: the schedule sets it. One that is a schedule of
-    Keras's stays.
+    A constant learning rate is left out, since the schedule of phases sets it.
     """
     config = optimizer.get_config()
     if not isinstance(config.get("learning_rate"), dict):
         config.pop("learning_rate", None)
-    return {"class": type(optimizer).__name__, **_facts(config)}
+    return {"class": type(optimizer).__name__, **_plain(config)}
 
 
 def loss_facts(loss: keras.losses.Loss | Callable | str) -> dict[str, Any]:
-    """The class of a loss and what it was made with, or the name of a function."""
+    """Returns the class and the config of a loss, or the name of a function."""
     if isinstance(loss, keras.losses.Loss):
         inner = getattr(loss, "function", None)
         kind = _name(inner) if callable(inner) else type(loss).__name__
-        return {"class": kind, **_facts(_config(loss))}
+        return {"class": kind, **_plain(_config(loss))}
     return {"class": loss if isinstance(loss, str) else _name(loss)}
 
 
@@ -201,7 +194,8 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _layers(layer)
-        elif not isinstance(layer, keras.layers.InputLayer):
+        # The effect of `TextInputs` is among the facts of the data.
+        elif not isinstance(layer, (keras.layers.InputLayer, TextInputs)):
             yield layer
 
 
@@ -209,14 +203,14 @@ def _layer_facts(layer: keras.layers.Layer) -> dict[str, Any]:
     kind = {"class": type(layer).__name__}
     if isinstance(layer, Encoder):
         blocks = [block.name for block in layer.blocks]
-        return kind | {"encoder": layer.details.get("name"), "blocks": blocks}
-    return kind | _facts(_config(layer))
+        return kind | {"encoder": layer.facts.name, "blocks": blocks}
+    return kind | _plain(_config(layer))
 
 
 def _config(thing) -> Mapping[str, Any]:
     try:
         return thing.get_config()
-    except Exception:  # a class of the user's own, which is never saved
+    except Exception:  # a user's class that is never saved
         return {}
 
 
@@ -224,25 +218,22 @@ def _name(function) -> str:
     return getattr(function, "__qualname__", type(function).__name__)
 
 
-def _facts(value: Any) -> Any:
-    """What of a Keras config is plain, without names and numbers of this process."""
+def _plain(value: Any) -> Any:
+    """Returns the plain values in a Keras config, without the ignored keys."""
     if isinstance(value, Mapping):
         if str(value.get("class_name", "")).endswith("DTypePolicy"):
             return value["config"].get("name")
-        pairs = {str(k): _facts(v) for k, v in value.items() if k not in _UNSAID}
-        return {key: fact for key, fact in pairs.items() if fact is not _NOTHING}
+        pairs = {str(k): _plain(v) for k, v in value.items() if k not in _IGNORED}
+        return {key: plain for key, plain in pairs.items() if plain is not _NOT_PLAIN}
     if isinstance(value, list | tuple):
-        facts = [_facts(item) for item in value]
-        return _shortened([fact for fact in facts if fact is not _NOTHING])
-    if isinstance(value, np.generic):
+        value = [one for one in map(_plain, value) if one is not _NOT_PLAIN]
+    elif isinstance(value, np.generic):
         value = value.item()
-    if value is None or isinstance(value, bool | int | float | str):
-        return _shortened(value)
-    return _NOTHING
-
-
-def _shortened(value: Any) -> Any:
+    elif not (value is None or isinstance(value, bool | int | float | str)):
+        return _NOT_PLAIN
     text = json.dumps(value)
-    if len(text) <= _LONG:
-        return value
-    return f"digest {hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+    return value if len(text) <= _LONG else f"digest {_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,4 +1,7 @@
-"""When a run writes a checkpoint, and how it goes on from one."""
+"""Decides when a run writes a checkpoint, and resumes it from the last one.
+
+Tested in tests/training/checkpoints/test_resuming.py.
+"""
 
 from __future__ import annotations
 
@@ -13,253 +16,299 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import TrainingError
-from ..loop.display import say
-from ..loop.frozen_check import Before, Proof
+from ..loop.display import print_line
+from ..loop.frozen_check import WeightChecksums
 from ..loop.patience import Patience
 from ..loop.run import PhaseResult, Position, Run
-from ..plans.trainable_selection import Choice
+from ..plans.plan import PhasePlan
 from ..strategies.workers import any_of_each
-from . import checkpoint_files as checkpoints
-from . import snapshot as snapshots
+from . import checkpoint_files
 from .callback_states import CallbackStates
 from .fingerprint import check_same
+from .snapshot import restore_snapshot, take_snapshot
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
-    """When to write checkpoints, and how many to keep.
+class Checkpoints:
+    """When `fit` writes checkpoints into its `directory`, and how many it keeps.
+
+    A checkpoint is also written after each phase and after Ctrl-C.
 
     Attributes:
-        directory: The run's folder; `None` for no checkpoints.
-        steps: Updates between two, or `None`.
-        minutes: Minutes between two, or `None`.
-        keep: How many of the last are kept.
+        steps: Updates between two checkpoints, at least 1, or `None`.
+        minutes: Minutes between two checkpoints, above 0, or `None`.
+        keep: The number of latest checkpoints that are kept, at least 1.
+
+    Raises:
+        TrainingError: A value is out of its range.
+
+    Example:
+
+    ```python
+    checkpoints = tlkit.Checkpoints(steps=500, keep=3)
+    tlkit.fit(model, splits, directory="runs/1", checkpoints=checkpoints)
+    ```
     """
 
-    directory: str | os.PathLike | None
     steps: int | None = None
-    minutes: float | None = None
+    minutes: float | None = 10.0
     keep: int = 2
+
+    def __post_init__(self):
+        for name in ("steps", "keep"):
+            value = getattr(self, name)
+            if value is None and name == "steps":
+                continue
+            if not isinstance(value, int) or value < 1:
+                raise TrainingError(
+                    f"{name} of Checkpoints must be an integer of 1 or more; got "
+                    f"{value!r}."
+                )
+        if self.minutes is not None and not self.minutes > 0:
+            raise TrainingError(
+                "minutes of Checkpoints must be above 0, or None; got "
+                f"{self.minutes!r}."
+            )
 
 
 class Saver:
-    """Writes a run's checkpoints, and puts the last one back.
+    """Writes the checkpoints of a run, and restores the last one.
 
     Args:
         run: The run.
-        rules: When to write.
-        facts: What the job is, as `fingerprints` says it.
-        phases: How many phases the run has.
+        directory: The run's folder; `None` for no checkpoints.
+        checkpoints: When to write.
+        facts: The `fingerprint` of the job.
+        phases: The number of phases.
+
+    Attributes:
+        seconds_before: Seconds that a resumed phase took before.
     """
 
-    def __init__(self, run: Run, rules: Rules, facts: Mapping[str, Any], phases: int):
-        self.run, self.rules, self.facts, self.phases = run, rules, facts, phases
-        self.seconds_before = 0.0  # of this phase, before the run was resumed
-        self._began_run = self._began_phase = self._saved_at = time.monotonic()
-        self._saves = self._updates = 0
+    def __init__(
+        self,
+        run: Run,
+        directory: str | os.PathLike | None,
+        checkpoints: Checkpoints,
+        facts: Mapping[str, Any],
+        phases: int,
+    ):
+        self.run, self.directory, self.checkpoints = run, directory, checkpoints
+        self.facts, self.phases = facts, phases
+        self.seconds_before = 0.0
+        self._run_start = self._phase_start = self._last_save = time.monotonic()
+        self._saves = self._saved_updates = 0
         self._patience: Patience | None = None
-        self._merge: Callable[[], None] = lambda: None
-        self._resumed: checkpoints.Saved | None = None
+        self._merge_replicas: Callable[[], None] = lambda: None
+        self._resumed: checkpoint_files.Checkpoint | None = None
         self._callbacks = CallbackStates(run.callbacks.callbacks)
 
-    # === While it runs ===
-
-    def begin_phase(
-        self, choice: Choice, patience: Patience, merge: Callable[[], None]
-    ) -> None:
-        """Takes note of a phase; a resumed one gets its patience back.
-
-        Args:
-            choice: What it trains.
-            patience: Its patience.
-            merge: Makes one of what each replica keeps for itself.
-        """
-        self._patience, self._merge = patience, merge
-        self._began_phase, self.seconds_before = time.monotonic(), 0.0
-        self._updates = self.run.position.updates
-        saved, self._resumed = self._resumed, None
-        if saved is None:
-            return
-        state = saved.state
-        if state["before"] is not None:
-            self.run.before = Before(choice, *map(tuple, state["before"]))
-            patience.set_state(_under("patience/", saved.arrays), state["patience"])
-            self.seconds_before = state["phase_seconds"]
-
-    def save_if_due(self) -> None:
-        """Writes one if it is time; and does so and leaves after a signal.
-
-        Raises:
-            KeyboardInterrupt: Ctrl-C was pressed.
-            SystemExit: The process was asked to end.
-        """
-        strategy = self.run.setting.strategy
-        flags = [self.run.interrupts.received is not None, self._is_due()]
-        interrupted, due = any_of_each(strategy, flags)
-        if interrupted or due:
-            self.save()
-        if interrupted:
-            self.run.interrupts.leave()
-
-    def leave_if_asked(self) -> None:
-        """Leaves after a signal, with nothing to be saved.
-
-        Raises:
-            KeyboardInterrupt: Ctrl-C was pressed.
-            SystemExit: The process was asked to end.
-        """
-        received = self.run.interrupts.received is not None
-        if any_of_each(self.run.setting.strategy, [received])[0]:
-            self.run.interrupts.leave()
-
-    def _is_due(self) -> bool:
-        rules = self.rules
-        updates = self.run.position.updates - self._updates
-        if rules.directory is None or not self.run.chief:
-            return False
-        by_steps = rules.steps is not None and updates >= rules.steps
-        passed = time.monotonic() - self._saved_at
-        return by_steps or (rules.minutes is not None and passed >= rules.minutes * 60)
-
-    def save(self, *, between_phases: bool = False) -> None:
-        """Writes a checkpoint now; all workers call it, and one writes.
-
-        Raises:
-            TrainingError: It cannot be written; the ones before it stay.
-        """
-        if self.rules.directory is None:
-            return
-        arrays, state = self._take(between_phases)
-        self._saves += 1
-        self._saved_at, self._updates = time.monotonic(), self.run.position.updates
-        if self.run.chief:
-            checkpoints.write(
-                self.rules.directory,
-                self._saves,
-                arrays,
-                state | {"saves": self._saves},
-                keep=self.rules.keep,
-            )
-
-    def _take(self, between_phases: bool):
-        run, now = self.run, time.monotonic()
-        self._merge()
-        meters = run.setting.meters
-        arrays, state = snapshots.take(
-            run.model, run.setting.optimizer, meters.all, self._callbacks
-        )
-        for i, variable in enumerate(run.averages.variables):
-            average = run.averages.by_id[id(variable)]
-            arrays[f"averages/{i}"] = np.array(keras.ops.convert_to_numpy(average))
-        weights = {id(v): i for i, v in enumerate(run.model.weights)}
-        for key, value in run.published.items():
-            arrays[f"published/{weights[key]}"] = value.numpy()
-        before, patience = None, {}
-        if not between_phases:
-            kept, patience = self._patience.state()
-            arrays |= {f"patience/{name}": value for name, value in kept.items()}
-            before = [run.before.trained, run.before.frozen]
-        own = {
-            "position": dataclasses.asdict(run.position),
-            "factor": run.rate.factor,
-            "results": [dataclasses.asdict(result) for result in run.results],
-            "before": before,
-            "patience": patience,
-            "phase_seconds": self.seconds_before + now - self._began_phase,
-            "seconds": run.seconds + now - self._began_run,
-            "facts": self.facts,
-            "finished": run.position.phase >= self.phases,
-        }
-        return arrays, {"snapshot": state} | own
-
-    # === Going on ===
+    # === Resuming ===
 
     def find(self) -> None:
-        """Looks for the last checkpoint, before callbacks begin.
+        """Reads the last checkpoint, if there is one; before `on_train_begin`.
 
         Raises:
-            TrainingError: It is of another job, or none of them can be read.
+            TrainingError: It belongs to another job, or all checkpoints are damaged.
         """
-        self._resumed = checkpoints.latest(self.rules.directory)
+        self._resumed = checkpoint_files.latest(self.directory)
         if self._resumed is not None:
             check_same(self._resumed.state["facts"], self.facts)
             self._callbacks.append_to_files()
 
     def resume(self) -> None:
-        """Puts back what was found, if anything was, after callbacks have begun.
+        """Restores the checkpoint that `find` read, if any; after `on_train_begin`.
 
         Raises:
             TrainingError: It does not fit the model or the optimizer.
         """
-        saved = self._resumed
-        if saved is None:
+        checkpoint = self._resumed
+        if checkpoint is None:
             return
-        run, state = self.run, saved.state
-        snapshots.put_back(
-            saved.arrays,
+        run, state, arrays = self.run, checkpoint.state, checkpoint.arrays
+        restore_snapshot(
+            arrays,
             state["snapshot"],
             model=run.model,
-            optimizer=run.setting.optimizer,
-            metrics=run.setting.meters.all,
+            optimizer=run.settings.optimizer,
+            metrics=run.settings.metrics.all,
             callbacks=self._callbacks,
         )
         for i, variable in enumerate(run.averages.variables):
-            run.averages.by_id[id(variable)].assign(saved.arrays[f"averages/{i}"])
+            run.averages.by_id[id(variable)].assign(arrays[f"averages/{i}"])
         weights = run.model.weights
-        for place, value in _under("published/", saved.arrays).items():
-            run.published[id(weights[int(place)])] = tf.constant(value)
+        for index, value in _with_prefix("published/", arrays).items():
+            run.pretrained[id(weights[int(index)])] = tf.constant(value)
         run.position = Position(**state["position"])
-        run.rate.factor = state["factor"]
-        run.results = [_result(**result) for result in state["results"]]
+        run.learning_rate.factor = state["factor"]
+        run.results = [PhaseResult.from_state(one) for one in state["results"]]
         run.seconds = state["seconds"]
         self._saves = state["saves"]
         if run.verbose:
-            done = run.position
-            say(
-                f"Going on from {saved.path}: phase {done.phase + 1}, step "
-                f"{done.updates:,}, epoch {done.epoch + 1}."
+            position = run.position
+            print_line(
+                f"Resuming from {checkpoint.path}: phase {position.phase + 1}, step "
+                f"{position.updates:,}, epoch {position.epoch + 1}."
             )
 
+    def begin_phase(
+        self,
+        planned: PhasePlan,
+        patience: Patience,
+        merge_replicas: Callable[[], None],
+    ) -> None:
+        """Notes the parts of a phase that later checkpoints need.
 
-def check_rules(rules: Rules, *, resume: bool) -> None:
-    """Refuses rules that make no sense, and to begin where an unfinished run lies.
+        In a resumed phase, restores its patience and its checksums.
+
+        Args:
+            planned: The phase.
+            patience: Its patience.
+            merge_replicas: Averages the variables that differ between replicas.
+        """
+        self._patience, self._merge_replicas = patience, merge_replicas
+        self._phase_start, self.seconds_before = time.monotonic(), 0.0
+        self._saved_updates = self.run.position.updates
+        checkpoint, self._resumed = self._resumed, None
+        if checkpoint is None or checkpoint.state["before"] is None:
+            return
+        state, model = checkpoint.state, self.run.model
+        self.run.checksums = WeightChecksums(
+            planned.trained_weights(model),
+            planned.frozen_weights(model),
+            tuple(map(tuple, state["before"])),
+        )
+        patience.set_state(
+            _with_prefix("patience/", checkpoint.arrays), state["patience"]
+        )
+        self.seconds_before = state["phase_seconds"]
+
+    # === Saving ===
+
+    def save_if_due(self) -> None:
+        """Writes a checkpoint if it is time to; after a signal, also ends the run.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed.
+            SystemExit: The process received SIGTERM.
+        """
+        interrupts = self.run.interrupts
+        flags = [interrupts.received is not None, self._is_due()]
+        interrupted, due = any_of_each(self.run.settings.strategy, flags)
+        if interrupted or due:
+            self.save()
+        if interrupted:
+            interrupts.raise_received()
+
+    def leave_if_interrupted(self) -> None:
+        """Ends the run after a signal, without writing a checkpoint.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed.
+            SystemExit: The process received SIGTERM.
+        """
+        received = self.run.interrupts.received is not None
+        if any_of_each(self.run.settings.strategy, [received])[0]:
+            self.run.interrupts.raise_received()
+
+    def save(self, *, between_phases: bool = False) -> None:
+        """Writes a checkpoint now. All workers call it, and the chief writes.
+
+        Raises:
+            TrainingError: It cannot be written. Earlier checkpoints are unchanged.
+        """
+        if self.directory is None:
+            return
+        arrays, state = self._snapshot(between_phases)
+        self._saves += 1
+        self._last_save = time.monotonic()
+        self._saved_updates = self.run.position.updates
+        if self.run.chief:
+            checkpoint_files.write(
+                self.directory,
+                self._saves,
+                arrays,
+                state | {"saves": self._saves},
+                keep=self.checkpoints.keep,
+            )
+
+    def _is_due(self) -> bool:
+        if self.directory is None or not self.run.chief:
+            return False
+        steps, minutes = self.checkpoints.steps, self.checkpoints.minutes
+        updates = self.run.position.updates - self._saved_updates
+        seconds = time.monotonic() - self._last_save
+        by_steps = steps is not None and updates >= steps
+        return by_steps or (minutes is not None and seconds >= minutes * 60)
+
+    def _snapshot(self, between_phases: bool):
+        run, now = self.run, time.monotonic()
+        self._merge_replicas()
+        arrays, state = take_snapshot(
+            run.model,
+            run.settings.optimizer,
+            run.settings.metrics.all,
+            self._callbacks,
+        )
+        for i, variable in enumerate(run.averages.variables):
+            average = run.averages.by_id[id(variable)]
+            arrays[f"averages/{i}"] = np.array(keras.ops.convert_to_numpy(average))
+        indices = {id(v): i for i, v in enumerate(run.model.weights)}
+        for key, value in run.pretrained.items():
+            arrays[f"published/{indices[key]}"] = value.numpy()
+        checksums, patience = None, {}
+        if not between_phases:
+            weights, patience = self._patience.state()
+            arrays |= {f"patience/{name}": value for name, value in weights.items()}
+            checksums = list(run.checksums.values)
+        return arrays, {
+            "snapshot": state,
+            "position": dataclasses.asdict(run.position),
+            "factor": run.learning_rate.factor,
+            "results": [result.state() for result in run.results],
+            "before": checksums,
+            "patience": patience,
+            "phase_seconds": self.seconds_before + now - self._phase_start,
+            "seconds": run.seconds + now - self._run_start,
+            "facts": self.facts,
+            "finished": run.position.phase >= self.phases,
+        }
+
+
+def check_directory(
+    directory: str | os.PathLike | None, checkpoints: Checkpoints, *, resume: bool
+) -> None:
+    """Rejects a directory that is missing, or that holds an unfinished run.
 
     Raises:
-        TrainingError: A number is out of range, or an unfinished run would be lost.
+        TrainingError: A directory is needed, or an unfinished run would be lost.
     """
-    for name, value in (
-        ("checkpoint_steps", rules.steps),
-        ("checkpoint_keep", rules.keep),
-    ):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise TrainingError(
-                f"{name} must be an integer of 1 or more; got {value!r}."
-            )
-    if rules.minutes is not None and not rules.minutes > 0:
+    if not isinstance(checkpoints, Checkpoints):
         raise TrainingError(
-            f"checkpoint_minutes must be above 0, or None; got {rules.minutes!r}."
+            f"checkpoints must be a tlkit.Checkpoints; got {checkpoints!r}. Type "
+            "checkpoints=tlkit.Checkpoints(steps=500)."
         )
-    if rules.directory is None:
-        if resume or rules.steps is not None:
+    if directory is None:
+        if resume or checkpoints != Checkpoints():
             raise TrainingError("Checkpoints need the run's folder: give directory=…")
         return
-    saved = None if resume else checkpoints.latest(rules.directory)
-    if saved is not None and not saved.state["finished"]:
-        place = saved.state["position"]
+    checkpoint = None if resume else checkpoint_files.latest(directory)
+    if checkpoint is not None and not checkpoint.state["finished"]:
+        position = checkpoint.state["position"]
         raise TrainingError(
-            f"{rules.directory} holds a checkpoint of a run that did not end (phase "
-            f"{place['phase'] + 1}, step {place['updates']:,}). Type resume=True to go "
-            f"on with it, or delete {saved.path.parent} to begin anew."
+            f"{directory} contains a checkpoint of an unfinished run (phase "
+            f"{position['phase'] + 1}, step {position['updates']:,}). Type resume=True "
+            f"to resume it, or delete {checkpoint.path.parent} to start over."
         )
 
 
 def check_same_everywhere(
     strategy: tf.distribute.Strategy, directory: str | os.PathLike | None
 ) -> None:
-    """Sees that all workers save, or none: they gather together what is saved.
+    """Verifies that all workers write checkpoints, or none: a snapshot needs all.
 
     Raises:
-        TrainingError: Some have a directory, and some have none.
+        TrainingError: Some workers have a directory, and some have none.
     """
     flags = [directory is None, directory is not None]
     if all(any_of_each(strategy, flags)):
@@ -269,12 +318,12 @@ def check_same_everywhere(
         )
 
 
-def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _with_prefix(
+    prefix: str, arrays: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns the arrays whose names begin with a prefix, by the rest of the name."""
     return {
-        k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
     }
-
-
-def _result(proof: Mapping[str, Any], epochs: int, seconds: float) -> PhaseResult:
-    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in proof.items()}
-    return PhaseResult(Proof(**tuples), epochs, seconds)

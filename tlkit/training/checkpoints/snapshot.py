@@ -1,4 +1,4 @@
-"""What of a run goes into a checkpoint, and how it comes back."""
+"""Copies the state of a run for a checkpoint, and restores it."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from ...errors import TrainingError
 from ..loop.update_counts import counts_by_name, update_counts
 from .callback_states import CallbackStates
 from .checkpoint_files import CheckpointWarning
-from .variable_names import stable_names, told_apart, without_number
+from .variable_names import stable_names, unique_names, without_number
 
 
-def take(
+def take_snapshot(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
     metrics: Sequence[keras.metrics.Metric],
     callbacks: CallbackStates,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Copies what a run has changed so far.
+    """Copies the variables and the callbacks' states of a run.
 
-    Under a strategy it is called outside of replicas; with several workers by all of
-    them, since the figures are summed over all. Replicas may differ in the statistics
-    of batch norms: the first one's are taken.
+    It is called outside of replicas, by all workers, since metrics are summed over all
+    of them. If replicas differ in the statistics of batch norms, those of the first
+    one are copied.
 
     Args:
         model: The model.
-        optimizer: Built for all that is trained.
-        metrics: Those that hold the figures of the epoch so far, the loss among them.
+        optimizer: Built for all variables that are trained in any phase.
+        metrics: The metrics of the current epoch, including the loss.
         callbacks: The callbacks.
 
     Returns:
-        Arrays by the names of their variables, under `weights/`, `optimizer/` and
-        `metrics/`, and plain values. Both may be added to.
+        Arrays by name, under `weights/`, `optimizer/` and `metrics/`; and plain values.
+        The caller may add to both.
     """
     arrays = {
         name: keras.ops.convert_to_numpy(variable)
@@ -48,10 +48,10 @@ def take(
             **_metrics_by_name(metrics),
         }.items()
     }
-    return arrays, {"callbacks": callbacks.take()}
+    return arrays, {"callbacks": callbacks.collect()}
 
 
-def put_back(
+def restore_snapshot(
     arrays: Mapping[str, np.ndarray],
     state: Mapping[str, Any],
     *,
@@ -60,18 +60,18 @@ def put_back(
     metrics: Sequence[keras.metrics.Metric],
     callbacks: CallbackStates,
 ) -> None:
-    """Puts back what `take` gave, perhaps in another process or on another strategy.
+    """Restores a snapshot, also in another process or under another strategy.
 
-    Nothing is written before all of the weights and the optimizer's slots are known to
-    fit. Figures of metrics that were changed begin anew, with a `CheckpointWarning`.
+    Nothing is changed unless all weights and optimizer variables fit. Metrics that do
+    not fit start from zero, with a `CheckpointWarning`.
 
     Args:
-        arrays: What `take` gave.
-        state: What `take` gave.
-        model: The model, with all of its weights made.
+        arrays: The arrays of the snapshot.
+        state: The plain values of the snapshot.
+        model: The model, with all of its weights built.
         optimizer: Built for the same variables.
-        metrics: With their variables made.
-        callbacks: After `on_train_begin`, which clears them.
+        metrics: With their variables built.
+        callbacks: After `on_train_begin`, which resets them.
 
     Raises:
         TrainingError: A variable is missing in the checkpoint or in the model, or has
@@ -91,30 +91,30 @@ def put_back(
             "The checkpoint does not fit the model or its optimizer:\n  "
             + "\n  ".join(wrong[:10])
             + more
-            + "\nMake them as they were to go on from it. To begin anew, give another "
+            + "\nUndo these changes to resume it. To start over, give another "
             "directory, or delete the folder `checkpoints` in this one."
         )
     for name, variable in variables.items():
         variable.assign(saved[name])
     if counts and not counted:
         update_counts(optimizer).estimate(model.weights)
-    _put_back_metrics(arrays, metrics)
-    callbacks.put_back(state["callbacks"])
+    _restore_metrics(arrays, metrics)
+    callbacks.restore(state["callbacks"])
 
 
 def _misfits(
     saved: Mapping[str, np.ndarray], variables: Mapping[str, keras.Variable]
 ) -> dict[str, str]:
-    """What does not fit, by name, in words."""
+    """Returns a sentence for each variable that does not fit, by its name."""
     wrong = {}
     for name in sorted(saved.keys() | variables):
         if name not in saved:
             wrong[name] = f"{name} is missing in the checkpoint"
         elif name not in variables:
-            wrong[name] = f"{name} is in the checkpoint, and missing here"
+            wrong[name] = f"{name} is in the checkpoint, but missing here"
         elif _kind(saved[name]) != _kind(variables[name]):
             there, here = _kind(saved[name]), _kind(variables[name])
-            wrong[name] = f"{name} is {there} in the checkpoint, and {here} here"
+            wrong[name] = f"{name} is {there} in the checkpoint, but {here} here"
     return wrong
 
 
@@ -128,11 +128,11 @@ def _kind(value: np.ndarray | keras.Variable) -> str:
 def weights_by_name(
     model: keras.Model, prefix: str = "weights/"
 ) -> dict[str, keras.Variable]:
-    """The model's weights by names that are the same in every process.
+    """Returns the model's weights by names that are the same in every process.
 
     Args:
         model: The model, or anything else with `weights`.
-        prefix: What the names begin with.
+        prefix: The beginning of all names.
     """
     return _by_name(prefix, stable_names(model.weights), model.weights)
 
@@ -140,24 +140,26 @@ def weights_by_name(
 def slots_by_name(
     optimizer: keras.optimizers.Optimizer, model: keras.Model
 ) -> dict[str, keras.Variable]:
-    """The optimizer's variables, such as `"optimizer/head/dense/kernel/velocity"`.
+    """Returns the optimizer's variables by stable names.
 
-    Slots of a weight stand under the weight's name. All others, such as the number of
-    updates, go by their own.
+    The slots of a weight contain the weight's name, as in
+    `"optimizer/head/dense/kernel/velocity"`. Other variables, such as the number of
+    updates, have their own names.
     """
-    # Keras names a slot after the path of its variable, which is not documented. Where
-    # it is not found, the name is that of the slot alone, and the order tells which.
+    # Keras names a slot after the path of its weight, which is not documented
+    # (test_every_slot_stands_under_its_weight). Slots that are named otherwise keep
+    # their own names, with numbers in their order.
     owners = {
         f"{weight.path.replace('/', '_')}_": name
         for weight, name in zip(model.weights, stable_names(model.weights), strict=True)
     }
     found = {id(v): (_slot_name(v.name, owners), v) for v in optimizer.variables}
     for attribute, value in _attributes(optimizer):
-        # Nadam, inside another optimizer, does not count its product of momenta.
+        # Nadam's product of momenta is not in `variables` of an outer optimizer.
         if isinstance(value, keras.Variable):
             found.setdefault(id(value), (attribute.strip("_"), value))
     names, variables = zip(*found.values(), strict=True)
-    return _by_name("optimizer/", told_apart(names), variables)
+    return _by_name("optimizer/", unique_names(names), variables)
 
 
 def _counts_by_name(
@@ -187,13 +189,13 @@ def _by_name(prefix: str, names: Sequence[str], variables: Sequence[keras.Variab
     return {prefix + name: variable for name, variable in named}
 
 
-# === Figures ===
+# === Metrics ===
 
 
 def _metrics_by_name(
     metrics: Sequence[keras.metrics.Metric],
 ) -> dict[str, keras.Variable]:
-    names = told_apart([metric.name for metric in metrics])
+    names = unique_names([metric.name for metric in metrics])
     return {
         f"metrics/{name}/{i}": variable
         for name, metric in zip(names, metrics, strict=True)
@@ -201,23 +203,23 @@ def _metrics_by_name(
     }
 
 
-def _put_back_metrics(
+def _restore_metrics(
     arrays: Mapping[str, np.ndarray], metrics: Sequence[keras.metrics.Metric]
 ) -> None:
     variables = _metrics_by_name(metrics)
     saved = {k: array for k, array in arrays.items() if k.startswith("metrics/")}
-    changed = {_metric(name) for name in _misfits(saved, variables)}
+    changed = {_metric_name(name) for name in _misfits(saved, variables)}
     for name, variable in variables.items():
-        if _metric(name) not in changed:
+        if _metric_name(name) not in changed:
             variable.assign(saved[name])
     if changed:
         warnings.warn(
-            "Other metrics than those of the checkpoint begin anew in the middle of an "
-            f"epoch: {', '.join(sorted(changed))}.",
+            "Metrics that are not those of the checkpoint start from zero in the "
+            f"middle of an epoch: {', '.join(sorted(changed))}.",
             CheckpointWarning,
             stacklevel=2,
         )
 
 
-def _metric(name: str) -> str:
+def _metric_name(name: str) -> str:
     return name.split("/", 1)[1].rsplit("/", 1)[0]

@@ -1,4 +1,7 @@
-"""Names for variables that are the same in every process."""
+"""Names of variables that are the same in every process.
+
+Tested in tests/training/checkpoints/test_snapshot.py.
+"""
 
 from __future__ import annotations
 
@@ -11,44 +14,43 @@ _NUMBER = re.compile(r"_\d+$")
 
 
 def stable_names(variables: Sequence[keras.Variable]) -> list[str]:
-    """One name for each variable, all different.
+    """Returns a unique name for each variable.
 
-    Keras numbers what has no name of its own by what was built before in the process:
-    `dense_7/kernel` may be `dense/kernel` in the next one. Here the numbers are counted
-    from the first variable on, as Keras would in a fresh process. Paths need not differ
-    in Keras; the second of the same gets `#2`.
+    Keras numbers objects without a name across the process: `dense_7/kernel` may be
+    `dense/kernel` in the next process. Here the numbers begin with the first variable.
+    Variables may have the same path in Keras; the second one gets `#2`.
 
     Args:
-        variables: In an order that does not change, such as that of `model.weights`.
+        variables: In a constant order, such as that of `model.weights`.
 
     Returns:
-        Paths such as `"sequential/dense_1/kernel"`.
+        Names such as `"sequential/dense_1/kernel"`.
     """
-    seen: dict[tuple[str, str], list[str]] = {}
+    numbered: dict[tuple[str, str], list[str]] = {}
     names = []
     for variable in variables:
         name = ""
         for part in variable.path.split("/"):
             base = without_number(part)
-            known = seen.setdefault((name, base), [])
-            if part not in known:
-                known.append(part)
-            place = known.index(part)
-            name += ("/" if name else "") + base + (f"_{place}" if place else "")
+            siblings = numbered.setdefault((name, base), [])
+            if part not in siblings:
+                siblings.append(part)
+            index = siblings.index(part)
+            name += ("/" if name else "") + base + (f"_{index}" if index else "")
         names.append(name)
-    return told_apart(names)
+    return unique_names(names)
 
 
 def without_number(name: str) -> str:
-    """A name without the number that Keras may have put behind it."""
+    """Removes the number that Keras may have added to a name."""
     return _NUMBER.sub("", name)
 
 
-def told_apart(names: Sequence[str]) -> list[str]:
-    """The names, with `#2` and so on behind those that came before."""
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Adds `#2` and so on to names that occurred before."""
     counts: dict[str, int] = {}
-    result = []
+    unique = []
     for name in names:
         counts[name] = counts.get(name, 0) + 1
-        result.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
-    return result
+        unique.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
+    return unique
