@@ -15,8 +15,13 @@ import pytest
 
 from tlkit.errors import TrainingError
 from tlkit.launch import program
-from tlkit.launching.cluster import config_of, free_addresses, read_cluster, unproxied
-from tlkit.launching.gpus import shares
+from tlkit.launching.cluster import (
+    bypass_proxy,
+    free_addresses,
+    read_cluster,
+    tf_config,
+)
+from tlkit.launching.gpus import assign_gpus
 from tlkit.launching.slurm import expand_counts, expand_hosts, slurm_workers
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
@@ -222,7 +227,7 @@ def undisturbed_weights():
 def test_launchers_on_several_machines_start_again_together(tmp_path, victim):
     folder, addresses = tmp_path / "job", free_addresses(2)
     with contextlib.ExitStack() as stack:
-        configs = [{"TF_CONFIG": config_of(addresses, k)} for k in (0, 1)]
+        configs = [{"TF_CONFIG": tf_config(addresses, k)} for k in (0, 1)]
         both = [stack.enter_context(job(folder, 0.1, more=more)) for more in configs]
         wait_for(folder / "weights.npz", 60)
         os.kill(int((folder / f"pid{victim}-0").read_text()), signal.SIGKILL)
@@ -247,7 +252,7 @@ def test_a_script_that_fails_in_every_worker_is_not_started_again(tmp_path):
     assert code == 1
     for index in (0, 1):  # each has said its own, the second a second later
         assert f"[{index}] ValueError: a mistake, seen by {index}" in err
-    assert "not started again" in err and not (tmp_path / "pid0-1").exists()
+    assert "not restarted" in err and not (tmp_path / "pid0-1").exists()
 
 
 def test_the_exit_status_is_that_of_the_worker_that_died(tmp_path):
@@ -273,7 +278,7 @@ note(f"left{me}", caught)
         _, err = launcher.communicate(timeout=20)
     assert launcher.returncode == 130
     assert (tmp_path / "left0").read_text() == (tmp_path / "left1").read_text() == "[2]"
-    assert b"SIGINT: the workers have 60 s to leave" in err
+    assert b"SIGINT: the workers have 60 s to exit" in err
 
 
 @pytest.mark.parametrize("impatient", [False, True])
@@ -295,7 +300,7 @@ while True:
         _, err = launcher.communicate(timeout=20)
     assert launcher.returncode == 130
     assert (tmp_path / "asked0").exists() and (tmp_path / "asked1").exists()
-    assert b"Killed, since they did not leave: worker 0, 1" in err
+    assert b"Killed, since they did not exit: worker 0, 1" in err
     wait_until_gone(pids)
 
 
@@ -491,18 +496,18 @@ def test_free_addresses_differ():
 
 
 def test_workers_do_not_speak_through_a_proxy():
-    assert unproxied({"no_proxy": "x"}, ["a:1"]) == {}
-    found = unproxied({"https_proxy": "p", "no_proxy": "x"}, ["a:1", "a:2", "b:1"])
+    assert bypass_proxy({"no_proxy": "x"}, ["a:1"]) == {}
+    found = bypass_proxy({"https_proxy": "p", "no_proxy": "x"}, ["a:1", "a:2", "b:1"])
     assert found == {"no_grpc_proxy": "x,a,b"}
 
 
 def test_gpus_are_shared_out():
     seen = {"CUDA_VISIBLE_DEVICES": "4,5,6,7,8"}
-    assert shares(seen, 2) == [
+    assert assign_gpus(seen, 2) == [
         {"CUDA_VISIBLE_DEVICES": "4,5"},
         {"CUDA_VISIBLE_DEVICES": "6,7"},
     ]
     for none in ("", "-1", "-1,0"):
-        assert shares({"CUDA_VISIBLE_DEVICES": none}, 2) == [{}, {}]
+        assert assign_gpus({"CUDA_VISIBLE_DEVICES": none}, 2) == [{}, {}]
     with pytest.raises(TrainingError, match="--workers 1"):
-        shares({"CUDA_VISIBLE_DEVICES": "3"}, 2)
+        assign_gpus({"CUDA_VISIBLE_DEVICES": "3"}, 2)

@@ -1,16 +1,18 @@
-"""Every error that tlkit raises on purpose.
+"""The errors of tlkit.
 
     TlkitError
     ├── SourceError    (OSError)       an encoder could not be found, fetched or read
-    ├── EncoderError   (ValueError)    a model cannot be used as an encoder, or not so
+    ├── EncoderError   (ValueError)    a model cannot be used as an encoder
     ├── PlanError      (ValueError)    a schedule does not fit the model
-    ├── DataError      (ValueError)    files or labels are not what they should be
+    ├── DataError      (ValueError)    files, texts or labels are invalid
     ├── TrainingError  (RuntimeError)  training had to stop
     ├── ExportError    (OSError)       a served model could not be written
     └── ExtraError     (ImportError)   an optional dependency is missing
 
-Each is also the built-in error in brackets.
-Each message says what is allowed, what came, what there is, and what to type.
+Each is also the built-in error in brackets. Each message contains what is allowed, what
+was received, what exists, and what to type.
+
+Tested in tests/test_errors.py.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from types import ModuleType
 
 
 class TlkitError(Exception):
-    """The base of every error that tlkit raises on purpose."""
+    """The base class of all errors of tlkit."""
 
 
 class SourceError(TlkitError, OSError):
@@ -36,7 +38,7 @@ class PlanError(TlkitError, ValueError):
 
 
 class DataError(TlkitError, ValueError):
-    """Files, texts or labels are not what they should be."""
+    """Files, texts or labels are invalid."""
 
 
 class TrainingError(TlkitError, RuntimeError):
@@ -44,7 +46,7 @@ class TrainingError(TlkitError, RuntimeError):
 
 
 class ExportError(TlkitError, OSError):
-    """A served model could not be written or does not answer as it should."""
+    """A served model could not be written, or its outputs are wrong."""
 
 
 class ExtraError(TlkitError, ImportError):
@@ -52,18 +54,18 @@ class ExtraError(TlkitError, ImportError):
 
 
 def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
-    """Imports an optional dependency, or says which extra brings it.
+    """Imports an optional dependency.
 
     Args:
         module: Name of the module to import, such as `"kagglehub"`.
         extra: Name of the extra of `tlkit` that installs it.
-        purpose: What needs it, for the message, such as `"kaggle:// sources"`.
+        purpose: What needs it, such as `"A kaggle:// source"`, for the message.
 
     Returns:
-        The imported module.
+        The module.
 
     Raises:
-        ExtraError: The module is not installed.
+        ExtraError: The module is not installed. The message names the extra.
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,7 @@
-"""`python -m tlkit.launch --workers N script.py`: a job of several workers."""
+"""`python -m tlkit.launch --workers N script.py`: starts a job of several workers.
+
+Tested in tests/test_launch.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-# Stands in for the package, whose own __init__ imports TensorFlow.
+# Replaces the package, whose own __init__ imports TensorFlow.
 _ALONE = """
 import sys, types
 package = types.ModuleType("tlkit")
@@ -19,23 +22,20 @@ sys.exit(main())
 
 
 def program(arguments: Sequence[str]) -> list[str]:
-    """The launcher as a program of its own, which does not import TensorFlow.
+    """Returns the command of a launcher process that does not import TensorFlow.
 
     Args:
-        arguments: What stands behind `python -m tlkit.launch`.
-
-    Returns:
-        What to execute.
+        arguments: The arguments after `python -m tlkit.launch`.
     """
     folder = str(pathlib.Path(__file__).parent)
     return [sys.executable, "-P", "-c", _ALONE, folder, *arguments]
 
 
 def main() -> None:
-    """Becomes that program.
+    """Replaces this process by the launcher.
 
-    Before it runs a module, Python imports the package around it. TensorFlow then holds
-    some 400 MB and threads, which a launcher must not fork.
+    Python has imported `tlkit`, and with it TensorFlow, before it runs this module.
+    TensorFlow takes 400 MB and starts threads, which a launcher must not fork.
     """
     sys.stdout.flush()
     sys.stderr.flush()

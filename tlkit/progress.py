@@ -1,4 +1,7 @@
-"""The progress of slow work: a bar on a terminal, lines in a log."""
+"""Progress of slow work: a bar on a terminal, lines in a log file.
+
+Tested in tests/test_progress.py.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,15 @@ _SECONDS = 10.0  # between two lines in a log
 
 
 def progress(
-    items: Iterable[_Item], *, total: int, what: str, verbose: int = 1
+    items: Iterable[_Item], *, total: int | None, what: str, verbose: int = 1
 ) -> Iterator[_Item]:
-    """Yields the items, and shows how far they are.
+    """Yields the items, and shows how many are done and the time left.
 
     Args:
-        items: What to go through.
-        total: How many there are.
-        what: What is done with them, such as `"checking pictures"`.
+        items: The items.
+        total: Their number; `None` if unknown.
+        what: The work, such as `"checking images"`.
         verbose: 0 is silent.
-
-    Yields:
-        The items.
     """
     if not verbose:
         yield from items
@@ -35,12 +35,17 @@ def progress(
         yield from _with_lines(items, total, what)
 
 
-def _with_lines(items: Iterable[_Item], total: int, what: str) -> Iterator[_Item]:
-    start = said = time.monotonic()
+def _with_lines(
+    items: Iterable[_Item], total: int | None, what: str
+) -> Iterator[_Item]:
+    start = last_line = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - said >= _SECONDS:
-            said = now
-            left = (now - start) / done * (total - done)
-            print(f"{what}: {done:,} of {total:,}, {left:,.0f} s left", file=sys.stderr)
+        if now - last_line >= _SECONDS:
+            last_line = now
+            line = f"{what}: {done:,}"
+            if total:
+                left = (now - start) / done * (total - done)
+                line += f" of {total:,}, {left:,.0f} s left"
+            print(line, file=sys.stderr)

@@ -1,4 +1,7 @@
-"""Clusters: the workers of a job, as `TF_CONFIG` and SLURM name them."""
+"""The cluster of a job: addresses and names of its workers, from `TF_CONFIG`.
+
+Tested in tests/test_launch.py.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from typing import Any
 
 from ..errors import TrainingError
 
-# Clients' own ports are taken from above 32768 (Linux) or 49152 (macOS, Windows): no
-# connection in passing can take one from here before its worker listens.
+# Systems give clients ports above 32768 (Linux) or 49152 (macOS, Windows), so no client
+# can take one of these before its worker listens.
 PORTS = range(20000, 32768)
 
 EXAMPLE = (
@@ -23,12 +26,12 @@ EXAMPLE = (
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers that train together, and which of them this process is.
+    """The workers that train together, and the index of this process.
 
     Args:
         addresses: Host and port of each worker, the chief's first.
-        names: What they are called, such as `"worker 0"`; as long as `addresses`.
-        index: Place of this process among them.
+        names: Names of the workers, such as `"worker 0"`; as long as `addresses`.
+        index: Index of this process in both.
     """
 
     addresses: tuple[str, ...]
@@ -36,13 +39,13 @@ class Cluster:
     index: int
 
     def others(self) -> dict[str, str]:
-        """The addresses of the other workers, by name."""
+        """Returns the addresses of the other workers, by name."""
         pairs = zip(self.names, self.addresses, strict=True)
         return {name: address for name, address in pairs if name != self.name}
 
     @property
     def name(self) -> str:
-        """What this process is called."""
+        """Name of this process."""
         return self.names[self.index]
 
 
@@ -53,10 +56,10 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
         environment: The environment of the process.
 
     Returns:
-        The cluster, or `None` where `TF_CONFIG` is missing or names no cluster.
+        The cluster, or `None` if `TF_CONFIG` is missing or names no cluster.
 
     Raises:
-        TrainingError: It is there, and not what TensorFlow needs.
+        TrainingError: `TF_CONFIG` is invalid.
     """
     text = environment.get("TF_CONFIG", "").strip()
     if not text:
@@ -70,12 +73,12 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
     if not config.get("cluster"):
         return None
     jobs = _jobs(text, config["cluster"])
-    places = [(job, k) for job in ("chief", "worker") for k in range(len(jobs[job]))]
+    tasks = [(job, k) for job in ("chief", "worker") for k in range(len(jobs[job]))]
     job, task = _task(text, config, jobs)
     return Cluster(
         addresses=tuple(jobs["chief"] + jobs["worker"]),
-        names=tuple(name if name == "chief" else f"{name} {k}" for name, k in places),
-        index=places.index((job, task)),
+        names=tuple(name if name == "chief" else f"{name} {k}" for name, k in tasks),
+        index=tasks.index((job, task)),
     )
 
 
@@ -92,13 +95,13 @@ def _jobs(text: str, cluster: Any) -> dict[str, list[str]]:
         for address in addresses:
             if not isinstance(address, str) or not _is_address(address):
                 raise _wrong(text, f"{address!r} is no address such as 'host1:2222'")
-    everybody = jobs["chief"] + jobs["worker"]
+    workers = jobs["chief"] + jobs["worker"]
     if len(jobs["chief"]) > 1:
         raise _wrong(text, "it names more than one chief")
-    if not everybody:
+    if not workers:
         raise _wrong(text, "`cluster` names no worker")
-    for address in everybody:
-        if everybody.count(address) > 1:
+    for address in workers:
+        if workers.count(address) > 1:
             raise _wrong(text, f"two workers have the address {address}")
     return jobs
 
@@ -115,9 +118,9 @@ def _task(text: str, config: dict[str, Any], jobs: dict[str, list[str]]):
     job, index = task["type"], task["index"]
     if job not in jobs:
         raise _wrong(text, f"a task of type {job!r} does not train")
-    there = len(jobs[job])
-    if not str(index).isdigit() or int(index) >= there:
-        which = f"0 to {there - 1}" if there else "none"
+    count = len(jobs[job])
+    if not str(index).isdigit() or int(index) >= count:
+        which = f"0 to {count - 1}" if count else "none"
         raise _wrong(
             text, f"`task` is {job} {index!r}, and the cluster has {which} of that type"
         )
@@ -131,36 +134,25 @@ def _wrong(text: str, reason: str) -> TrainingError:
     )
 
 
-def config_of(addresses: list[str], index: int) -> str:
-    """The `TF_CONFIG` of one worker.
-
-    Args:
-        addresses: Host and port of each worker.
-        index: Which of them.
-
-    Returns:
-        JSON.
-    """
+def tf_config(addresses: list[str], index: int) -> str:
+    """Returns the `TF_CONFIG` of the worker with that index, as JSON."""
     task = {"type": "worker", "index": index}
     return json.dumps({"cluster": {"worker": addresses}, "task": task})
 
 
 def free_addresses(count: int) -> list[str]:
-    """Finds ports of this machine that nobody listens on.
+    """Returns different addresses on the loopback interface, with unused ports.
 
     Args:
-        count: How many.
-
-    Returns:
-        As many different addresses on the loopback interface.
+        count: The number of addresses.
 
     Raises:
-        TrainingError: There are not so many.
+        TrainingError: There are not enough unused ports.
     """
-    taken: list[socket.socket] = []
+    sockets: list[socket.socket] = []
     try:
         for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-            if len(taken) == count:
+            if len(sockets) == count:
                 break
             one = socket.socket()
             try:
@@ -168,30 +160,31 @@ def free_addresses(count: int) -> list[str]:
             except OSError:
                 one.close()
             else:
-                taken.append(one)  # held until all are found: no port comes twice
-        if len(taken) < count:
+                sockets.append(one)  # open until all are bound: no port comes twice
+        if len(sockets) < count:
             raise TrainingError(
-                f"There are {len(taken)} free ports on this machine for {count} "
-                f"workers (looked from {PORTS.start} to {PORTS.stop - 1})."
+                f"There are {len(sockets)} free ports on this machine for {count} "
+                f"workers (tried {PORTS.start} to {PORTS.stop - 1})."
             )
-        return [f"127.0.0.1:{one.getsockname()[1]}" for one in taken]
+        return [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
     finally:
-        for one in taken:
+        for one in sockets:
             one.close()
 
 
-def unproxied(environment: Mapping[str, str], addresses: list[str]) -> dict[str, str]:
-    """What to set so that workers speak to each other directly.
+def bypass_proxy(
+    environment: Mapping[str, str], addresses: list[str]
+) -> dict[str, str]:
+    """Returns the variables to set so that workers connect without a proxy.
 
-    gRPC sends even what goes to 127.0.0.1 through the proxy that `http_proxy` names,
-    and then waits for ever.
+    gRPC uses the proxy in `http_proxy` even for 127.0.0.1, and then waits forever.
 
     Args:
         environment: The environment of the process.
         addresses: Host and port of each worker.
 
     Returns:
-        Variables to set; none where there is no proxy.
+        The variables; empty if there is no proxy.
     """
     proxies = ("grpc_proxy", "http_proxy", "https_proxy")
     if not any(environment.get(name) for name in proxies):

@@ -1,4 +1,7 @@
-"""The command line of the launcher."""
+"""The command line of the launcher: `python -m tlkit.launch`.
+
+Tested in tests/test_launch.py.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,23 @@ import sys
 from collections.abc import Callable, Mapping
 
 from ..errors import TlkitError, TrainingError
-from .cluster import config_of, free_addresses, read_cluster, unproxied
-from .gpus import shares
+from .cluster import bypass_proxy, free_addresses, read_cluster, tf_config
+from .gpus import assign_gpus
 from .job import Job, run, say
 from .slurm import slurm_workers
 
 _DESCRIPTION = """\
-Starts a script in several workers that train together, passes on what they print, and
-starts all again when one dies. The script asks for strategy="multi_worker".
+Starts a script in several workers that train together, prints their output, and
+restarts all of them if one dies. The script uses strategy="multi_worker".
 """
 _EPILOG = """\
-Which workers: --workers N starts N on this machine, on free ports. Where TF_CONFIG
-names a cluster (Kubernetes, Vertex AI), or srun has started several tasks, each
-launcher starts the one worker that it is. The script finds TF_CONFIG, and in
-TLKIT_RESTART how often the job was started again.
+--workers N starts N workers on this machine, on free ports. If TF_CONFIG names a
+cluster (Kubernetes, Vertex AI), or srun started several tasks, each launcher starts
+its one worker. The script gets TF_CONFIG, and in TLKIT_RESTART the number of restarts.
 
-A worker that ends with exit status 0 has finished. When one dies, the others are
-killed, and the job starts again, unless all ended with an error in their first minute.
-Ctrl-C goes to each worker once; those still there after --grace seconds are killed.
+A worker that exits with status 0 has finished. If one dies, the others are killed and
+the job restarts, unless all workers failed in their first minute. Ctrl-C is passed to
+each worker once; workers that still run after --grace seconds are killed.
 """
 
 
@@ -34,13 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the launcher.
 
     Args:
-        arguments: What stands behind `python -m tlkit.launch`; those of the process if
-            `None`.
+        arguments: The arguments after `python -m tlkit.launch`; those of the process
+            if `None`.
 
     Returns:
-        The exit status: 0 when every worker has finished, 2 after a wrong command line;
-        else that of the worker that died, or 128 and the number of the signal that
-        killed it or that the launcher got.
+        The exit status: 0 if every worker has finished, 2 after a wrong command line;
+        else that of the worker that died, or 128 plus the number of the signal that
+        killed it or that the launcher received.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -63,18 +65,20 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--workers", type=_count, help="how many, on this machine")
+    parser.add_argument(
+        "--workers", type=_at_least(1), help="number of workers on this machine"
+    )
     parser.add_argument(
         "--restarts",
-        type=_natural,
+        type=_at_least(0),
         default=3,
-        help="how often the job may start again (default: %(default)s)",
+        help="maximum number of restarts (default: %(default)s)",
     )
     parser.add_argument(
         "--grace",
-        type=_seconds,
+        type=_at_least(0, float),
         default=60.0,
-        help="seconds to leave after Ctrl-C or SIGTERM (default: %(default)g)",
+        help="seconds to exit after Ctrl-C or SIGTERM (default: %(default)g)",
     )
     parser.add_argument("-m", dest="module", action="store_true", help="run a module")
     parser.add_argument("script", help="a Python file, or a module's name after -m")
@@ -82,30 +86,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _number(text: str, kind: type, least: float):
-    try:
-        number = kind(text)
-    except ValueError:
-        number = least - 1
-    if not least <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{least} or more is allowed, not {text!r}")
-    return number
+def _at_least(least: int, kind: type = int) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number < float("inf"):
+            raise argparse.ArgumentTypeError(
+                f"{least} or more is allowed, not {text!r}"
+            )
+        return number
 
-
-def _count(text: str) -> int:
-    return _number(text, int, 1)
-
-
-def _natural(text: str) -> int:
-    return _number(text, int, 0)
-
-
-def _seconds(text: str) -> float:
-    return _number(text, float, 0)
+    return parse
 
 
 def _command(options: argparse.Namespace) -> list[str]:
-    """What each worker runs."""
+    """Returns the command that each worker runs."""
     if options.module:
         return [sys.executable, "-m", options.script, *options.arguments]
     if not pathlib.Path(options.script).exists():
@@ -119,41 +116,41 @@ def _command(options: argparse.Namespace) -> list[str]:
 def _workers(
     count: int | None, environment: dict[str, str]
 ) -> tuple[Callable[[], Mapping[int, dict[str, str]]], bool]:
-    """The environments of the workers to start, and whether they are all there are."""
+    """Returns the environments of the workers to start, and whether these are all."""
     cluster = read_cluster(environment)
     if cluster is not None:
-        _agree(count, len(cluster.addresses), "TF_CONFIG names", "env -u TF_CONFIG")
-        added = unproxied(environment, list(cluster.addresses))
+        _check(count, len(cluster.addresses), "TF_CONFIG names", "env -u TF_CONFIG")
+        added = bypass_proxy(environment, list(cluster.addresses))
         one = {cluster.index: environment | added}
         return lambda: one, len(cluster.addresses) == 1
     step = slurm_workers(environment)
     if step is not None:
         addresses, index = step
-        _agree(count, len(addresses), "srun started", "srun --ntasks=1")
-        added = {"TF_CONFIG": config_of(addresses, index)}
-        added |= unproxied(environment, addresses)
+        _check(count, len(addresses), "srun started", "srun --ntasks=1")
+        added = {"TF_CONFIG": tf_config(addresses, index)}
+        added |= bypass_proxy(environment, addresses)
         return lambda: {index: environment | added}, False
     if count is None:
         raise TrainingError(
             "How many workers? Type --workers 2 for two on this machine. (There is "
             "neither a cluster in TF_CONFIG nor are there several tasks of srun.)"
         )
-    own = shares(environment, count)
+    gpus = assign_gpus(environment, count)
 
     def local() -> dict[int, dict[str, str]]:
         addresses = free_addresses(count)
         say(f"{count} workers: {', '.join(addresses)}")
-        base = environment | unproxied(environment, addresses)
-        configs = [{"TF_CONFIG": config_of(addresses, k)} for k in range(count)]
-        return {k: base | configs[k] | own[k] for k in range(count)}
+        base = environment | bypass_proxy(environment, addresses)
+        configs = [{"TF_CONFIG": tf_config(addresses, k)} for k in range(count)]
+        return {k: base | configs[k] | gpus[k] for k in range(count)}
 
     return local, True
 
 
-def _agree(count: int | None, there: int, who: str, instead: str) -> None:
-    if count not in (None, there):
+def _check(count: int | None, cluster_count: int, source: str, instead: str) -> None:
+    if count not in (None, cluster_count):
         raise TrainingError(
-            f"{who} {there} workers, and this starts one of them; --workers {count} "
-            f"does not fit. Leave --workers away, or type {instead} before the command "
-            "for workers on this machine alone."
+            f"{source} {cluster_count} workers, and this launcher starts one of them; "
+            f"--workers {count} does not fit. Leave out --workers, or type {instead} "
+            "before the command for workers on this machine alone."
         )

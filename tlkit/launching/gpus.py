@@ -1,4 +1,7 @@
-"""Devices: the GPUs of this machine, shared out to local workers."""
+"""The GPUs of this machine, divided among local workers.
+
+Tested in tests/test_launch.py.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ from ..errors import TrainingError
 _DRIVER = pathlib.Path("/proc/driver/nvidia/gpus")
 
 
-def shares(environment: Mapping[str, str], count: int) -> list[dict[str, str]]:
-    """Gives each worker GPUs of its own: two cannot hold the memory of one.
+def assign_gpus(environment: Mapping[str, str], count: int) -> list[dict[str, str]]:
+    """Assigns different GPUs to the workers: each process reserves a GPU's memory.
 
     Args:
         environment: The environment of the process.
-        count: How many workers.
+        count: The number of workers.
 
     Returns:
-        Variables to set, for each worker; none where there is no GPU.
+        For each worker, the variables to set; empty if there is no GPU.
 
     Raises:
-        TrainingError: There are GPUs, and fewer than workers.
+        TrainingError: There are GPUs, but fewer than workers.
     """
     devices = _visible(environment)
     if not devices:
@@ -35,7 +38,7 @@ def shares(environment: Mapping[str, str], count: int) -> list[dict[str, str]]:
             f"{', '.join(devices)}. Type --workers {len(devices)}, or put "
             "CUDA_VISIBLE_DEVICES=-1 before the command to train on the CPU."
         )
-    # Workers with unequal numbers of devices do not train together.
+    # Workers with different numbers of GPUs cannot train together.
     return [
         {"CUDA_VISIBLE_DEVICES": ",".join(devices[k * each : (k + 1) * each])}
         for k in range(count)
@@ -43,11 +46,11 @@ def shares(environment: Mapping[str, str], count: int) -> list[dict[str, str]]:
 
 
 def _visible(environment: Mapping[str, str]) -> list[str]:
-    """The names of the GPUs that a process sees."""
+    """Returns the names of the GPUs that a process can use."""
     chosen = environment.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         names = [name.strip() for name in chosen.split(",")]
-        # CUDA ends the list at the first name that is none.
+        # CUDA ignores everything after the first invalid name.
         stop = next((k for k, n in enumerate(names) if n in ("", "-1")), len(names))
         return names[:stop]
     if _DRIVER.is_dir():

@@ -1,4 +1,7 @@
-"""A job: its workers run until all have finished, and again when one dies."""
+"""A job: runs its workers until all have finished; restarts them if one dies.
+
+Tested in tests/test_launch.py.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,23 @@ from dataclasses import dataclass
 
 from .processes import Workers
 
-_EARLY = 60.0  # seconds; what goes wrong so soon in every worker is the script's fault
-_LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_EARLY = 60.0  # seconds; if every worker fails so soon, the script is wrong
+_EXIT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PASS_ON = (signal.SIGUSR1, signal.SIGUSR2)
-_LAST_WORDS = 5.0  # seconds between SIGTERM and SIGKILL
+_TERM_GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is run, and how often again.
+    """The command of the workers, and when to restart them.
 
     Args:
-        command: What each worker runs.
-        environments: Gives the environment of each worker that this launcher starts,
-            by its number, for each attempt anew.
+        command: The command that each worker runs.
+        environments: Returns, for each attempt, the environments of the workers that
+            this launcher starts, by their index.
         alone: Whether these are all workers of the job.
-        restarts: How often the job may be started again.
-        grace: Seconds for the workers to leave after an interrupt.
+        restarts: The maximum number of restarts.
+        grace: Seconds for the workers to exit after an interrupt.
     """
 
     command: Sequence[str]
@@ -38,36 +41,36 @@ class Job:
 
 
 @dataclass(frozen=True)
-class _End:
-    """How an attempt ended."""
+class _Outcome:
+    """The end of an attempt."""
 
-    codes: dict[int, int | None]  # as they were, before the launcher killed any
+    codes: dict[int, int | None]  # before the launcher killed any worker
     seconds: float
 
     def finished(self) -> bool:
         return all(code == 0 for code in self.codes.values())
 
-    def first(self) -> tuple[int, int]:
-        """The number of a worker that died, and its exit status; signals first."""
+    def first_failure(self) -> tuple[int, int]:
+        """Returns index and exit status of a worker that died, signals first."""
         failed = [(k, code) for k, code in self.codes.items() if code]
         return min(failed, key=lambda pair: (pair[1] > 0, pair[0]))
 
-    def by_exception(self) -> bool:
-        """Whether each worker ended by itself, with an error."""
+    def all_failed(self) -> bool:
+        """Returns whether each worker exited by itself, with an error."""
         return all(code is not None and code > 0 for code in self.codes.values())
 
 
 class _Interrupts:
-    """The signals that the launcher gets; as a context manager, it takes them."""
+    """A context manager that handles the signals that the launcher receives."""
 
     def __init__(self):
-        self.leave: list[int] = []
+        self.exits: list[int] = []
         self.workers: Workers | None = None
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> _Interrupts:
-        for number in (*_LEAVE, *_PASS_ON):
-            # What nohup or a shell's `&` ignores stays ignored.
+        for number in (*_EXIT, *_PASS_ON):
+            # Signals that nohup or a shell's `&` ignores stay ignored.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 take = self._pass_on if number in _PASS_ON else self._note
                 self._before[number] = signal.signal(number, take)
@@ -78,7 +81,7 @@ class _Interrupts:
             signal.signal(number, handler)
 
     def _note(self, number: int, _) -> None:
-        self.leave.append(number)
+        self.exits.append(number)
 
     def _pass_on(self, number: int, _) -> None:
         if self.workers is not None:
@@ -88,118 +91,117 @@ class _Interrupts:
 def run(job: Job) -> int:
     """Runs a job to its end.
 
-    Args:
-        job: The job.
-
     Returns:
-        The exit status: 0 when every worker has finished; else that of the worker that
-        died, or 128 and the number of the signal.
+        The exit status: 0 if every worker has finished; else that of the worker that
+        died, or 128 plus the number of the signal.
     """
     with _Interrupts() as interrupts:
         before = None
         for restart in range(job.restarts + 1):
             end = _attempt(job, restart, interrupts)
-            if interrupts.leave:
-                return 128 + interrupts.leave[0]
+            if interrupts.exits:
+                return 128 + interrupts.exits[0]
             if end.finished():
                 return 0
-            reason = _hopeless(job, restart, end, before)
+            reason = _reason_to_give_up(job, restart, end, before)
             if reason:
                 say(f"{_died(end)}. {reason}")
-                return _status(end.first()[1])
+                return _status(end.first_failure()[1])
             pause = min(2.0**restart, 30.0)
             say(
-                f"{_died(end)}; the job starts again in {pause:.0f} s "
+                f"{_died(end)}; the job restarts in {pause:.0f} s "
                 f"(restart {restart + 1} of {job.restarts})."
             )
-            if _interrupted_in(pause, interrupts):
-                return 128 + interrupts.leave[0]
+            if _is_interrupted_within(pause, interrupts):
+                return 128 + interrupts.exits[0]
             before = end
     raise AssertionError("the last restart returns")
 
 
-def _attempt(job: Job, restart: int, interrupts: _Interrupts) -> _End | None:
-    """Runs the workers once; `None` when a signal ended it."""
+def _attempt(job: Job, restart: int, interrupts: _Interrupts) -> _Outcome | None:
+    """Runs the workers once; returns `None` if a signal ended it."""
     environments = {
         index: environment | {"TLKIT_RESTART": str(restart), "PYTHONUNBUFFERED": "1"}
         for index, environment in job.environments().items()
     }
     workers = interrupts.workers = Workers(job.command, environments)
     try:
-        while not interrupts.leave and not workers.unheard:
+        while not interrupts.exits and not workers.output_closed:
             codes = workers.codes()
             if any(codes.values()):
-                return _settled(workers, interrupts)
+                return _after_failure(workers, interrupts)
             if workers.ended():
-                return _End(codes, workers.seconds())
+                return _Outcome(codes, workers.seconds())
             workers.wait(0.1, lambda: False)
-        if not interrupts.leave:  # as if a closed pipe had ended it
-            interrupts.leave.append(signal.SIGPIPE)
-        _leave(workers, job.grace, interrupts)
+        if not interrupts.exits:  # as if a closed pipe had ended it
+            interrupts.exits.append(signal.SIGPIPE)
+        _shut_down(workers, job.grace, interrupts)
         return None
     finally:
         interrupts.workers = None
         workers.close()
 
 
-def _settled(workers: Workers, interrupts: _Interrupts) -> _End:
-    """How an attempt ended in which a worker died.
+def _after_failure(workers: Workers, interrupts: _Interrupts) -> _Outcome:
+    """Waits a few seconds after a worker died, and returns the outcome.
 
-    The others hang in the next collective, or run into the same error by themselves:
-    the script's own errors are known by that, and each gets to print its own.
+    The other workers hang in the next collective. But if the script is wrong, each
+    worker fails by itself, and has time to print its error.
     """
     seconds = workers.seconds()
-    if _End(workers.codes(), seconds).first()[1] > 0:
-        done = lambda: workers.ended() or bool(interrupts.leave)
+    if _Outcome(workers.codes(), seconds).first_failure()[1] > 0:
+        done = lambda: workers.ended() or bool(interrupts.exits)
         workers.wait(10.0 if seconds < _EARLY else 2.0, done)
-    return _End(workers.codes(), seconds)
+    return _Outcome(workers.codes(), seconds)
 
 
-def _leave(workers: Workers, grace: float, interrupts: _Interrupts) -> None:
-    """Passes a signal on once, and waits for the workers to leave.
+def _shut_down(workers: Workers, grace: float, interrupts: _Interrupts) -> None:
+    """Passes a signal to the workers once, and waits for them to exit.
 
-    A second signal, or the end of the grace time, asks by SIGTERM and then kills.
+    After a second signal or the grace time, SIGTERM is sent, and then they are killed.
     """
-    first = interrupts.leave[0]
-    asked = signal.SIGINT if first == signal.SIGINT else signal.SIGTERM
-    say(f"{_name(first)}: the workers have {grace:g} s to leave.")
-    workers.send(asked)
-    heard = len(interrupts.leave)
-    gone = lambda: workers.ended() or len(interrupts.leave) > heard
-    workers.wait(grace, gone)
+    first = interrupts.exits[0]
+    passed = signal.SIGINT if first == signal.SIGINT else signal.SIGTERM
+    say(f"{_name(first)}: the workers have {grace:g} s to exit.")
+    workers.send(passed)
+    count = len(interrupts.exits)
+    done = lambda: workers.ended() or len(interrupts.exits) > count
+    workers.wait(grace, done)
     if workers.ended():
         return
-    if asked == signal.SIGINT:
-        heard = len(interrupts.leave)
+    if passed == signal.SIGINT:
+        count = len(interrupts.exits)
         workers.send(signal.SIGTERM)
-        workers.wait(min(_LAST_WORDS, grace), gone)
+        workers.wait(min(_TERM_GRACE, grace), done)
     if not workers.ended():
-        left = [str(k) for k, code in workers.codes().items() if code is None]
-        say(f"Killed, since they did not leave: worker {', '.join(left)}.")
+        running = [str(k) for k, code in workers.codes().items() if code is None]
+        say(f"Killed, since they did not exit: worker {', '.join(running)}.")
 
 
-def _hopeless(job: Job, restart: int, end: _End, before: _End | None) -> str | None:
-    """Why another attempt makes no sense; `None` if it does."""
-    if job.alone and end.by_exception():
-        # Where all fail alike, something in the script is wrong, not with a worker.
+def _reason_to_give_up(
+    job: Job, restart: int, end: _Outcome, before: _Outcome | None
+) -> str | None:
+    """Returns why the job is not restarted; `None` if it is."""
+    if job.alone and end.all_failed():
+        # If all workers fail, the cause is in the script and not in one of them.
         if end.seconds < _EARLY:
-            return "Every worker did, so soon that the job is not started again."
-        if before and before.by_exception() and end.seconds < before.seconds + 10:
-            return "Every worker did, as before, and the job is not started again."
+            return "Every worker did, so soon that the job is not restarted."
+        if before and before.all_failed() and end.seconds < before.seconds + 10:
+            return "Every worker did, as before, and the job is not restarted."
     if restart == job.restarts:
         return f"No restart is left (--restarts {job.restarts})."
     return None
 
 
-def _interrupted_in(seconds: float, interrupts: _Interrupts) -> bool:
+def _is_interrupted_within(seconds: float, interrupts: _Interrupts) -> bool:
     end = time.monotonic() + seconds
-    while not interrupts.leave and time.monotonic() < end:
+    while not interrupts.exits and time.monotonic() < end:
         time.sleep(0.05)
-    return bool(interrupts.leave)
+    return bool(interrupts.exits)
 
 
-def _died(end: _End) -> str:
-    index, code = end.first()
+def _died(end: _Outcome) -> str:
+    index, code = end.first_failure()
     if code > 0:
         return f"Worker {index} ended with exit status {code}"
     return f"Worker {index} was killed by {_name(-code)}"
@@ -217,6 +219,6 @@ def _status(code: int) -> int:
 
 
 def say(text: str) -> None:
-    """Prints a line of the launcher's own."""
+    """Prints a line of the launcher itself."""
     with contextlib.suppress(OSError):
         os.write(2, f"[launch] {text}\n".encode())

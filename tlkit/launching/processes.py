@@ -1,4 +1,7 @@
-"""Processes: one for each worker, its output marked, none left behind."""
+"""The processes of the workers: started, their output marked, all of them ended.
+
+Tested in tests/test_launch.py.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 _STDOUT, _STDERR = 1, 2
-_LONGEST_LINE = 1 << 20  # bytes; more without a line's end is passed on as it is
+_MAX_LINE = 1 << 20  # bytes; longer lines are printed in parts
 _SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
@@ -25,30 +28,30 @@ class Worker:
 
     index: int
     process: subprocess.Popen
-    # What came after the last line's end, by the file that it came from.
-    halves: dict[IO[bytes], bytes] = field(default_factory=dict)
+    # The unfinished last line of each pipe.
+    partial_lines: dict[IO[bytes], bytes] = field(default_factory=dict)
 
     def code(self) -> int | None:
-        """The exit status, less than 0 for a signal; `None` while it runs."""
+        """Returns the exit status, negative for a signal; `None` while it runs."""
         return self.process.poll()
 
     def send(self, number: int) -> None:
-        """Sends a signal, if it still runs."""
+        """Sends a signal if the worker still runs."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
     def kill(self) -> None:
-        """Kills it and whatever it has started."""
+        """Kills the worker and the processes that it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class Workers:
-    """The workers of one attempt, and what they print.
+    """The workers of one attempt; prints their output.
 
     Args:
-        command: What each worker runs.
-        environments: The environment of each.
+        command: The command that each worker runs.
+        environments: The environment of each worker, by its index.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class Workers:
     ):
         self._selector = selectors.DefaultSelector()
         self.running: list[Worker] = []
-        self.unheard = False  # whether nobody reads what they print any more
+        self.output_closed = False  # whether nobody reads the output any more
         self.started = time.monotonic()
         try:
             for index, environment in environments.items():
@@ -67,51 +70,39 @@ class Workers:
             raise
 
     def codes(self) -> dict[int, int | None]:
-        """The exit status of each worker; `None` while it runs."""
+        """Returns the exit status of each worker; `None` while it runs."""
         return {worker.index: worker.code() for worker in self.running}
 
     def send(self, number: int) -> None:
-        """Sends a signal to each worker that runs."""
+        """Sends a signal to each worker that still runs."""
         for worker in self.running:
             worker.send(number)
 
     def seconds(self) -> float:
-        """How long ago they were started."""
+        """Returns the seconds since the workers were started."""
         return time.monotonic() - self.started
 
-    def wait(self, seconds: float, until: Callable[[], bool]) -> bool:
-        """Passes on what they print until something is so, or for some time.
-
-        Args:
-            seconds: At most so long.
-            until: Says that it is so.
-
-        Returns:
-            Whether it came to be so.
-        """
+    def wait(self, seconds: float, until: Callable[[], bool]) -> None:
+        """Prints output until the condition `until` holds, at most for `seconds`."""
         end = time.monotonic() + seconds
-        while not until():
-            left = end - time.monotonic()
-            if left <= 0:
-                return False
-            self._pass_on(min(left, 0.1))
-        return True
+        while not until() and (left := end - time.monotonic()) > 0:
+            self._print_available(min(left, 0.1))
 
     def ended(self) -> bool:
-        """Whether none runs any more."""
+        """Returns whether no worker runs any more."""
         return all(code is not None for code in self.codes().values())
 
     def close(self) -> None:
-        """Kills those that run, and passes on what was still to be read."""
+        """Kills the workers that still run, and prints the rest of the output."""
         for worker in self.running:
             if worker.code() != 0:
                 worker.kill()
         for worker in self.running:
             worker.process.wait()
-        # What a worker started may hold its pipe open for ever.
+        # A process that a worker started may never close the pipe.
         end = time.monotonic() + 1
         while self._selector.get_map() and time.monotonic() < end:
-            if not self._pass_on(0.05):
+            if not self._print_available(0.05):
                 break
         for key in list(self._selector.get_map().values()):
             self._forget(key)
@@ -121,11 +112,11 @@ class Workers:
         pairs = (worker.process.stdout, _STDOUT), (worker.process.stderr, _STDERR)
         for pipe, sink in pairs:
             os.set_blocking(pipe.fileno(), False)
-            worker.halves[pipe] = b""
+            worker.partial_lines[pipe] = b""
             self._selector.register(pipe, selectors.EVENT_READ, (worker, sink))
 
-    def _pass_on(self, seconds: float) -> bool:
-        """Passes on what there is, waiting so long for the first of it."""
+    def _print_available(self, seconds: float) -> bool:
+        """Prints available output; waits at most `seconds` for it."""
         if not self._selector.get_map():
             time.sleep(seconds)
             return False
@@ -139,30 +130,30 @@ class Workers:
             if not data:
                 self._forget(key)
                 continue
-            whole = worker.halves[key.fileobj] + data
-            lines = whole.split(b"\n")
+            buffer = worker.partial_lines[key.fileobj] + data
+            lines = buffer.split(b"\n")
             rest = lines.pop()
-            if len(rest) > _LONGEST_LINE:
+            if len(rest) > _MAX_LINE:
                 lines, rest = [*lines, rest], b""
-            worker.halves[key.fileobj] = rest
+            worker.partial_lines[key.fileobj] = rest
             self._print(sink, worker.index, lines)
         return bool(ready)
 
     def _forget(self, key: selectors.SelectorKey) -> None:
         worker, sink = key.data
         self._selector.unregister(key.fileobj)
-        rest = worker.halves.pop(key.fileobj)
+        rest = worker.partial_lines.pop(key.fileobj)
         key.fileobj.close()
         self._print(sink, worker.index, [rest] if rest else [])
 
     def _print(self, sink: int, index: int, lines: list[bytes]) -> None:
-        """Prints lines as they are, whatever their encoding."""
+        """Prints lines unchanged, in any encoding."""
         data = b"".join(b"[%d] %s\n" % (index, line) for line in lines)
         try:
-            while data and not self.unheard:
+            while data and not self.output_closed:
                 data = data[os.write(sink, data) :]
         except OSError:
-            self.unheard = True
+            self.output_closed = True
 
 
 def _start(
@@ -174,7 +165,7 @@ def _start(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # A group of its own: Ctrl-C reaches a worker once, from the launcher.
+        # A separate process group: Ctrl-C reaches a worker only from the launcher.
         start_new_session=True,
         preexec_fn=_die_with_launcher(),
     )
@@ -182,9 +173,9 @@ def _start(
 
 
 def _die_with_launcher() -> Callable[[], None] | None:
-    """What a new process does so that it does not outlive a killed launcher.
+    """Returns a function that makes a new process die with the launcher.
 
-    Only Linux can; elsewhere a launcher killed by SIGKILL leaves its workers.
+    This works on Linux only; elsewhere a launcher killed by SIGKILL leaves its workers.
     """
     if not sys.platform.startswith("linux"):
         return None

@@ -1,4 +1,7 @@
-"""SLURM: the cluster of a job step that `srun` started."""
+"""The cluster of a SLURM job step that `srun` started.
+
+Tested in tests/test_launch.py.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,19 @@ _NEEDED = (
 
 
 def slurm_workers(environment: Mapping[str, str]) -> tuple[list[str], int] | None:
-    """The workers of the job step that this process is a task of.
+    """Returns the workers of the job step that this process belongs to.
 
-    Ports follow from the job's number, so that every task finds the same ones.
+    The ports are computed from the job's number, so every task computes the same ones.
 
     Args:
         environment: The environment of the process.
 
     Returns:
-        Host and port of each worker, one for each task, and which of them this is;
-        `None` outside a job step, or where the step has one task.
+        Host and port of each worker, one for each task, and the index of this one;
+        `None` outside a job step, or if the step has one task.
 
     Raises:
-        TrainingError: The tasks are not spread in blocks.
+        TrainingError: The tasks are not distributed in blocks.
     """
     if not all(environment.get(name) for name in _NEEDED):
         return None
@@ -59,15 +62,13 @@ def slurm_workers(environment: Mapping[str, str]) -> tuple[list[str], int] | Non
 
 
 def expand_hosts(text: str) -> list[str]:
-    """The hosts of a SLURM node list.
+    """Returns the hosts of a SLURM node list.
 
-    Args:
-        text: Such as `"login,node[01-03,7]"`.
-
-    Returns:
-        Such as `["login", "node01", "node02", "node03", "node7"]`.
+    Example:
+        >>> expand_hosts("login,node[01-03,7]")
+        ['login', 'node01', 'node02', 'node03', 'node7']
     """
-    # A comma inside brackets separates numbers, outside it separates names.
+    # Commas separate numbers inside brackets, names outside.
     names = re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text)
     return [host for name in names for host in _expand_one(name.strip())]
 
@@ -79,25 +80,23 @@ def _expand_one(name: str) -> Iterator[str]:
 
 
 def _numbers(text: str) -> list[str]:
-    found = []
+    numbers = []
     for part in text.split(","):
         first, _, last = part.partition("-")
         stop = int(last or first) + 1
-        found += [f"{k:0{len(first)}}" for k in range(int(first), stop)]
-    return found
+        numbers += [f"{k:0{len(first)}}" for k in range(int(first), stop)]
+    return numbers
 
 
 def expand_counts(text: str) -> list[int]:
-    """The numbers of tasks on each node.
+    """Returns the number of tasks on each node.
 
-    Args:
-        text: Such as `"2(x3),1"`.
-
-    Returns:
-        Such as `[2, 2, 2, 1]`.
+    Example:
+        >>> expand_counts("2(x3),1")
+        [2, 2, 2, 1]
     """
-    found = []
+    counts = []
     for part in text.split(","):
         count, _, times = part.strip().removesuffix(")").partition("(x")
-        found += [int(count)] * int(times or 1)
-    return found
+        counts += [int(count)] * int(times or 1)
+    return counts

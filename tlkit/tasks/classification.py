@@ -1,4 +1,4 @@
-"""Tasks: what is predicted, and what that means for head, loss, metrics and answers."""
+"""Classification: one label out of several for each example."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from ..errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class Classification:
-    """One label out of several for each example.
+    """Predicts one label out of several for each example.
 
     Args:
         labels: Names of the classes, in the order of the model's outputs; at least
             two, all different.
 
     Raises:
-        DataError: There are fewer than two labels, or one comes twice.
+        DataError: There are fewer than two labels, or duplicates.
 
     Example:
-
-    ```python
-    task = tlkit.tasks.Classification(["cat", "dog"])
-    model = tlkit.build_model(encoder, task)
-    ```
+        >>> task = tlkit.tasks.Classification(["cat", "dog"])
+        >>> task.label_index("dog")
+        1
+        >>> model = tlkit.build_model(encoder, task)
     """
 
     labels: tuple[str, ...]
@@ -37,7 +36,7 @@ class Classification:
     def __post_init__(self):
         if isinstance(self.labels, str):
             raise DataError(
-                f"labels must be several names. Received one string: {self.labels!r}."
+                f"labels must be a list of names. Received one string: {self.labels!r}."
             )
         labels = tuple(str(label) for label in self.labels)
         object.__setattr__(self, "labels", labels)
@@ -45,31 +44,31 @@ class Classification:
             raise DataError(
                 f"A classifier needs at least two labels. Received: {list(labels)}."
             )
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        if twice:
-            raise DataError(f"Every label may come once. These come twice: {twice}.")
+        duplicates = sorted({label for label in labels if labels.count(label) > 1})
+        if duplicates:
+            raise DataError(f"Labels must differ. Duplicates: {duplicates}.")
 
     @property
     def outputs(self) -> int:
-        """How many numbers the head gives for an example."""
+        """Number of logits for each example."""
         return len(self.labels)
 
     def loss(self) -> keras.losses.Loss:
-        """Cross entropy of integer labels `[batch]` and logits `[batch, labels]`."""
+        """Returns the cross entropy of int labels and logits `[batch, labels]`."""
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def metrics(self) -> list[keras.metrics.Metric]:
-        """Fresh metrics: the accuracy."""
+        """Returns new metrics: the accuracy."""
         return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
     def scores(self, logits: np.ndarray) -> np.ndarray:
-        """Probabilities, float32 `[batch, labels]`, of logits of the same shape."""
+        """Returns probabilities, float32 `[batch, labels]`, of logits of that shape."""
         logits = np.asarray(logits, np.float32)
         exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return exponents / exponents.sum(axis=-1, keepdims=True)
 
     def label_index(self, label: str) -> int:
-        """Position of a label.
+        """Returns the index of a label.
 
         Raises:
             DataError: There is no such label.
@@ -82,11 +81,11 @@ class Classification:
         return self.labels.index(label)
 
     def answer(self, logits: tf.Tensor, top: int = 1) -> dict[str, tf.Tensor]:
-        """What a served model answers, as TensorFlow ops.
+        """Computes the outputs of a served model, with TensorFlow ops.
 
         Args:
             logits: Float32 `[batch, labels]`.
-            top: How many labels `top_labels` gives.
+            top: Number of labels in `top_labels`.
 
         Returns:
             `label` (string `[batch]`), `score` (float32 `[batch]`), `scores` (float32
@@ -95,24 +94,23 @@ class Classification:
         """
         scores = tf.nn.softmax(tf.cast(logits, tf.float32), name="scores")
         names = tf.constant(self.labels)
-        every = tf.broadcast_to(names[tf.newaxis], tf.shape(scores))
-        highest, places = tf.math.top_k(scores, top)
+        top_scores, top_indices = tf.math.top_k(scores, top)
         return {
             "label": tf.gather(names, tf.argmax(scores, axis=-1)),
             "score": tf.reduce_max(scores, axis=-1),
-            "top_labels": tf.gather(names, places),
-            "top_scores": highest,
+            "top_labels": tf.gather(names, top_indices),
+            "top_scores": top_scores,
             "scores": scores,
-            "labels": every,
+            "labels": tf.broadcast_to(names[tf.newaxis], tf.shape(scores)),
         }
 
     def to_config(self) -> dict[str, Any]:
-        """A dict that `task_from_config` turns into this task again."""
+        """Returns a dict from which `task_from_config` creates this task."""
         return {"task": "classification", "labels": list(self.labels)}
 
 
 def task_from_config(config: dict[str, Any]) -> Classification:
-    """The task that `to_config` described."""
+    """Returns the task of a config that `to_config` returned."""
     kinds = {"classification": Classification}
     config = dict(config)
     kind = config.pop("task")
@@ -122,13 +120,10 @@ def task_from_config(config: dict[str, Any]) -> Classification:
 
 
 def classification(labels: int | Sequence[str] | Classification) -> Classification:
-    """The classification task of some labels, or of a number of them.
+    """Returns the classification task of some labels.
 
     Args:
-        labels: Names, or how many there are (they are then called `"0"`, `"1"`, …).
-
-    Returns:
-        The task.
+        labels: Their names, or their number (the names are then `"0"`, `"1"`, …).
     """
     if isinstance(labels, Classification):
         return labels

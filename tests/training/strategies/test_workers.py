@@ -16,7 +16,7 @@ from tensorflow.python.eager import context
 
 from tlkit.errors import TrainingError
 from tlkit.launching import read_cluster
-from tlkit.launching.cluster import config_of, free_addresses
+from tlkit.launching.cluster import free_addresses, tf_config
 from tlkit.training.strategies import workers
 from tlkit.training.strategies.rendezvous import _hello, connect
 
@@ -27,7 +27,7 @@ ROOT = pathlib.Path(__file__).parents[3]
 def addresses(monkeypatch):
     """Two addresses, and a `TF_CONFIG` that makes this process the second worker."""
     found = free_addresses(2)
-    monkeypatch.setenv("TF_CONFIG", config_of(found, 1))
+    monkeypatch.setenv("TF_CONFIG", tf_config(found, 1))
     return found
 
 
@@ -104,7 +104,7 @@ def test_two_workers_of_one_number_are_found_out(addresses):
 
 
 def test_a_worker_with_another_list_is_found_out(addresses):
-    other = read_cluster({"TF_CONFIG": config_of([addresses[0], "else:1"], 0)})
+    other = read_cluster({"TF_CONFIG": tf_config([addresses[0], "else:1"], 0)})
     with somebody(addresses[0], _hello(other, "worker 0")):
         with pytest.raises(TrainingError, match="that has other addresses"):
             connect(5)
@@ -131,7 +131,7 @@ def test_two_workers_agree_until_one_is_gone(victim):
     both = [
         subprocess.Popen(
             [sys.executable, str(script), str(victim)],
-            env=os.environ | more | {"TF_CONFIG": config_of(addresses, k)},
+            env=os.environ | more | {"TF_CONFIG": tf_config(addresses, k)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

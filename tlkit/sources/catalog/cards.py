@@ -1,6 +1,6 @@
 """Cards: facts about a published encoder that are known without loading it.
 
-Tested in tests/sources/catalog/test_catalog.py and tests/sources/test_resolve.py.
+Tested in tests/sources/test_resolve.py.
 """
 
 from __future__ import annotations

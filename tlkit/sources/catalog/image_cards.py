@@ -16,7 +16,8 @@ _FIXED_SIZE = "takes this size only"
 def image_cards() -> Iterator[Card]:
     """Yields the cards, grouped by family."""
     yield from _resnets()
-    yield from _inception()
+    slug = "inception-v3/tensorFlow2/feature-vector/2"
+    yield _imagenet("inception_v3", slug, size=299, note=_ANY_SIZE)
     yield from _vggs()
     yield from _mobilenets()
     yield from _efficientnets()
@@ -27,23 +28,8 @@ def image_cards() -> Iterator[Card]:
 def _resnets() -> Iterator[Card]:
     for version in (1, 2):
         for depth in (50, 101, 152):
-            name = f"resnet_v{version}_{depth}"
-            yield _image(
-                name,
-                tfhub=f"google/imagenet/{name}/feature_vector/5",
-                kaggle=f"google/resnet-v{version}/tensorFlow2/{depth}-feature-vector/2",
-                note=_ANY_SIZE,
-            )
-
-
-def _inception() -> Iterator[Card]:
-    yield _image(
-        "inception_v3",
-        tfhub="google/imagenet/inception_v3/feature_vector/5",
-        kaggle="google/inception-v3/tensorFlow2/feature-vector/2",
-        size=299,
-        note=_ANY_SIZE,
-    )
+            slug = f"resnet-v{version}/tensorFlow2/{depth}-feature-vector/2"
+            yield _imagenet(f"resnet_v{version}_{depth}", slug, note=_ANY_SIZE)
 
 
 def _vggs() -> Iterator[Card]:
@@ -61,55 +47,34 @@ def _vggs() -> Iterator[Card]:
 
 
 def _mobilenets() -> Iterator[Card]:
-    widths = [(w, s) for w in ("035", "050", "075", "100") for s in _MOBILENET_SIZES]
+    sizes = (96, 128, 160, 192, 224)
+    widths = [(w, s) for w in ("035", "050", "075", "100") for s in sizes]
     for width, size in [*widths, ("130", 224), ("140", 224)]:
-        yield _image(
-            f"mobilenet_v2_{width}_{size}",
-            tfhub=f"google/imagenet/mobilenet_v2_{width}_{size}/feature_vector/5",
-            kaggle=f"google/mobilenet-v2/tensorFlow2/{width}-{size}-feature-vector/2",
-            size=size,
-            note=_FIXED_SIZE,
-        )
+        slug = f"mobilenet-v2/tensorFlow2/{width}-{size}-feature-vector/2"
+        name = f"mobilenet_v2_{width}_{size}"
+        yield _imagenet(name, slug, size=size, note=_FIXED_SIZE)
     for scale in ("small", "large"):
         for width in ("075", "100"):
+            slug = f"mobilenet-v3/tensorFlow2/{scale}-{width}-224-feature-vector/1"
             name = f"mobilenet_v3_{scale}_{width}_224"
-            slug = f"{scale}-{width}-224-feature-vector"
-            yield _image(
-                name,
-                tfhub=f"google/imagenet/{name}/feature_vector/5",
-                kaggle=f"google/mobilenet-v3/tensorFlow2/{slug}/1",
-                note=_FIXED_SIZE,
-            )
-
-
-_MOBILENET_SIZES = (96, 128, 160, 192, 224)
-
-_EFFICIENTNET_SIZES = {
-    "b0": 224,
-    "b1": 240,
-    "b2": 260,
-    "b3": 300,
-    "s": 384,
-    "m": 480,
-    "l": 480,
-    "xl": 512,
-}
+            yield _imagenet(name, slug, note=_FIXED_SIZE)
 
 
 def _efficientnets() -> Iterator[Card]:
+    sizes = {"b0": 224, "b1": 240, "b2": 260, "b3": 300}
+    sizes |= {"s": 384, "m": 480, "l": 480, "xl": 512}
     for data in ("imagenet1k", "imagenet21k", "imagenet21k_ft1k"):
-        for variant, size in _EFFICIENTNET_SIZES.items():
+        for variant, size in sizes.items():
             if (data, variant) == ("imagenet1k", "xl"):
                 continue
             # Where TF Hub had no version 1, its version 2 is version 1 on Kaggle.
-            first = data != "imagenet1k" and variant not in ("s", "m", "l")
+            is_first = data != "imagenet1k" and variant not in ("s", "m", "l")
             slug = f"{data}-{variant}-feature-vector".replace("_", "-")
             short = variant if data == "imagenet1k" else f"{data}_{variant}"
-            yield _image(
+            yield _imagenet(
                 f"efficientnet_v2_{short}",
-                tfhub=f"google/imagenet/efficientnet_v2_{data}_{variant}"
-                "/feature_vector/2",
-                kaggle=f"google/efficientnet-v2/tensorFlow2/{slug}/{1 if first else 2}",
+                f"efficientnet-v2/tensorFlow2/{slug}/{1 if is_first else 2}",
+                tfhub=f"efficientnet_v2_{data}_{variant}/feature_vector/2",
                 size=size,
                 note=_FIXED_SIZE,
             )
@@ -139,22 +104,12 @@ def _vits() -> Iterator[Card]:
         )
 
 
-def _image(
-    name: str,
-    *,
-    tfhub: str,
-    kaggle: str,
-    size: int = 224,
-    pixels: str = "unit",
-    note: str = "",
-) -> Card:
-    return Card(
-        name=name,
-        kind="image",
-        tfhub=tfhub,
-        kaggle=kaggle,
-        image_size=size,
-        pixels=pixels,
-        licence="Apache-2.0",
-        note=note,
-    )
+def _imagenet(name: str, slug: str, *, tfhub: str = "", **facts) -> Card:
+    tfhub = tfhub or f"{name}/feature_vector/5"
+    tfhub = f"google/imagenet/{tfhub}"
+    return _image(name, tfhub=tfhub, kaggle=f"google/{slug}", **facts)
+
+
+def _image(name: str, *, size: int = 224, pixels: str = "unit", **facts) -> Card:
+    facts |= {"image_size": size, "pixels": pixels, "licence": "Apache-2.0"}
+    return Card(name=name, kind="image", **facts)

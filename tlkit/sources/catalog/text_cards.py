@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from .cards import Card
 
-_APACHE = "Apache-2.0"
-
 _UNCASED = "bert_en_uncased_preprocess"
+_BASE = "L-12_H-768_A-12"
+_LARGE = "L-24_H-1024_A-16"
 
 
 def text_cards() -> Iterator[Card]:
@@ -21,10 +21,6 @@ def text_cards() -> Iterator[Card]:
     yield from _relatives_of_bert()
     yield from _sentence_encoders()
     yield from _preprocessors()
-
-
-_BASE = "L-12_H-768_A-12"
-_LARGE = "L-24_H-1024_A-16"
 
 
 def _berts() -> Iterator[Card]:
@@ -151,29 +147,12 @@ def _preprocessors() -> Iterator[Card]:
     )
 
 
-def _text(
-    name: str,
-    *,
-    tfhub: str,
-    kaggle: str | None = None,
-    preprocessor: str | None = None,
-    note: str = "",
-) -> Card:
-    return Card(
-        name=name,
-        kind="text",
-        tfhub=tfhub,
-        kaggle=kaggle,
-        preprocessor=preprocessor,
-        licence=_APACHE,
-        note=note,
-    )
+def _text(name: str, **facts) -> Card:
+    return Card(name=name, kind="text", licence="Apache-2.0", **facts)
 
 
-def _preprocessor(name: str, *, tfhub: str, kaggle: str | None = None) -> Card:
-    return Card(
-        name=name, kind="preprocessor", tfhub=tfhub, kaggle=kaggle, licence=_APACHE
-    )
+def _preprocessor(name: str, **facts) -> Card:
+    return Card(name=name, kind="preprocessor", licence="Apache-2.0", **facts)
 
 
 def _slug(name: str) -> str:

@@ -1,6 +1,6 @@
 """The error messages of downloads, and the check whether the network is allowed.
 
-Tested in tests/sources/download/test_download.py and test_offline.py.
+Tested in tests/sources/download/test_offline.py.
 """
 
 from __future__ import annotations

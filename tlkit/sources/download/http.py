@@ -15,21 +15,18 @@ import pathlib
 import re
 import shutil
 import sys
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from email.message import Message
 from typing import Any
 
-import tqdm
-
+from ...progress import progress
 from ..store.archives import MAX_BYTES
 
-_CHUNK = 1 << 20
+_CHUNK = 10**6  # bytes
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
 _QUERY = "tf-hub-format=compressed"
-_LINE_EVERY = 30.0  # seconds between progress lines without a terminal
 
 # TF Hub's mirror in China does not respond to the query, but serves the archives.
 _MIRROR = "https://hub.tensorflow.google.cn/"
@@ -71,24 +68,27 @@ def transfer(
     digests = {"sha-256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
     with (
         path.open("wb") as file,
-        urllib.request.urlopen(_archive_url(url), timeout=timeout) as plain_response,
-        contextlib.closing(_Response(plain_response, url, verbose=verbose)) as response,
+        urllib.request.urlopen(_archive_url(url), timeout=timeout) as response,
     ):
-        _check_room(response.length, path)
-        while data := response.read(_CHUNK):
-            file.write(data)
+        length = response.headers.get("Content-Length", "")
+        length = int(length) if length.isdecimal() else None
+        _check_room(length, path)
+        if verbose:
+            print(f"Fetching {url}", file=sys.stderr, flush=True)
+        for chunk in _chunks(response, length, verbose=verbose):
+            file.write(chunk)
             for digest in digests.values():
-                digest.update(data)
-            if response.received > MAX_BYTES:
+                digest.update(chunk)
+            if file.tell() > MAX_BYTES:
                 raise WrongDigest(f"more than {MAX_BYTES:,} bytes came")
-        headers, received = response.headers, response.received
-    for name, announced in _announced(headers):
+    for name, announced in _announced(response.headers):
         if announced != digests[name].digest():
             raise WrongDigest(
                 f"the server announced the {name} {announced.hex()}, and the download "
                 f"has {digests[name].hexdigest()}"
             )
-    return {"size": received, "sha256": digests["sha-256"].hexdigest()}
+    size = path.stat().st_size
+    return {"size": size, "sha256": digests["sha-256"].hexdigest()}
 
 
 def _archive_url(url: str) -> str:
@@ -135,59 +135,25 @@ def _decoded(name: str, text: str) -> Iterator[tuple[str, bytes]]:
             yield name, announced
 
 
-class _Response:
-    """An HTTP response that detects a cut connection and shows progress.
+def _chunks(
+    response: http.client.HTTPResponse, length: int | None, *, verbose: int
+) -> Iterator[bytes]:
+    """Yields the bytes of a response in chunks, and shows progress.
 
-    `http.client` treats a cut connection as the end of the response.
-
-    Attributes:
-        received: Bytes read so far.
-        length: Bytes that the server announced, or None.
-        headers: The headers of the response.
+    Raises:
+        ConnectionError: The response ended before its announced length, which
+            `http.client` does not notice.
     """
-
-    def __init__(
-        self, response: http.client.HTTPResponse, url: str, *, verbose: int
-    ) -> None:
-        self.received = 0
-        announced = response.headers.get("Content-Length", "")
-        self.length = int(announced) if announced.isdecimal() else None
-        self.headers = response.headers
-        self._response = response
-        terminal = sys.stderr.isatty()
-        self._lines = bool(verbose) and not terminal
-        self._last_line = time.monotonic()
-        if verbose:
-            print(f"Fetching {url}", file=sys.stderr, flush=True)
-        self._bar = tqdm.tqdm(
-            total=self.length,
-            unit="B",
-            unit_scale=True,
-            disable=not (verbose and terminal),
+    received = 0
+    for chunk in progress(
+        iter(lambda: response.read(_CHUNK), b""),
+        total=None if length is None else -(-length // _CHUNK),
+        what="MB fetched",
+        verbose=verbose,
+    ):
+        received += len(chunk)
+        yield chunk
+    if length and received < length:
+        raise ConnectionError(
+            f"the connection was cut after {received:,} of {length:,} bytes"
         )
-
-    def read(self, size: int) -> bytes:
-        """Reads at most `size` bytes; `b""` is the end.
-
-        Raises:
-            ConnectionError: The response ended before its announced length.
-        """
-        data = self._response.read(size)
-        self.received += len(data)
-        self._bar.update(len(data))
-        if not data and self.length and self.received < self.length:
-            raise ConnectionError(
-                f"the connection was cut after {self.received:,} of "
-                f"{self.length:,} bytes"
-            )
-        if self._lines and time.monotonic() - self._last_line > _LINE_EVERY:
-            self._last_line = time.monotonic()
-            of_all = f" of {self.length / 1e6:,.0f}" if self.length else ""
-            line = f"  {self.received / 1e6:,.0f}{of_all} MB"
-            print(line, file=sys.stderr, flush=True)
-        return data
-
-    def close(self) -> None:
-        """Closes the connection and the progress bar."""
-        self._bar.close()
-        self._response.close()

@@ -1,7 +1,9 @@
 """The cache of fetched models: `<cache folder>/models/<SHA-256 of the handle>/`.
 
 Each entry holds the folder `model` and the file `handle.json`, which is the model's
-lock. Tested in tests/sources/download/test_download.py.
+lock.
+
+Tested in tests/sources/download/test_download.py.
 """
 
 from __future__ import annotations

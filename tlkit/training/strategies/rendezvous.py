@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 import tensorflow as tf
 
 from ...errors import TrainingError
-from ...launching import Cluster, read_cluster, unproxied
+from ...launching import Cluster, bypass_proxy, read_cluster
 
 TIMEOUT = "TLKIT_START_TIMEOUT"
 _DEFAULT_TIMEOUT = 300.0  # seconds
@@ -74,7 +74,7 @@ def _timeout(given: float | None) -> float:
 def _connected(cluster: Cluster, seconds: float) -> tf.distribute.Strategy:
     if len(cluster.addresses) == 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
-    os.environ.update(unproxied(os.environ, list(cluster.addresses)))
+    os.environ.update(bypass_proxy(os.environ, list(cluster.addresses)))
     began = time.monotonic()
     # TensorFlow holds Python's lock while it waits, so nobody could say for whom.
     _meet(cluster, seconds)
