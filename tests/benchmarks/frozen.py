@@ -99,13 +99,13 @@ def _write_inputs(kind, count) -> None:
 def _time_pass(kind, count) -> float:
     import tensorflow as tf
 
-    from tlkit.models.model_prefix import FEATURES, lower_half
+    from tlkit.models.model_prefix import FEATURES, prefix_function
 
     model = _model(kind)
     inputs, _ = _inputs(kind, model, count)
     dataset = tf.data.Dataset.from_tensor_slices(inputs).batch(BATCH).prefetch(2)
     begin = time.perf_counter()
-    features = lower_half(model, [FEATURES])
+    features = prefix_function(model, [FEATURES])
     forward = tf.function(lambda x: features(x)[0], autograph=False)
     for batch in dataset:
         forward(batch).numpy()

@@ -10,12 +10,11 @@ import tensorflow as tf
 import tlkit
 from tests.encoders.compare import error, gradients_of, variables_of
 from tests.encoders.compiled_step import make_step
-from tests.encoders.forms import FORMS, _pictures, _save_keras2
+from tests.encoders.forms import FORMS, _images, _save_keras2
 from tests.encoders.test_forms import is_statistic
 from tlkit.encoders import lowered, why_not_compiled
-from tlkit.encoders.graph.flat_graph import constant, make_node, type_attribute
+from tlkit.encoders.graph.flat_graph import add_constant, add_node
 from tlkit.encoders.network.network import Network
-from tlkit.encoders.opened_encoder import _NETWORKS
 from tlkit.encoders.xla_report import Lowered
 
 LABELS = tf.constant([0, 1, 2, 0])
@@ -63,16 +62,13 @@ def steady(opened):
     def load(name):
         encoder = opened(name)
         if FORMS[name].random:
-            changed.append((encoder, encoder._digest))
-            network = _without_draws(encoder.network)
-            _NETWORKS[network.digest] = network
-            encoder._digest = network.digest
+            changed.append((encoder, encoder.network))
+            encoder._network = _without_draws(encoder.network)
         return encoder
 
     yield load
-    for encoder, digest in changed:
-        del _NETWORKS[encoder._digest]
-        encoder._digest = digest
+    for encoder, network in changed:
+        encoder._network = network
 
 
 def _without_draws(network):
@@ -80,10 +76,9 @@ def _without_draws(network):
     nodes = dict(graph.nodes)
     for name, node in graph.nodes.items():
         if node.op == "StatelessRandomUniform":
-            half = f"{name}/half"
-            nodes[half] = constant(half, 0.5, tf.float32)
-            types = {"T": type_attribute(tf.float32), "index_type": node.attr["T"]}
-            nodes[name] = make_node(name, "Fill", [node.input[0], half], **types)
+            half = add_constant(nodes, f"{name}/half", 0.5, tf.float32)
+            types = {"T": tf.float32, "index_type": node.attr["T"]}
+            add_node(nodes, name, "Fill", [node.input[0], half], **types)
     graphs = network.graphs | {True: dataclasses.replace(graph, nodes=nodes)}
     return Network(graphs, network.vectors, losses=network.losses)
 
@@ -239,7 +234,7 @@ def test_pixels_are_repeated_where_factors_are_whole(tmp_path, kind):
     learnable = [v.value for v in encoder.trainable_variables]
     assert len(learnable) == len(whole.trainable_variables) == 4
     for size in (8, 7):
-        images = _pictures(size)
+        images = _images(size)
         np.testing.assert_array_equal(encoder(images), whole(images))
         found = gradients_of(lambda: encoder(images), learnable)  # noqa: B023
         expected = gradients_of(

@@ -1,5 +1,7 @@
 """Models around encoders: what they hold, and that they survive a file."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -135,6 +137,7 @@ def test_encoders_of_the_other_kind_are_refused(images, texts):
 
 def test_a_text_encoder_without_vocabulary_asks_for_a_preprocessor(texts):
     model = tlkit.text_classifier(texts, 2)
-    model.get_layer("encoder").details["vocabulary"] = []
+    encoder = model.get_layer("encoder")
+    encoder._facts = dataclasses.replace(encoder.facts, vocabulary=())
     with pytest.raises(EncoderError, match="preprocessor=folder_or_handle"):
         models.preprocessing(model)

@@ -12,8 +12,8 @@ from tlkit.models.model_prefix import (
     FEATURES,
     can_cut,
     encoder_to_cut,
-    lower_half,
-    upper_half,
+    prefix_function,
+    remainder_of,
 )
 
 
@@ -45,8 +45,8 @@ def test_halves_give_what_the_whole_gives_and_it_can_still_be_saved(kind, tmp_pa
     sections = range(1, len(encoder_to_cut(model).sections))
     cuts = [cut for cut in (*sections, FEATURES) if can_cut(model, cut)]
     assert len(cuts) >= 2
-    for cut, state in zip(cuts, lower_half(model, cuts)(inputs), strict=True):
-        found = upper_half(model, cut)(state).numpy()
+    for cut, state in zip(cuts, prefix_function(model, cuts)(inputs), strict=True):
+        found = remainder_of(model, cut)(state).numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

@@ -42,10 +42,10 @@ def section_costs(encoder: OpenedEncoder, shapes: Sequence[Sequence[int]]) -> Co
     made = {name: _multiplications(op) for name, op in found.items()}
     return Costs(
         tuple(
-            sum(made.get(name, 0) for name in section.nodes[False])
+            sum(made.get(name, 0) for name in section.inference.nodes)
             for section in network.sections
         ),
-        tuple(_size(found, section.stops[False]) for section in network.sections),
+        tuple(_size(found, section.inference.cut) for section in network.sections),
     )
 
 

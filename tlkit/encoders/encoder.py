@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from ..errors import EncoderError
+from .encoder_facts import PACKING_OPTIONS, EncoderFacts
 from .input_check import checked_inputs
 from .saved_model.trust import trust_source, trusts_keras_file
 
@@ -31,8 +32,7 @@ class Encoder(keras.layers.Layer):
             batch, and update the averages). `tlkit.freeze` sets it.
         dropout: Whether the dropout of trained blocks is on in training. One that has
             batch norms, too, keeps it while these are trained. `tlkit.freeze` sets it.
-        details: What is known of the encoder: a dict with `kind` (`"image"`, `"text"`
-            or `None`), `name`, `pixels`, `image_size`, `preprocessor` and the like.
+        facts: What its source states about it, an `EncoderFacts`. Read-only.
         opened: Whether the network could be opened. If not, `why_not_opened` says why,
             and the encoder is frozen or trained as a whole.
     """
@@ -43,13 +43,28 @@ class Encoder(keras.layers.Layer):
     trusted = False
 
     def __init__(
-        self, *, details: dict[str, Any] | None = None, dropout: bool = True, **kwargs
+        self,
+        *,
+        facts: EncoderFacts | None = None,
+        old_packing: Mapping[str, Any] | None = None,
+        dropout: bool = True,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.dropout = dropout
-        self.details = dict(details or {})
+        self._facts = facts or EncoderFacts()
+        self._old_packing = tuple((old_packing or {}).items())
         self.batch_norm = "frozen"
         _refuse_mixed_precision(self)
+
+    @property
+    def facts(self) -> EncoderFacts:
+        return self._facts
+
+    @property
+    def old_packing(self) -> dict[str, Any]:
+        """Returns the `Packing` options of its model, if tlkit 0.1 wrote the file."""
+        return dict(self._old_packing)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -112,7 +127,7 @@ class Encoder(keras.layers.Layer):
         return super().__call__(inputs, *args, **kwargs)
 
     def _check_inputs(self, inputs: Any) -> None:
-        name = str(self.details.get("name") or self.name)
+        name = self.facts.name or self.name
         checked_inputs(self.inputs_spec, inputs, name=name)
 
     def summary(self) -> str:
@@ -121,15 +136,24 @@ class Encoder(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         # A dtype policy is not kept: the network's dtypes are those of its file.
-        config = {"name": self.name, "details": self.details}
+        config = {"name": self.name, "facts": self.facts.to_config()}
+        if self._old_packing:
+            config["old_packing"] = self.old_packing
         return config | {"batch_norm": self.batch_norm, "dropout": self.dropout}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Encoder:
-        encoder = super().from_config(config)
+        config = dict(config)
+        # tlkit 0.1 wrote the facts as `details`, with its model's options among them.
+        old = config.pop("details", None)
+        if old is not None:
+            packing = {name: old[name] for name in PACKING_OPTIONS if name in old}
+            config |= {"facts": old, "old_packing": packing}
+        config["facts"] = EncoderFacts.from_config(config.get("facts") or {})
+        encoder = cls(**config)
         encoder.trusted = trusts_keras_file()
-        if encoder.trusted and encoder.details.get("preprocessor"):
-            trust_source(encoder.details["preprocessor"])
+        if encoder.trusted and encoder.facts.preprocessor:
+            trust_source(encoder.facts.preprocessor)
         return encoder
 
     def compute_output_spec(self, inputs, training=None):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .opened_encoder import OpenedEncoder
 
 
-def can_halve(encoder: Encoder) -> bool:
+def can_divide(encoder: Encoder) -> bool:
     """Whether there are cuts at which the encoder can be divided."""
     return hasattr(encoder, "sections")
 

@@ -22,7 +22,7 @@ def find_encoder(model: keras.Model | Encoder) -> Encoder | None:
     """
     if isinstance(model, Encoder):
         return model
-    found = {id(x): x for x in _layers(model) if isinstance(x, Encoder)}
+    found = {id(x): x for x in nested_layers(model) if isinstance(x, Encoder)}
     if len(found) > 1:
         names = ", ".join(repr(encoder.name) for encoder in found.values())
         raise PlanError(
@@ -32,8 +32,9 @@ def find_encoder(model: keras.Model | Encoder) -> Encoder | None:
     return next(iter(found.values()), None)
 
 
-def _layers(layer) -> list[keras.layers.Layer]:
-    inner = [x for child in getattr(layer, "layers", ()) for x in _layers(child)]
+def nested_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns a layer and the layers in its `layers`, recursively."""
+    inner = [x for child in getattr(layer, "layers", ()) for x in nested_layers(child)]
     return [layer, *inner]
 
 
@@ -144,7 +145,7 @@ def freeze(
     if dropout is not None:
         encoder.dropout = bool(dropout)
     trained = {id(v) for block in chosen for v in block.learnable}
-    for layer in _layers(model):
+    for layer in nested_layers(model):
         if not layer.trainable:
             layer.trainable = True
     for block in encoder.blocks:

@@ -150,18 +150,18 @@ def inspect(
         encoder = load_encoder(source, trust=trust)
     network = getattr(encoder, "network", None)
     found = Inspection(
-        name=str(encoder.details.get("name", encoder.name)),
-        details=dict(encoder.details),
+        name=encoder.facts.name or encoder.name,
+        details=encoder.facts.to_config(),
         inputs=encoder.inputs_spec,
         outputs=encoder.outputs_spec,
-        takes_training=encoder.details.get("takes_training", True),
+        takes_training=encoder.facts.takes_training,
         opened=encoder.opened,
         why_not_opened=encoder.why_not_opened,
         blocks=encoder.blocks,
         parameters=sum(block.parameters for block in encoder.blocks),
         batch_norms=sum(block.batch_norms for block in encoder.blocks),
-        host_ops=tuple(encoder.details.get("host_ops", ())),
-        file_ops=tuple(encoder.details.get("file_ops", ())),
+        host_ops=encoder.facts.host_ops,
+        file_ops=encoder.facts.file_ops,
         missing_gradients=getattr(network, "missing_gradients", 0),
     )
     if verbose:

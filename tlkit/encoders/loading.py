@@ -21,6 +21,7 @@ from ..errors import EncoderError, import_extra
 from ..sources import Card, resolve
 from .block_map import read_block_map
 from .encoder import Encoder
+from .encoder_facts import EncoderFacts
 from .graph.flat_graph import CannotOpen, FlatGraph
 from .graph.flattener import flatten
 from .graph.tensor_shapes import untie_shapes
@@ -91,7 +92,7 @@ def load_encoder(
     ```
     """
     if isinstance(source, keras.Model):
-        return NativeEncoder(source, name=name, details={"name": source.name})
+        return NativeEncoder(source, name=name, facts=EncoderFacts(source.name))
     if isinstance(source, tf.Module):
         read = functools.partial(read_module, source, endpoints=endpoints)
         label, card, block_of = source.name, None, {}
@@ -107,7 +108,7 @@ def load_encoder(
     policy = dtype or keras.config.dtype_policy().name
     # An opened encoder's weights are its own: its module stays out of any strategy.
     restored = _select(outside_strategy(read), output)
-    kwargs = {"name": name, "details": _details(label, card, restored), "dtype": policy}
+    kwargs = {"name": name, "facts": _facts(label, card, restored), "dtype": policy}
     why_not = "it was loaded with open_graph=False"
     if open_graph:
         try:
@@ -161,20 +162,22 @@ def _placed(card: Card | None, folder: pathlib.Path) -> Card | None:
     return dataclasses.replace(card, preprocessor=str(beside))
 
 
-def _details(name: str, card: Card | None, restored: Restored) -> dict[str, Any]:
-    """What is known of the encoder, from its card or by looking at it."""
-    details: dict[str, Any] = {"name": name}
+def _facts(name: str, card: Card | None, restored: Restored) -> EncoderFacts:
+    """Collects the facts from the encoder's card and from its SavedModel."""
+    known = {}
     if card is not None:
         fields = ("kind", "image_size", "pixels", "preprocessor", "licence", "tried")
-        details |= {field: getattr(card, field) for field in fields}
-    if details.get("kind") is None:
-        details["kind"] = _kind(restored.inputs)
-    if isinstance(restored.output, str):
-        details["output"] = restored.output
-    details["takes_training"] = restored.takes_training
-    details["host_ops"] = list(restored.host_ops)
-    details["file_ops"] = list(restored.file_ops)
-    return details | read_vocabulary(restored.module)
+        known = {field: getattr(card, field) for field in fields}
+    known["kind"] = known.get("kind") or _kind(restored.inputs)
+    return EncoderFacts(
+        name,
+        output=restored.output if isinstance(restored.output, str) else None,
+        takes_training=restored.takes_training,
+        host_ops=tuple(restored.host_ops),
+        file_ops=tuple(restored.file_ops),
+        **known,
+        **read_vocabulary(restored.module),
+    )
 
 
 def _kind(inputs: Any) -> str | None:
@@ -192,10 +195,10 @@ def _preset_encoder(resolved, name: str) -> Encoder:
     keras_nlp = import_extra("keras_nlp", "presets", "preset:// sources")
     backbone = keras_nlp.models.Backbone.from_preset(str(resolved.preset))
     card = resolved.card
-    details = {"name": resolved.name, "preset": str(resolved.preset)}
+    facts = EncoderFacts(resolved.name, preset=str(resolved.preset))
     if card is not None:
-        details |= {"kind": card.kind, "pixels": card.pixels}
-    return NativeEncoder(backbone, name=name, details=details)
+        facts = dataclasses.replace(facts, kind=card.kind, pixels=card.pixels)
+    return NativeEncoder(backbone, name=name, facts=facts)
 
 
 # === Opening ===
@@ -253,7 +256,7 @@ def read_vocabulary(module: Any) -> dict[str, Any]:
         module: A restored SavedModel.
 
     Returns:
-        A dict with `vocabulary` (a list of word pieces) and `lower_case`, or an empty
+        A dict with `vocabulary` (a tuple of word pieces) and `lower_case`, or an empty
         one where the module has none.
     """
     asset = getattr(module, "vocab_file", None)
@@ -264,6 +267,6 @@ def read_vocabulary(module: Any) -> dict[str, Any]:
     pieces = data.removesuffix("\n").split("\n")
     lower_case = getattr(module, "do_lower_case", None)
     return {
-        "vocabulary": [piece.removesuffix("\r") for piece in pieces],
+        "vocabulary": tuple(piece.removesuffix("\r") for piece in pieces),
         "lower_case": True if lower_case is None else bool(lower_case.numpy()),
     }

@@ -96,7 +96,7 @@ class NativeEncoder(Encoder):
         config = dict(config)
         frozen = set(config.pop("frozen", ()))
         config["model"] = keras.saving.deserialize_keras_object(config["model"])
-        encoder = cls(**config)
+        encoder = super().from_config(config)
         for i, variable in enumerate(encoder.model.weights):
             if i in frozen:
                 variable.trainable = False

@@ -6,6 +6,7 @@ import itertools
 import pathlib
 import re
 import types
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ import tensorflow as tf
 # tests/encoders/test_opened_encoder.py notices when it changes.
 from tensorflow.python.eager import record
 
+from ..errors import EncoderError
 from .block_map import names_by_map
 from .encoder import Block, Encoder
 from .encoder_prefix import all_inputs
@@ -25,9 +27,9 @@ from .network.block_names import name_sections
 from .network.network import Network
 from .network.section_run import SectionRun
 
-# Networks of this process by digest, so that `from_config` (which clones a model, or
-# carries it into a strategy's scope) needs no file.
-_NETWORKS: dict[str, Network] = {}
+# Networks by digest, so that `from_config`, which clones a model or copies it into a
+# strategy's scope, needs no file. A network is freed with its last encoder.
+_NETWORKS: weakref.WeakValueDictionary[str, Network] = weakref.WeakValueDictionary()
 
 
 @keras.saving.register_keras_serializable(package="tlkit")
@@ -71,6 +73,8 @@ class OpenedEncoder(Encoder):
         self._batch_norms = list(batch_norms)
         self._inputs_json, self._outputs_json = inputs, outputs
         self._digest = digest
+        # `None` while a `.keras` file is loaded, whose assets come after the config.
+        self._network = _NETWORKS.get(digest)
         if names is None:
             names = name_sections([self._names(s) for s in self._sections])
         self._section_names = list(names)
@@ -164,8 +168,19 @@ class OpenedEncoder(Encoder):
 
     @property
     def network(self) -> Network:
-        """The graphs, which a `.keras` file brings only after the config."""
-        return _NETWORKS[self._digest]
+        """Returns the network, which holds the graphs.
+
+        Raises:
+            EncoderError: The network was freed with the encoders that used it, so this
+                copy of their configuration cannot run.
+        """
+        if self._network is None:
+            raise EncoderError(
+                f"The network of {self.name!r} is not in memory. Call from_config "
+                "while the original encoder exists, or load the model's .keras file: "
+                "keras.saving.load_model(path)."
+            )
+        return self._network
 
     def call(self, inputs, training=False, taps=None, start=0):
         cut = None
@@ -353,7 +368,7 @@ class OpenedEncoder(Encoder):
         network = network_files.load_network(
             pathlib.Path(inner_path), trust=self.trusted
         )
-        _NETWORKS.setdefault(network.digest, network)
+        self._network = _NETWORKS.setdefault(network.digest, network)
 
 
 def _spec(tensor: Any) -> tf.TensorSpec:
@@ -384,8 +399,7 @@ def opened_encoder(
     Returns:
         The encoder.
     """
-    digest = network.digest
-    _NETWORKS.setdefault(digest, network)
+    network = _NETWORKS.setdefault(network.digest, network)
     sections = [sorted(section.variables) for section in network.sections]
     inside = [[variables[p] for p in section] for section in sections]
     encoder = OpenedEncoder(
@@ -395,7 +409,7 @@ def opened_encoder(
         batch_norms=[network.batch_norms(i) for i in range(len(network.sections))],
         inputs=network_files.specs_to_json(inputs),
         outputs=network_files.specs_to_json(outputs),
-        digest=digest,
+        digest=network.digest,
         draws=network.needs_seed,
         **kwargs,
     )

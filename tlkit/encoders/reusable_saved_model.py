@@ -166,8 +166,7 @@ def _named_output(encoder: Encoder) -> str | None:
 
     TF Hub's text encoders give dicts, in which users look for it.
     """
-    name, kind = encoder.details.get("output"), encoder.details.get("kind")
-    return name if kind == "text" and isinstance(name, str) else None
+    return encoder.facts.output if encoder.facts.kind == "text" else None
 
 
 def _tables(owner: Any, resources: Sequence[tf.Tensor]) -> list[Any]:

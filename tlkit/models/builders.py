@@ -14,6 +14,7 @@ from ..errors import EncoderError
 from ..tasks import Classification, classification
 from .heads import POOLING, Head, Pixels, TokenPooling
 from .text.packer import Packing
+from .text.text_inputs import TextInputs
 from .text.windows import WindowMean, Windows
 
 Source = str | os.PathLike | keras.Model | Encoder
@@ -62,12 +63,10 @@ def image_classifier(
     """
     encoder = _encoder(source, "image", trust=trust)
     task = classification(labels)
-    details = encoder.details
-    details["pixels"] = pixels or details.get("pixels") or "unit"
     height, width = _image_size(encoder, image_size)
 
     # === Layers ===
-    scale = Pixels(details["pixels"], name="pixels")
+    scale = Pixels(pixels or encoder.facts.pixels or "unit", name="pixels")
     pool = keras.layers.GlobalAveragePooling2D(name="pooling")
     head = Head(task, dropout, name="head")
 
@@ -148,13 +147,12 @@ def text_classifier(
     needed |= {"both": ("pooled_output", "sequence_output")}
     encoder = _encoder(source, "text", needed[pooling], trust=trust)
     task = classification(labels)
-    encoder.details |= packing.details()
-    if preprocessor is not None:
-        encoder.details |= {"preprocessor": os.fspath(preprocessor), "vocabulary": []}
-    if trust and encoder.details.get("preprocessor"):
-        trust_source(encoder.details["preprocessor"])
+    tokens = preprocessor or encoder.facts.preprocessor
+    if trust and tokens:
+        trust_source(os.fspath(tokens))
 
     # === Layers ===
+    options = TextInputs(packing, preprocessor, name="text_inputs")
     pool = TokenPooling(pooling, name="pooling")
     head = Head(task, dropout, name="head")
 
@@ -165,14 +163,15 @@ def text_classifier(
             "Pairs of texts need an encoder that takes token ids. This one takes "
             f"{inputs}. Leave pairs out."
         )
-    read = _windows(inputs, packing) if packing.windows > 1 else inputs
+    texts = options(inputs)
+    read = _windows(texts, packing) if packing.windows > 1 else texts
     outputs = encoder(read)
     if isinstance(inputs, dict):
         outputs = _needed(outputs, needed[pooling])
         outputs = pool(outputs, read["input_mask"])
         if packing.windows > 1:
-            texts = inputs["input_mask"]
-            outputs = WindowMean(name="window_mean")(outputs, read["input_mask"], texts)
+            mean = WindowMean(name="window_mean")
+            outputs = mean(outputs, read["input_mask"], texts["input_mask"])
     elif not isinstance(outputs, keras.KerasTensor):
         raise EncoderError(_several_outputs(outputs))
     return keras.Model(inputs, head(outputs), name=name)
@@ -204,8 +203,7 @@ def build_model(encoder: Source, task: Classification, **options: Any) -> keras.
     """
     if not isinstance(encoder, Encoder):
         encoder = load_encoder(encoder, trust=options.get("trust", False))
-    text = encoder.details.get("kind") == "text"
-    builder = text_classifier if text else image_classifier
+    builder = text_classifier if encoder.facts.kind == "text" else image_classifier
     return builder(encoder, task, **options)
 
 
@@ -214,11 +212,10 @@ def _encoder(source: Source, kind: str, output=None, *, trust: bool) -> Encoder:
         encoder = source
     else:
         encoder = _loaded(source, output, trust)
-    known = encoder.details.setdefault("kind", kind) or kind
-    encoder.details["kind"] = known
+    known = encoder.facts.kind or kind
     if known != kind:
         raise EncoderError(
-            f"The encoder {encoder.details.get('name')!r} is one for {known}s. Use "
+            f"The encoder {encoder.facts.name!r} is one for {known}s. Use "
             f"tlkit.{known}_classifier(source, labels)."
         )
     return encoder
@@ -241,7 +238,7 @@ def _image_size(encoder: Encoder, wanted) -> tuple[int, int]:
     specs = tf.nest.flatten(encoder.inputs_spec)
     fixed = tuple(specs[0].shape[1:3]) if specs[0].shape.rank == 4 else (None, None)
     if wanted is None:
-        own = encoder.details.get("image_size") or 224
+        own = encoder.facts.image_size or 224
         return tuple(size or own for size in fixed)
     height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
     for size, want in zip(fixed, (height, width), strict=True):

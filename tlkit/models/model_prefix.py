@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..encoders import Encoder, all_inputs, can_halve, cut_state, needed_inputs
+from ..encoders import Encoder, all_inputs, can_divide, cut_state, needed_inputs
 from ..encoders.inference import FrozenForward
 from ..errors import EncoderError
 from ..tasks import Classification
@@ -66,7 +66,7 @@ def encoder_to_cut(model: keras.Model) -> Encoder | None:
     if head_of(model) is None or any(isinstance(x, Windows) for x in model.layers):
         return None
     found = [layer for layer in model.layers if isinstance(layer, Encoder)]
-    return found[0] if len(found) == 1 and can_halve(found[0]) else None
+    return found[0] if len(found) == 1 and can_divide(found[0]) else None
 
 
 def can_cut(model: keras.Model, cut: int) -> bool:
@@ -86,7 +86,7 @@ def can_cut(model: keras.Model, cut: int) -> bool:
         return False
 
 
-def lower_half(
+def prefix_function(
     model: keras.Model, cuts: Sequence[int]
 ) -> Callable[[Any], tuple[Any, ...]]:
     """A function from a model's inputs to what comes at each cut, as in inference.
@@ -130,21 +130,21 @@ def lower_half(
     return lower
 
 
-def lower_weights(model: keras.Model, cut: int) -> list[keras.Variable]:
+def prefix_weights(model: keras.Model, cut: int) -> list[keras.Variable]:
     """The weights of all that lies below a cut."""
     if cut == FEATURES:
         return split(model)[0].weights
     return [v for section in encoder_to_cut(model).sections[:cut] for v in section]
 
 
-def upper_half(model: keras.Model, cut: int) -> keras.Model:
+def remainder_of(model: keras.Model, cut: int) -> keras.Model:
     """The model from a cut on, with the layers of the whole one."""
     if cut == FEATURES:
         return split(model)[1]
-    return Upper(model, encoder_to_cut(model), cut)
+    return Remainder(model, encoder_to_cut(model), cut)
 
 
-class Upper(keras.Model):
+class Remainder(keras.Model):
     """A model from a cut inside its encoder on.
 
     Args:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from ..data.images import crop, decode, resize
-from ..encoders import find_encoder, is_trusted
+from ..encoders import EncoderFacts, find_encoder, is_trusted
 from ..errors import EncoderError
+from .model_options import facts_of, packing_of
 from .text.packer import Packing
 from .text.text_preprocessors import SavedPreprocessor, WordPiecePreprocessor
 
@@ -104,37 +104,35 @@ def preprocessing(
         example, `False` where it takes a batch of them; its method `batch` takes a
         batch in either case. `None` for other models.
     """
-    encoder = find_encoder(model)
-    if encoder is None:
+    if find_encoder(model) is None:
         return None
-    details = encoder.details
-    if details.get("kind") == "image":
+    facts = facts_of(model)
+    if facts.kind == "image":
         height, width = model.input_shape[1:3]
         return ImagePreprocessor(height, width)
-    if details.get("kind") == "text":
-        return _text_preprocessor(model, details, fixed_length)
+    if facts.kind == "text":
+        return _text_preprocessor(model, facts, fixed_length)
     return Unchanged()
 
 
 def _text_preprocessor(
-    model: keras.Model, details: dict[str, Any], fixed_length: bool
+    model: keras.Model, facts: EncoderFacts, fixed_length: bool
 ) -> Preprocessor:
     inputs = model.input
     if not isinstance(inputs, dict):
         return Unchanged()
-    packing = Packing.of(details, fixed_length=fixed_length)
+    packing = dataclasses.replace(packing_of(model), fixed_length=fixed_length)
     tokens = {x.shape[1] for x in inputs.values() if len(x.shape) == 2}
     if len(tokens) == 1 and tokens != {None}:
         # An encoder that was saved for one length takes no other.
         packing = dataclasses.replace(packing, length=tokens.pop(), fixed_length=True)
-    if details.get("vocabulary"):
+    if facts.vocabulary:
         _check_inputs(inputs)
-        vocabulary = tuple(details["vocabulary"])
-        return WordPiecePreprocessor(vocabulary, details["lower_case"], packing)
-    if details.get("preprocessor"):
-        return _saved(details["preprocessor"], packing)
+        return WordPiecePreprocessor(facts.vocabulary, facts.lower_case, packing)
+    if facts.preprocessor:
+        return _saved(facts.preprocessor, packing)
     raise EncoderError(
-        f"The encoder {details.get('name')!r} brings no vocabulary, and no "
+        f"The encoder {facts.name!r} brings no vocabulary, and no "
         "preprocessor is known for it. Give one: tlkit.text_classifier(source, labels, "
         "preprocessor=folder_or_handle)."
     )

@@ -216,7 +216,7 @@ def still_of_tlkit(inner, model):
     if tlkit.models.task_of(model) is not None:
         assert preprocessing(inner) == preprocessing(model)
         encoder, twin = model.get_layer("encoder"), inner.get_layer("encoder")
-        assert twin.details == encoder.details
+        assert twin.facts == encoder.facts
         assert twin.batch_norm == encoder.batch_norm
         assert twin.summary() == encoder.summary()
         assert [x.name for x in tlkit.models.split(inner)] == ["trunk", "top"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -51,19 +50,6 @@ class Packing:
         _check_number("length", self.length, 5 if self.pairs else 3, None)
         _check_number("windows", self.windows, 1, 1 if self.pairs else None)
         _check_number("overlap", self.overlap, 0, self.length - 3)
-
-    @classmethod
-    def of(cls, details: Mapping[str, Any], **changes: Any) -> Packing:
-        """That of an encoder's details; those that an older tlkit saved lack some."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        known = {name: details[name] for name in names if name in details}
-        return cls(**known | changes)
-
-    def details(self) -> dict[str, Any]:
-        """What an encoder's details keep of it, to be saved with the model."""
-        found = dataclasses.asdict(self)
-        del found["fixed_length"]  # that is the training's to decide
-        return found
 
     @property
     def lengths(self) -> tuple[int, ...]:
