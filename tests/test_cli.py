@@ -1,4 +1,4 @@
-"""The command line, run as people run it; most of it in one process, to save time."""
+"""The command line; most commands run in this process, to save time."""
 
 import contextlib
 import io
@@ -47,10 +47,10 @@ def last_json(done):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def kept_row(directory):
-    """What the plan of a run says is kept, in words."""
+def cached_row(directory):
+    """Returns the words of the row `cached` of a run's plan."""
     plan = (directory / "plan.txt").read_text().splitlines()
-    (row,) = [line.split() for line in plan if line.startswith("kept")]
+    (row,) = [line.split() for line in plan if line.startswith("cached")]
     return row
 
 
@@ -108,7 +108,7 @@ def test_evaluate_predict_and_export_use_the_run(run):
     np.testing.assert_allclose(
         answer["score"], [p["score"] for p in predicted], atol=1e-5
     )
-    # Checked with the run's own validation rows, and its report rides along.
+    # The check used examples of the run's validation split; the report is copied.
     extra = folder / exported / "assets.extra"
     facts = json.loads((extra / "tlkit_export.json").read_text())
     assert facts["parity"]["made"] is False
@@ -142,7 +142,7 @@ def test_fit_takes_pairs_from_two_columns(tmp_path, capsys):
     assert (packing.length, packing.truncation) == (8, "tail")
 
 
-def test_fit_reads_long_texts_in_windows_and_keeps_nothing(run):
+def test_fit_reads_long_texts_in_windows_and_caches_nothing(run):
     folder, columns, _ = run
     tlkit_here(
         *("fit", folder / "encoder/1", "films.csv", *columns, "--directory", "runs/w"),
@@ -153,20 +153,20 @@ def test_fit_reads_long_texts_in_windows_and_keeps_nothing(run):
     model = keras.saving.load_model(folder / "runs/w/model.keras")
     packing = packing_of(model)
     assert (packing.length, packing.windows, packing.overlap) == (6, 2, 1)
-    assert kept_row(folder / "runs/films") != ["kept", "–"]
-    assert kept_row(folder / "runs/w") == ["kept", "–"]
+    assert cached_row(folder / "runs/films") != ["cached", "–"]
+    assert cached_row(folder / "runs/w") == ["cached", "–"]
 
 
 def test_fit_trains_on_shards_and_augments(tmp_path):
     source = write_image_encoder(tmp_path / "encoder" / "1")
     random = np.random.default_rng(0)
     for label, (low, high) in {"dark": (0, 100), "light": (150, 250)}.items():
-        (tmp_path / "pictures" / label).mkdir(parents=True)
+        (tmp_path / "images" / label).mkdir(parents=True)
         for number in range(10):
-            picture = random.integers(low, high, (16, 16, 3)).astype(np.uint8)
-            path = tmp_path / "pictures" / label / f"{number}.png"
-            tf.io.write_file(str(path), tf.io.encode_png(picture))
-    splits = data.image_folder(tmp_path / "pictures", test=4, verbose=0)
+            image = random.integers(low, high, (16, 16, 3)).astype(np.uint8)
+            path = tmp_path / "images" / label / f"{number}.png"
+            tf.io.write_file(str(path), tf.io.encode_png(image))
+    splits = data.image_folder(tmp_path / "images", test=4, verbose=0)
     data.write_shards(splits, tmp_path / "shards", verbose=0)
     done = tlkit_here(
         *("fit", source, "shards", "--directory", "runs/p", "--image-size", "16"),
@@ -174,8 +174,8 @@ def test_fit_trains_on_shards_and_augments(tmp_path):
         cwd=tmp_path,
     )
     assert last_json(done)["history"]["loss"]
-    # Augmented pictures differ each epoch, so nothing of them is kept.
-    assert kept_row(tmp_path / "runs/p") == ["kept", "–"]
+    # Augmented images differ in each epoch, so nothing is cached.
+    assert cached_row(tmp_path / "runs/p") == ["cached", "–"]
     judged = tlkit_here("evaluate", "runs/p", "shards", "--json", cwd=tmp_path)
     assert last_json(judged)["examples"] == 4
 
@@ -190,7 +190,7 @@ def test_fit_names_what_tensorflow_datasets_has_not_prepared(tmp_path, monkeypat
     assert "Traceback" not in done.stderr
 
 
-def test_inspect_says_what_an_encoder_is(tmp_path):
+def test_inspect_describes_an_encoder(tmp_path):
     source = write_image_encoder(tmp_path / "encoder" / "1")
     done = tlkit_here("inspect", source, "--json", cwd=tmp_path)
     figures = last_json(done)
@@ -199,9 +199,7 @@ def test_inspect_says_what_an_encoder_is(tmp_path):
     assert "stage2" in done.stdout.splitlines()[-2]
 
 
-def test_fetch_brings_a_source_to_a_folder_and_to_another_machine(
-    tmp_path, monkeypatch
-):
+def test_fetch_copies_a_source_to_a_folder_and_to_a_bundle(tmp_path, monkeypatch):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     source = write_text_encoder(tmp_path / "encoder" / "1")
     done = tlkit_here("fetch", source, "models/text", "--json", cwd=tmp_path)
@@ -223,7 +221,7 @@ def test_fetch_brings_a_source_to_a_folder_and_to_another_machine(
     assert "tlkit fetch: new is there already" in again.stderr
 
 
-def test_offline_touches_no_network(tmp_path, monkeypatch):
+def test_offline_uses_no_network(tmp_path, monkeypatch):
     monkeypatch.setenv("TLKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("TLKIT_OFFLINE", raising=False)
     for arguments in (
@@ -237,7 +235,7 @@ def test_offline_touches_no_network(tmp_path, monkeypatch):
     assert "TLKIT_OFFLINE" not in os.environ
 
 
-def test_trust_is_asked_for(tmp_path):
+def test_trust_is_required(tmp_path):
     class Writes(tf.Module):
         def __init__(self):
             super().__init__()

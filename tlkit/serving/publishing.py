@@ -78,6 +78,7 @@ def publish(
     ```python
     tlkit.fit(model, splits, schedule=tlkit.head_then_all())
     path = tlkit.publish(model, "saved_models/flowers_encoder")
+    path  # PosixPath("saved_models/flowers_encoder/1")
     again = tlkit.image_classifier(path, ["rose", "tulip"])
     ```
     """
