@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .errors import DataError, TlkitError
@@ -72,141 +72,94 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
-    command = _command(commands, "inspect", _inspect, "describe an encoder")
-    command.add_argument("source", help="folder, catalog name or URL")
-    _add_trust(command)
+    add = _command(commands, "inspect", _inspect, "describe an encoder")
+    add("source", help="folder, catalog name or URL")
+    _add_trust(add)
 
-    command = _command(commands, "fetch", _fetch, "download an encoder to a folder")
-    command.add_argument("source", help="folder, catalog name, URL or bundle")
-    command.add_argument("directory", help="new folder, or with --bundle a new .tar")
-    command.add_argument(
-        "--bundle",
-        action="store_true",
-        help="write one file, for a machine without network",
-    )
+    add = _command(commands, "fetch", _fetch, "download an encoder to a folder")
+    add("source", help="folder, catalog name, URL or bundle")
+    add("directory", help="new folder, or with --bundle a new .tar")
+    add("--bundle", action="store_true", help="one file, for a machine without network")
 
     _add_fit(_command(commands, "fit", _fit, "train a classifier"))
 
-    command = _command(commands, "evaluate", _evaluate, "evaluate a trained model")
-    command.add_argument("directory", help="folder of the run")
-    _add_data(command)
-    _add_trust(command)
+    add = _command(commands, "evaluate", _evaluate, "evaluate a trained model")
+    add("directory", help="folder of the run")
+    _add_data(add)
+    _add_trust(add)
 
-    command = _command(commands, "predict", _predict, "label texts or images")
-    command.add_argument("directory", help="folder of the run")
-    command.add_argument(
-        "examples", nargs="+", help="texts, image files, or the two texts of each pair"
-    )
-    _add_trust(command)
+    add = _command(commands, "predict", _predict, "label texts or images")
+    add("directory", help="folder of the run")
+    add("examples", nargs="+", help="texts, the two texts of each pair, or image files")
+    _add_trust(add)
 
-    command = _command(commands, "export", _export, "write a model for TF Serving")
-    command.add_argument("directory", help="folder of the run")
-    command.add_argument("destination", help="folder, such as saved_models/flowers")
-    command.add_argument("--version", type=int, help="default: the next free one")
-    _add_trust(command)
-    command.add_argument("--top", type=int, help="number of labels in top_labels")
-    command.add_argument(
-        "--tolerance",
-        type=float,
-        default=1e-5,
-        help="largest allowed difference of a score",
-    )
-    command.add_argument(
-        "--no-check",
-        action="store_true",
-        help="do not compare predictions in a process",
-    )
+    add = _command(commands, "export", _export, "write a model for TF Serving")
+    add("directory", help="folder of the run")
+    add("destination", help="folder, such as saved_models/flowers")
+    add("--version", type=int, help="default: the next free one")
+    _add_trust(add)
+    add("--top", type=int, help="number of labels in top_labels")
+    add("--tolerance", type=float, default=1e-5, help="largest difference of a score")
+    add("--no-check", action="store_true", help="do not compare the predictions")
 
-    command = _command(
-        commands, "demo", _demo, "train, evaluate and export on real data"
-    )
-    command.add_argument("kind", choices=("text", "image"))
-    command.add_argument("--directory", default="runs/demo", help="folder of the run")
-    command.add_argument(
-        "--export", default="saved_models/demo", help="folder of the export"
-    )
+    add = _command(commands, "demo", _demo, "train, evaluate and export on real data")
+    add("kind", choices=("text", "image"))
+    add("--directory", default="runs/demo", help="folder of the run")
+    add("--export", default="saved_models/demo", help="folder of the export")
     return parser
 
 
-def _add_fit(command: argparse.ArgumentParser) -> None:
-    command.add_argument("source", help="the encoder: folder, catalog name or URL")
-    _add_trust(command)
-    _add_data(command)
-    command.add_argument("--directory", required=True, help="folder of the run")
-    command.add_argument("--schedule", choices=_SCHEDULES, default="head_then_all")
-    command.add_argument("--batch-size", type=int, default=32)
-    command.add_argument(
-        "--image-size", type=int, help="in pixels; default: the encoder's"
-    )
-    command.add_argument(
-        "--pixels", help="unit, symmetric, byte, caffe or torch; default: the encoder's"
-    )
-    command.add_argument(
-        "--augment", action="store_true", help="crop and flip images at random"
-    )
-    command.add_argument("--length", type=int, default=128, help="tokens per text")
-    command.add_argument(
-        "--truncation",
-        choices=_TRUNCATIONS,
-        default="head",
-        help="tokens to keep of longer texts",
-    )
-    command.add_argument(
-        "--windows", type=int, default=1, help="maximum number of windows per text"
-    )
-    command.add_argument(
-        "--overlap", type=int, default=0, help="tokens shared by adjacent windows"
-    )
-    command.add_argument("--strategy", help="cpu, gpu, mirrored, multi_worker, tpu")
-    command.add_argument(
-        "--resume", action="store_true", help="continue from the run's last checkpoint"
-    )
-    command.add_argument(
-        "--gradient-accumulation-steps", type=int, help="batches per update"
-    )
-    command.add_argument("--jit-compile", action="store_true", help="compile with XLA")
-    command.add_argument(
-        "--cache",
-        choices=_CACHES,
-        default="auto",
-        help="where to cache the activations of frozen blocks",
-    )
+def _add_fit(add: Callable[..., Any]) -> None:
+    add("source", help="the encoder: folder, catalog name or URL")
+    _add_trust(add)
+    _add_data(add)
+    add("--directory", required=True, help="folder of the run")
+    add("--schedule", choices=_SCHEDULES, default="head_then_all")
+    add("--batch-size", type=int, default=32)
+    add("--image-size", type=int, help="in pixels; default: the encoder's")
+    add("--pixels", help="unit, symmetric, byte, caffe, torch; default: the encoder's")
+    add("--augment", action="store_true", help="crop and flip images at random")
+    add("--length", type=int, default=128, help="tokens per text")
+    add("--truncation", choices=_TRUNCATIONS, default="head", help="of longer texts")
+    add("--windows", type=int, default=1, help="maximum number of windows per text")
+    add("--overlap", type=int, default=0, help="tokens shared by adjacent windows")
+    add("--strategy", help="cpu, gpu, mirrored, multi_worker, tpu")
+    add("--resume", action="store_true", help="continue from the last checkpoint")
+    add("--gradient-accumulation-steps", type=int, help="batches per update")
+    add("--jit-compile", action="store_true", help="compile with XLA")
+    add("--cache", choices=_CACHES, default="auto", help="for outputs of frozen blocks")
 
 
-def _command(commands, name: str, run, summary: str) -> argparse.ArgumentParser:
+def _command(commands, name: str, run, summary: str) -> Callable[..., Any]:
+    """Adds a command and returns the function that adds its arguments."""
     command = commands.add_parser(name, help=summary, description=summary)
     command.set_defaults(run=run)
-    command.add_argument(
-        "--json", action="store_true", help="print one line of JSON at the end"
-    )
-    command.add_argument(
-        "--offline", action="store_true", help="use no network, as TLKIT_OFFLINE=1"
-    )
-    return command
+    add = command.add_argument
+    add("--json", action="store_true", help="print one line of JSON at the end")
+    add("--offline", action="store_true", help="use no network, as TLKIT_OFFLINE=1")
+    return add
 
 
-def _add_trust(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
+def _add_trust(add: Callable[..., Any]) -> None:
+    add(
         "--trust",
         action="store_true",
         help="accept an encoder that reads or writes files, connects or runs Python",
     )
 
 
-def _add_data(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
+def _add_data(add: Callable[..., Any]) -> None:
+    add(
         "data",
         help="folder of class folders (images or .txt) or of shards, .csv file, "
         "sample:NAME such as sample:reuters-r8, or tfds:NAME, already prepared",
     )
-    command.add_argument(
-        "--text", default="text", help="column of a .csv file; for pairs FIRST,SECOND"
-    )
-    command.add_argument("--label", default="label", help="column of a .csv file")
+    add("--text", default="text", help="column of a .csv file; for pairs FIRST,SECOND")
+    add("--label", default="label", help="column of a .csv file")
     fraction = "fraction, for data without such a split"
-    command.add_argument("--validation", type=float, default=0.1, help=fraction)
-    command.add_argument("--test", type=float, default=0.1, help=fraction)
-    command.add_argument("--seed", type=int, default=0)
+    add("--validation", type=float, default=0.1, help=fraction)
+    add("--test", type=float, default=0.1, help=fraction)
+    add("--seed", type=int, default=0)
 
 
 def _splits(options) -> Any:

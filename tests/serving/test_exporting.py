@@ -368,4 +368,6 @@ def test_a_small_model_that_loses_too_much_leaves_nothing(image_model, tmp_path)
         )
     with pytest.raises(ExportError, match="examples=splits.validation"):
         tlkit.export(image_model, tmp_path, **kwargs)
+    with pytest.raises(ExportError, match="float16, int8. Received: 'int4'"):
+        tlkit.export(image_model, tmp_path, examples=split, lite="int4")
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import os
 import pathlib
 import re
 import tempfile
@@ -20,7 +19,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..encoders import find_encoder
 from ..errors import ExportError, import_extra
 from ..files import atomic_file
 from ..models import facts_of, preprocessing, task_of
@@ -85,10 +83,10 @@ class LiteReport:
 
 def write_lite(
     model: keras.Model,
-    path: str | os.PathLike,
+    path: pathlib.Path,
     precision: Precision,
     examples: Sequence[Any],
-    labels: Sequence[int | str] | None = None,
+    labels: Sequence[int] | None = None,
     *,
     calibration: Sequence[Any] | None = None,
     limit: float = 0.01,
@@ -101,42 +99,48 @@ def write_lite(
 
     Args:
         model: A model that `tlkit` built.
-        path: The file to write, such as `"flowers.tflite"`.
+        path: The file to write.
         precision: `"float16"` halves the weights. `"int8"` quarters them and computes
             in integers, with ranges calibrated on examples; inputs and scores stay
             float32. For text models only the weights are int8, since the attention mask
             of -1e9 leaves no resolution to the values that it is added to.
         examples: Held-out raw examples: encoded images, arrays of pixels or texts.
-        labels: Their labels, as names or as indices.
+        labels: Their labels as indices.
         calibration: Raw examples to calibrate `"int8"` with. Default: 100 of
             `examples`, or half of them if that is less, which are then not predicted.
         limit: The largest accuracy that may be lost, 0 to 1; without labels, the
             largest fraction of examples whose predicted label may change.
-
-    Returns:
-        The size and the accuracy of the LiteRT model.
 
     Raises:
         ExportError: The LiteRT model loses more than `limit`, or the model cannot be
             converted. Nothing is written then.
         ExtraError: No interpreter for LiteRT models is installed.
     """
-    checked = _checked_examples(model, precision, examples, labels, calibration)
-    examples, labels, calibration = checked
+    examples = list(examples)
+    if precision != "int8" or not _has_int8_activations(model):
+        calibration = []
+    elif calibration is None:
+        examples, labels, calibration = _split_calibration(examples, labels)
+    if not examples:
+        raise ExportError(
+            "A LiteRT model is compared with the full one on held-out examples, and "
+            "int8 is calibrated on some of them. Give at least two; a few hundred are "
+            "better."
+        )
     prepare = _preparation(model)
     function = _scores_function(model, next(prepare(examples)))
-    calibrate = (lambda: prepare(calibration)) if calibration else None
+    calibrate = (lambda: prepare(calibration)) if len(calibration) else None
     content = _convert(model, function, precision, calibrate)
     run_lite = _runner(content)
     outputs = [(function(**x), run_lite(**x)) for x in prepare(examples)]
     full, small = (
         np.concatenate([pair[i]["scores"] for pair in outputs]) for i in (0, 1)
     )
-    path = pathlib.Path(path)
     report = _report(path, precision, len(content), full, small, labels)
     if not report.accuracy_drop <= limit + 1e-9:
         raise ExportError(_accuracy_message(report, limit))
-    _write(path, content)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
     return report
 
 
@@ -149,40 +153,13 @@ def check_precision(precision: str) -> None:
         )
 
 
-def _checked_examples(model, precision, examples, labels, calibration):
-    """Returns the examples to predict, their label indices and calibration examples."""
-    check_precision(precision)
-    task = task_of(model)
-    if task is None or find_encoder(model) is None:
-        raise ExportError(
-            "Only a model that tlkit built (tlkit.image_classifier, text_classifier or "
-            f"build_model) can be converted to LiteRT. Received: {model!r}."
-        )
-    examples = list(examples)
-    if labels is not None:
-        labels = [x if isinstance(x, str) else int(x) for x in labels]
-        labels = [task.label_index(x) if isinstance(x, str) else x for x in labels]
-        if len(labels) != len(examples):
-            raise ExportError(
-                f"Each example needs its label. Received: {len(examples)} examples and "
-                f"{len(labels)} labels."
-            )
-    needs_calibration = precision == "int8" and _has_int8_activations(model)
-    if calibration is None and needs_calibration:
-        count = min(_MAX_CALIBRATION_EXAMPLES, len(examples) // 2)
-        indices = evenly_spaced(len(examples), count)
-        calibration = [examples[i] for i in indices]
-        rest = sorted(set(range(len(examples))) - set(indices))
-        examples = [examples[i] for i in rest]
-        labels = None if labels is None else [labels[i] for i in rest]
-    calibration = list(calibration) if needs_calibration else []
-    if not examples or (needs_calibration and not calibration):
-        raise ExportError(
-            "A LiteRT model is compared with the full one on held-out examples, and "
-            "int8 is calibrated on some of them. Give at least two; a few hundred are "
-            "better."
-        )
-    return examples, labels, calibration
+def _split_calibration(examples: list, labels: Sequence[int] | None):
+    """Returns the examples to predict, their labels, and those to calibrate with."""
+    count = min(_MAX_CALIBRATION_EXAMPLES, len(examples) // 2)
+    indices = evenly_spaced(len(examples), count)
+    rest = sorted(set(range(len(examples))) - set(indices)) if indices else []
+    rest_labels = None if labels is None else [labels[i] for i in rest]
+    return [examples[i] for i in rest], rest_labels, [examples[i] for i in indices]
 
 
 def _has_int8_activations(model: keras.Model) -> bool:
@@ -272,11 +249,7 @@ def _conversion_message(precision: str, error: Exception) -> str:
 
 
 def _runner(content: bytes) -> Callable[..., dict[str, np.ndarray]]:
-    """Returns a function that runs a LiteRT model: named arrays in, named arrays out.
-
-    Raises:
-        ExtraError: No interpreter for LiteRT models is installed.
-    """
+    """Returns a function of named arrays that runs a LiteRT model."""
     has_extra = importlib.util.find_spec("ai_edge_litert") is not None
     if has_extra or not hasattr(tf.lite, "Interpreter"):
         module = "ai_edge_litert.interpreter"
@@ -318,14 +291,3 @@ def _accuracy_message(report: LiteReport, limit: float) -> str:
         f"{report.accuracy_drop:.2%} of {kind}, and accuracy_drop={limit:g} allows "
         f"{limit:.2%}: {figures}. {advice}allow more: accuracy_drop=…"
     )
-
-
-def _write(path: pathlib.Path, content: bytes) -> None:
-    try:
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise ExportError(
-            f"{path} cannot be written: {error.strerror}. Give a path in a folder that "
-            "exists or can be created."
-        ) from error
