@@ -124,11 +124,11 @@ def test_features_once_end_with_the_same_weights(make_model, splits):
 
 def test_features_are_computed_once(make_model, splits, monkeypatch):
     passes = []
-    fill = activations.compute_activations
+    compute = activations.compute_activations
 
-    def counted(lower, feed, wanted, *, what, verbose):
-        passes.append((lower.cuts, feed.examples))
-        return fill(lower, feed, wanted, what=what, verbose=verbose)
+    def counted(model, prefix, feed, planned, create, **options):
+        passes.append((tuple(one.cut for one in planned), feed.examples))
+        return compute(model, prefix, feed, planned, create, **options)
 
     monkeypatch.setattr(activations, "compute_activations", counted)
     schedule = [Phase("head", epochs=3), Phase("head"), Phase(1), Phase("head")]

@@ -1,4 +1,4 @@
-"""Models of all kinds that `test_carrying.py` carries between strategies.
+"""Models of all kinds that `test_scope_copies.py` copies between strategies.
 
 Run in a process with two logical CPUs; each of them prints what is wrong with it.
 """
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import tlkit
 from tests.tiny import write_image_encoder, write_text_encoder
-from tlkit.training.strategies.scope_copies import carry_back, carry_in
+from tlkit.training.strategies.scope_copies import copy_into_scope, copy_out_of_scope
 
 RANDOM = np.random.default_rng(0)
 LABELS = ["a", "b", "c"]
@@ -141,12 +141,12 @@ KINDS = [image, text, native, sequential, functional, adapted, subclassed, custo
 
 
 def check(make, folder: pathlib.Path, strategy: tf.distribute.Strategy) -> None:
-    """Carries a model in, changes the copy, carries it back, and to no strategy."""
+    """Copies a model into a scope, changes the copy, copies it back, and out of any."""
     model, inputs = make(folder)
     for variable in model.trainable_weights:
         variable.assign(RANDOM.normal(size=variable.shape))
     before = outputs_of(model, inputs)
-    inner = carry_in(model, strategy)
+    inner = copy_into_scope(model, strategy)
     same_state(inner, model)
     lives_in(inner, strategy)
     for i in range(strategy.num_replicas_in_sync):
@@ -158,13 +158,13 @@ def check(make, folder: pathlib.Path, strategy: tf.distribute.Strategy) -> None:
             variable.assign(variable + 1)
     for layer in [layer for layer in inner.layers if layer.variables]:
         layer.trainable = not layer.trainable
-    carry_back(inner, model)
+    copy_out_of_scope(inner, model)
     same_state(inner, model)
     after = outputs_of(inner, inputs, strategy, 0)
     close(outputs_of(model, inputs), after)
     assert any(abs(x - y).max() > 1e-3 for x, y in zip(before, after, strict=True))
 
-    out = carry_in(inner, tf.distribute.get_strategy())
+    out = copy_into_scope(inner, tf.distribute.get_strategy())
     same_state(out, inner)
     lives_in(out, None)
     close(outputs_of(out, inputs), outputs_of(inner, inputs, strategy, 1))

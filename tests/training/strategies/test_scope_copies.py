@@ -1,4 +1,4 @@
-"""Models go into a strategy's scope and come back, with all that they are."""
+"""Models are copied into a strategy's scope and back, with all of their state."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ import tlkit
 from tests.training.strategies.copied_models import KINDS
 from tests.training.two_devices import result_of, start
 from tlkit.errors import TrainingError
-from tlkit.training.strategies.scope_copies import carry_in, carry_tool
+from tlkit.training.strategies.scope_copies import copy_into_scope, recreate_in_scope
 
 BETWEEN = """
 from tests.training.strategies.copied_models import check_all
@@ -26,15 +26,15 @@ import json
 import keras
 import tensorflow as tf
 from tlkit.training import strategy
-from tlkit.training.strategies.scope_copies import carry_back, carry_in
+from tlkit.training.strategies.scope_copies import copy_out_of_scope, copy_into_scope
 workers = strategy("auto")
 task = workers.cluster_resolver.task_id
 keras.utils.set_random_seed(task)
 layers = [keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dropout(0.5)]
 model = keras.Sequential(layers)
 before = model.layers[0].kernel.numpy().tolist()
-inner = carry_in(model, workers)
-carry_back(inner, model)
+inner = copy_into_scope(model, workers)
+copy_out_of_scope(inner, model)
 after = [variable.numpy().tolist() for variable in model.variables]
 print(json.dumps([workers.num_replicas_in_sync, before, after]))
 """
@@ -42,7 +42,7 @@ print(json.dumps([workers.num_replicas_in_sync, before, after]))
 
 @pytest.fixture(scope="module")
 def between(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("carried"))
+    folder = str(tmp_path_factory.mktemp("copied"))
     return result_of(start(BETWEEN.format(folder=folder)))
 
 
@@ -101,13 +101,13 @@ def extended():
     "make, words",
     [
         (unknown, "'NoConfig' has no get_config"),
-        (shared_between_models, "comes out differently"),
+        (shared_between_models, "differs when it is created"),
         (extended, "2 layers or variables of its own, and 1"),
     ],
 )
 def test_what_cannot_be_made_again_says_what_to_type(make, words):
     with pytest.raises(TrainingError, match=words) as caught:
-        carry_in(make(), tf.distribute.MirroredStrategy(["CPU:0"]))
+        copy_into_scope(make(), tf.distribute.MirroredStrategy(["CPU:0"]))
     assert "    with strategy.scope():\n" in str(caught.value)
 
 
@@ -115,7 +115,7 @@ def test_an_encoder_that_was_not_opened_says_why(image_encoder):
     encoder = tlkit.load_encoder(image_encoder, open_graph=False)
     model = tlkit.image_classifier(encoder, ["a", "b"], image_size=8)
     with pytest.raises(TrainingError, match="open_graph=False"):
-        carry_in(model, tf.distribute.MirroredStrategy(["CPU:0"]))
+        copy_into_scope(model, tf.distribute.MirroredStrategy(["CPU:0"]))
 
 
 def test_functions_keep_their_names():
@@ -130,10 +130,14 @@ def test_functions_keep_their_names():
             keras.layers.Lambda(lambda_),
         ]
     )
-    inner = carry_in(model, tf.distribute.get_strategy())
+    inner = copy_into_scope(model, tf.distribute.get_strategy())
     assert inner.layers[0].activation is shifted
     assert inner.layers[1].function is lambda_
     assert (shifted.__name__, lambda_.__name__) == ("shifted", "<lambda>")
+
+
+def make_variables(*names):
+    return [keras.Variable([0.0], name=name) for name in names]
 
 
 def test_optimizers_and_metrics_go_too():
@@ -145,8 +149,8 @@ def test_optimizers_and_metrics_go_too():
             return {}
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    optimizer = carry_tool(keras.optimizers.SGD(Warm(), momentum=0.25), strategy)
-    metric = carry_tool(
+    optimizer = recreate_in_scope(keras.optimizers.SGD(Warm(), momentum=0.25), strategy)
+    metric = recreate_in_scope(
         keras.metrics.MeanMetricWrapper(lambda y, z: y, name="own"), strategy
     )
     assert optimizer.get_config()["momentum"] == 0.25
@@ -154,14 +158,17 @@ def test_optimizers_and_metrics_go_too():
     assert metric.name == "own"
     for variable in [optimizer.iterations, *metric.variables]:
         assert variable.value.distribute_strategy is strategy
-    adam = keras.optimizers.Adam(1e-3)
+    adam = keras.optimizers.Adam(1e-3, weight_decay=0.1)
     adam.learning_rate = 1e-2
-    carried = carry_tool(adam, strategy)
-    np.testing.assert_allclose(carried.learning_rate.numpy(), 1e-2, rtol=1e-6)
+    adam.exclude_from_weight_decay(var_names=["bias"])
+    copied = recreate_in_scope(adam, strategy)
+    np.testing.assert_allclose(copied.learning_rate.numpy(), 1e-2, rtol=1e-6)
+    decayed = [copied._use_weight_decay(v) for v in make_variables("kernel", "bias")]
+    assert decayed == [True, False]
 
     class Odd(keras.metrics.Mean):
         def __init__(self, needed):
             super().__init__()
 
     with pytest.raises(TrainingError, match=r"metric = Odd\(…\)"):
-        carry_tool(Odd(1), strategy)
+        recreate_in_scope(Odd(1), strategy)

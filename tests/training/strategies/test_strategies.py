@@ -1,4 +1,4 @@
-"""Where a model is trained: what there is, and what has to be carried there."""
+"""Where a model is trained: which devices exist, and what must be copied."""
 
 import json
 import time
@@ -8,12 +8,16 @@ import tensorflow as tf
 
 from tests.training.two_devices import result_of, start
 from tlkit.errors import DataError, TrainingError
-from tlkit.training.strategies.strategies import check_batch_size, find_place, strategy
+from tlkit.training.strategies.strategies import (
+    check_batch_size,
+    find_placement,
+    strategy,
+)
 
 PLACES = """
 import keras
 from tlkit.errors import TrainingError
-from tlkit.training.strategies.strategies import find_place, strategy
+from tlkit.training.strategies.strategies import find_placement, strategy
 
 def make():
     layers = [keras.Input((2,)), keras.layers.Dense(2), keras.layers.Dropout(0.5)]
@@ -26,9 +30,9 @@ names = {id(mirrored): "mirrored", id(other): "other", id(second): "second",
          id(strategy("cpu")): "cpu", id(tf.distribute.get_strategy()): "none"}
 
 def told(model, wanted):
-    place = find_place(model, wanted)
+    place = find_placement(model, wanted)
     device = place.device and place.device[-5:]
-    return [names[id(place.strategy)], device, place.carry]
+    return [names[id(place.strategy)], device, place.copy]
 
 plain = make()
 with mirrored.scope():
@@ -43,7 +47,7 @@ for name, model in (("plain", plain), ("inside", inside), ("there", there)):
 with mirrored.scope():
     found["plain in the scope"] = told(plain, None)
     try:
-        find_place(inside, second)
+        find_placement(inside, second)
     except TrainingError as error:
         found["in another scope"] = str(error)
 workers = tf.distribute.MultiWorkerMirroredStrategy()
@@ -79,7 +83,7 @@ def places():
         ("there second", ["none", "CPU:1", False]),
     ],
 )
-def test_what_has_to_be_carried(places, key, expected):
+def test_what_has_to_be_copied(places, key, expected):
     assert places[key] == expected
 
 
@@ -101,13 +105,13 @@ def test_one_device_can_be_mirrored(plain_model):
         pytest.skip("there are several GPUs")
     mirrored = strategy("mirrored")
     assert mirrored.num_replicas_in_sync == 1
-    assert find_place(plain_model, "mirrored").carry
+    assert find_placement(plain_model, "mirrored").copy
 
 
 def test_no_gpu_says_what_there_is():
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("there is a GPU")
-    with pytest.raises(TrainingError, match="no GPU here. The devices are: 1 CPU"):
+    with pytest.raises(TrainingError, match="finds no GPU. The devices are: 1 CPU"):
         strategy("gpu")
 
 

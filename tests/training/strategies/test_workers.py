@@ -18,7 +18,7 @@ from tlkit.errors import TrainingError
 from tlkit.launching import read_cluster
 from tlkit.launching.cluster import free_addresses, tf_config
 from tlkit.training.strategies import workers
-from tlkit.training.strategies.rendezvous import _hello, connect
+from tlkit.training.strategies.rendezvous import _greeting, connect
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -33,11 +33,11 @@ def addresses(monkeypatch):
 
 def test_alone_there_is_nobody_to_ask():
     for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy()):
-        assert workers.count(strategy) == 1
+        assert workers.worker_count(strategy) == 1
         assert workers.is_chief(strategy)
-        assert workers.agree(strategy, [1, 0.5]) == [1, 0.5]
-        assert workers.any_of(strategy, True) is True
-        assert workers.any_of_each(strategy, [False, True]) == [False, True]
+        assert workers.broadcast_from_chief(strategy, [1, 0.5]) == [1, 0.5]
+        assert workers.any_worker(strategy, True) is True
+        assert workers.any_worker_each(strategy, [False, True]) == [False, True]
         with pytest.raises(tf.errors.UnavailableError):
             with workers.naming_lost_workers(strategy):
                 raise tf.errors.UnavailableError(None, None, "not a worker")
@@ -62,7 +62,7 @@ def test_who_does_not_come_is_named(addresses):
         connect(1)
     assert time.monotonic() - began < 10
     assert f"Missing: worker 0 ({addresses[0]})" in str(caught.value)
-    assert "Only 1 of 2 workers came within 1 s" in str(caught.value)
+    assert "Only 1 of 2 workers started within 1 s" in str(caught.value)
     # Its own port is free again.
     with pytest.raises(TrainingError, match="worker 0"):
         connect(0.1)
@@ -96,16 +96,16 @@ def somebody(address, greeting):
 
 def test_two_workers_of_one_number_are_found_out(addresses):
     cluster = read_cluster(os.environ)
-    with somebody(addresses[0], _hello(cluster, "worker 1")):
+    with somebody(addresses[0], _greeting(cluster, "worker 1")):
         with pytest.raises(TrainingError, match="index of its own") as caught:
             connect(5)
-    text = f"Worker 0 should be at {addresses[0]}, and there is worker 1"
+    text = f"Worker 0 should be at {addresses[0]}, but there is worker 1"
     assert text in str(caught.value)
 
 
 def test_a_worker_with_another_list_is_found_out(addresses):
     other = read_cluster({"TF_CONFIG": tf_config([addresses[0], "else:1"], 0)})
-    with somebody(addresses[0], _hello(other, "worker 0")):
+    with somebody(addresses[0], _greeting(other, "worker 0")):
         with pytest.raises(TrainingError, match="that has other addresses"):
             connect(5)
 
@@ -115,7 +115,7 @@ def test_the_strategy_has_to_be_made_first(addresses, monkeypatch):
     tf.constant(0)
     monkeypatch.setattr(context.context(), "_coordination_service_config", None)
     cluster = read_cluster(os.environ)
-    with somebody(addresses[0], _hello(cluster, "worker 0")):
+    with somebody(addresses[0], _greeting(cluster, "worker 0")):
         with pytest.raises(TrainingError, match="first lines of the script"):
             connect(5)
 

@@ -9,7 +9,7 @@ import time
 import tensorflow as tf
 
 from tlkit.errors import TrainingError
-from tlkit.training.strategies import workers
+from tlkit.training.strategies import rendezvous, workers
 
 
 def say(**seen):
@@ -18,16 +18,16 @@ def say(**seen):
 
 me = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
 before = signal.getsignal(signal.SIGTERM)
-strategy = workers.connect(60)
+strategy = rendezvous.connect(60)
 values = [me + 1, 0.1 * (me + 1), 2**62 + me, -5 - me, bool(1 - me), 1e-310 / (me + 1)]
 say(
-    same=workers.connect() is strategy,
-    count=workers.count(strategy),
+    same=rendezvous.connect() is strategy,
+    count=workers.worker_count(strategy),
     chief=workers.is_chief(strategy),
-    agreed=workers.agree(strategy, values),
-    any=[workers.any_of(strategy, me == k) for k in (0, 1, 2)],
-    each=workers.any_of_each(strategy, [False, me == 0, me == 1]),
-    kinds=[type(v).__name__ for v in workers.agree(strategy, values)],
+    agreed=workers.broadcast_from_chief(strategy, values),
+    any=[workers.any_worker(strategy, me == k) for k in (0, 1, 2)],
+    each=workers.any_worker_each(strategy, [False, me == 0, me == 1]),
+    kinds=[type(v).__name__ for v in workers.broadcast_from_chief(strategy, values)],
     sigterm=signal.getsignal(signal.SIGTERM) is before,
 )
 victim = int(sys.argv[1])

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from ...models import FEATURES, prefix_weights, remainder_of
+from ...models import FEATURES, prefix_function, prefix_weights, remainder_of
 from ..feeds.feed import Feed
 from ..feeds.stacked_views import stacked
 from ..loop.display import print_line
@@ -21,14 +23,9 @@ from ..loop.frozen_check import checksums
 from ..loop.run import Run
 from ..plans.cache_plan import ActivationCache, CachePlan
 from ..plans.plan import Plan
-from .cache_folder import CacheEntry, CacheFolder
+from .cache_folder import CacheFolder
 from .cached_rows import CachedRows
-from .frozen_pass import (
-    CacheRequest,
-    FrozenPrefix,
-    NotCacheableError,
-    compute_activations,
-)
+from .frozen_pass import NotCacheableError, compute_activations
 
 _PROGRESS_LABELS = ("computing", "computing for the validation data")
 
@@ -62,7 +59,6 @@ class CachedActivations:
         self.options = options or ActivationCache()
         self._cached: dict[int, _CachedFeeds] = {}
         self._not_cacheable: set[int] = set()
-        self._prefix: FrozenPrefix | None = None
         views = max(self.options.views, 1)
         self._sources = [feed and stacked(feed, views) for feed in feeds]
         self._folder = CacheFolder(run.model, self.options, verbose=run.verbose)
@@ -143,16 +139,19 @@ class CachedActivations:
         for one in planned:
             self._cached.pop(one.cut, None)
         feeds: dict[int, list[Feed | None]] = {one.cut: [] for one in planned}
+
+        @functools.cache  # until the end of this function: it copies the weights
+        def prefix(*cuts: int):
+            return tf.function(prefix_function(self.run.model, cuts), autograph=False)
+
         try:
             for source, label in zip(self._sources, _PROGRESS_LABELS, strict=True):
-                new = self._feeds(source, planned, label) if source else {}
+                new = self._feeds(source, planned, prefix, label) if source else {}
                 for cut in feeds:
                     feeds[cut].append(new.get(cut))
         except (NotCacheableError, OSError, MemoryError) as error:
             self._reject(planned, error)
             return False
-        finally:
-            self._prefix = None  # it holds a copy of the weights
         for cut in feeds:
             self._cached[cut] = _CachedFeeds(feeds[cut], self._checksums(cut))
         return True
@@ -204,21 +203,36 @@ class CachedActivations:
         )
 
     def _feeds(
-        self, source: Feed, planned: Sequence[CachePlan], label: str
+        self,
+        source: Feed,
+        planned: Sequence[CachePlan],
+        prefix: Callable,
+        label: str,
     ) -> dict[int, Feed]:
         """Returns a feed for each cut, of activations found on disk or computed."""
+        count, lengths = source.examples, source.lengths
         on_disk = [one for one in planned if one.where == "disk"]
         entries = {one.cut: self._folder.entry(one, source) for one in on_disk}
         rows = {cut: entry.find() for cut, entry in entries.items()}
         missing = [one for one in planned if rows.get(one.cut) is None]
         marks = None
+
+        def create(one: CachePlan, specs, columns) -> CachedRows:
+            if one.cut in entries:
+                return entries[one.cut].create(specs, columns, stack)
+            shapes = [(c.stored_shape(count, lengths), c.dtype) for c in columns]
+            arrays = [np.empty(shape, dtype) for shape, dtype in shapes]
+            return CachedRows(arrays, columns, specs, count, lengths)
+
         if missing:
             names = ", ".join(one.name for one in missing)
             with contextlib.ExitStack() as stack:
                 computed, *marks = compute_activations(
-                    self._prefix_to(missing),
+                    self.run.model,
+                    prefix(*(one.cut for one in missing)),
                     source,
-                    [_request(p, source, entries.get(p.cut), stack) for p in missing],
+                    missing,
+                    create,
                     what=f"{label} {names}",
                     verbose=self.run.verbose,
                 )
@@ -228,29 +242,3 @@ class CachedActivations:
                         entries[one.cut].publish(new)
         labels, weights = marks or source.labels_and_weights()
         return {cut: source.with_inputs(r, labels, weights) for cut, r in rows.items()}
-
-    def _prefix_to(self, planned: Sequence[CachePlan]) -> FrozenPrefix:
-        cuts = tuple(one.cut for one in planned)
-        if self._prefix is None or self._prefix.cuts != cuts:
-            self._prefix = FrozenPrefix(self.run.model, cuts)
-        return self._prefix
-
-
-def _request(
-    planned: CachePlan,
-    feed: Feed,
-    entry: CacheEntry | None,
-    stack: contextlib.ExitStack,
-) -> CacheRequest:
-    """Requests activations in memory, or on disk if there is an entry."""
-    count, lengths = feed.examples, feed.lengths
-
-    def create(specs, columns) -> CachedRows:
-        if entry is not None:
-            return entry.create(specs, columns, stack)
-        shapes = [column.stored_shape(count, lengths) for column in columns]
-        pairs = zip(shapes, columns, strict=True)
-        arrays = [np.empty(shape, column.dtype) for shape, column in pairs]
-        return CachedRows(arrays, columns, specs, count=count, lengths=lengths)
-
-    return CacheRequest(planned.cut, planned.dtype, create)

@@ -9,7 +9,6 @@ Tested in tests/training/activations/test_cached_activations.py.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,10 +17,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ...models import FEATURES, prefix_function, remainder_of, split
+from ...models import FEATURES, remainder_of, split
 from ...progress import progress
 from ..feeds.array_rows import Lengths
 from ..feeds.feed import Feed
+from ..plans.cache_plan import CachePlan
 from .cached_rows import CachedRows, Column
 
 # The largest error of the features by rounding, as a fraction of the largest feature.
@@ -38,50 +38,12 @@ class NotCacheableError(Exception):
     cut: int | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class CacheRequest:
-    """A request for the activations at one cut.
-
-    Attributes:
-        cut: `FEATURES`, or the index of the encoder's section behind the cut.
-        dtype: `"float32"` or `"float16"`, in which they are stored.
-        create: Creates the empty rows from a nest of specs and the columns.
-    """
-
-    cut: int
-    dtype: str
-    create: Callable[[Any, Sequence[Column]], CachedRows]
-
-
-class FrozenPrefix:
-    """The prefix of a model, which returns the activations at some cuts.
-
-    It holds copies of the weights, as they were when it was created. It is traced once
-    for all data of the same spec.
-
-    Args:
-        model: The whole model.
-        cuts: The cuts, as in `CacheRequest`.
-    """
-
-    def __init__(self, model: keras.Model, cuts: Sequence[int]):
-        self.model, self.cuts = model, tuple(cuts)
-        self._prefix = prefix_function(model, cuts)
-        self._traced: dict[str, Any] = {}
-
-    def traced(self, spec: Any) -> Any:
-        """Returns the concrete function for inputs of a spec."""
-        key = repr(spec)
-        if key not in self._traced:
-            function = tf.function(self._prefix, autograph=False)
-            self._traced[key] = function.get_concrete_function(spec)
-        return self._traced[key]
-
-
 def compute_activations(
-    prefix: FrozenPrefix,
+    model: keras.Model,
+    prefix: Callable,
     feed: Feed,
-    requests: Sequence[CacheRequest],
+    planned: Sequence[CachePlan],
+    create: Callable[[CachePlan, Any, Sequence[Column]], CachedRows],
     *,
     what: str,
     verbose: int,
@@ -89,14 +51,16 @@ def compute_activations(
     """Computes the activations of all examples at several cuts, in one pass.
 
     Args:
-        prefix: The prefix of the model, with the cuts of `requests`.
+        model: The whole model.
+        prefix: The `tf.function` of its prefix, which returns the state at each cut.
         feed: The examples.
-        requests: One request for each cut.
+        planned: The cuts and dtypes.
+        create: Creates the empty rows of a cut, from a nest of specs and the columns.
         what: The label of the progress bar.
         verbose: 0 for silence.
 
     Returns:
-        The rows of each request; and all labels and weights, in the order of the data.
+        The rows of each cut; and all labels and weights, in the order of the data.
 
     Raises:
         NotCacheableError: The activations have no axis of examples, exceed the range of
@@ -106,7 +70,7 @@ def compute_activations(
     order, dataset = np.arange(feed.examples), feed.batches(None)
     if feed.lengths is not None:
         order, dataset = feed.longest_first()
-    function = prefix.traced(dataset.element_spec[0])
+    function = prefix.get_concrete_function(dataset.element_spec[0])
     stores: list[CachedRows] = []
     first = last = None
     marks, done = [], 0
@@ -115,14 +79,17 @@ def compute_activations(
         states = function(inputs)
         rows = order[done : done + len(tf.nest.flatten(inputs)[0])]
         if not stores:
-            pairs = zip(requests, function.structured_outputs, strict=True)
-            stores = [_create(request, spec, feed.lengths) for request, spec in pairs]
-        for request, store, state in zip(requests, stores, states, strict=True):
-            _write(request, store, rows, state)
+            for one, specs in zip(planned, function.structured_outputs, strict=True):
+                with _errors_at(one.cut):
+                    columns = _columns(specs, one.dtype, feed.lengths)
+                    stores.append(create(one, specs, columns))
+        for one, store, state in zip(planned, stores, states, strict=True):
+            with _errors_at(one.cut):
+                _write(store, rows, state)
         last = rows, inputs
         if first is None:
             first = last
-            _verify_remainder(prefix.model, requests, stores, *first)
+            _verify_remainder(model, planned, stores, *first)
         marks.append(tf.nest.map_structure(np.asarray, mark))
         done += len(rows)
     if done != feed.examples:
@@ -131,7 +98,7 @@ def compute_activations(
         )
     if feed.lengths is not None:
         rows, inputs = _mixed_batch(first, last, feed.lengths)
-        _verify_padding(prefix.model, requests, stores, rows, function(inputs))
+        _verify_padding(model, planned, stores, rows, function(inputs))
     labels, weights = tf.nest.map_structure(lambda *m: np.concatenate(m), *marks)
     back = np.argsort(order)
     labels, weights = tf.nest.map_structure(lambda m: m[back], (labels, weights))
@@ -148,14 +115,13 @@ def _errors_at(cut: int) -> Iterator[None]:
         raise
 
 
-def _create(request: CacheRequest, specs: Any, lengths: Lengths | None) -> CachedRows:
+def _columns(specs: Any, dtype: str, lengths: Lengths | None) -> list[Column]:
+    """Returns the columns of a state: the tensor at the cut, then the inputs."""
     missing = (0, *(lengths.missing if lengths is not None else ()))
-    with _errors_at(request.cut):
-        columns = [
-            _column(spec, request.dtype, missing[i] if i < len(missing) else 0, lengths)
-            for i, spec in enumerate(tf.nest.flatten(specs))
-        ]
-        return request.create(specs, columns)
+    return [
+        _column(spec, dtype, missing[i] if i < len(missing) else 0, lengths)
+        for i, spec in enumerate(tf.nest.flatten(specs))
+    ]
 
 
 def _column(spec, dtype: str, missing: int, lengths: Lengths | None) -> Column:
@@ -171,16 +137,12 @@ def _column(spec, dtype: str, missing: int, lengths: Lengths | None) -> Column:
     return Column(stored, tuple(spec.shape[2:]), True, missing, name)
 
 
-def _write(
-    request: CacheRequest, store: CachedRows, rows: np.ndarray, state: Any
-) -> None:
+def _write(store: CachedRows, rows: np.ndarray, state: Any) -> None:
     values = [leaf.numpy() for leaf in tf.nest.flatten(state)]
-    with _errors_at(request.cut):
-        if any(len(value) != len(rows) for value in values):
-            raise NotCacheableError("the tensor at the cut has no axis of examples")
-        pairs = zip(values, store.columns, strict=True)
-        values = [_cast(value, column.dtype) for value, column in pairs]
-    store.write(rows, values)
+    if any(len(value) != len(rows) for value in values):
+        raise NotCacheableError("the tensor at the cut has no axis of examples")
+    pairs = zip(values, store.columns, strict=True)
+    store.write(rows, [_cast(value, column.dtype) for value, column in pairs])
 
 
 def _cast(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -227,47 +189,45 @@ def _mixed_batch(first, last, lengths: Lengths) -> tuple[np.ndarray, Any]:
 
 def _verify_remainder(
     model: keras.Model,
-    requests: Sequence[CacheRequest],
+    planned: Sequence[CachePlan],
     stores: Sequence[CachedRows],
     rows: np.ndarray,
     inputs: Any,
 ) -> None:
     """Compares the features from the activations with those from the inputs."""
-    pairs = zip(requests, stores, strict=True)
-    inside = [(request, store) for request, store in pairs if request.cut != FEATURES]
+    pairs = zip(planned, stores, strict=True)
+    inside = [(one, store) for one, store in pairs if one.cut != FEATURES]
     if inside:
         trunk, _ = split(model)
         expected = trunk(inputs, training=False)
-        for request, store in inside:
-            features = _features(model, request, store.gather(rows))
-            _compare(request, features, expected)
+        for one, store in inside:
+            _compare(one, _features(model, one, store.gather(rows)), expected)
 
 
 def _verify_padding(
     model: keras.Model,
-    requests: Sequence[CacheRequest],
+    planned: Sequence[CachePlan],
     stores: Sequence[CachedRows],
     rows: np.ndarray,
     states: Sequence[Any],
 ) -> None:
     """Compares the features from activations computed with less and more padding."""
-    for request, store, state in zip(requests, stores, states, strict=True):
-        expected = _features(model, request, state)
-        features = _features(model, request, store.gather(rows))
-        _compare(request, features, expected)
+    for one, store, state in zip(planned, stores, states, strict=True):
+        expected = _features(model, one, state)
+        _compare(one, _features(model, one, store.gather(rows)), expected)
 
 
-def _features(model: keras.Model, request: CacheRequest, state: Any) -> tf.Tensor:
-    if request.cut == FEATURES:
+def _features(model: keras.Model, planned: CachePlan, state: Any) -> tf.Tensor:
+    if planned.cut == FEATURES:
         return state
-    return remainder_of(model, request.cut).features(state)
+    return remainder_of(model, planned.cut).features(state)
 
 
-def _compare(request: CacheRequest, features: tf.Tensor, expected: tf.Tensor) -> None:
+def _compare(planned: CachePlan, features: tf.Tensor, expected: tf.Tensor) -> None:
     largest = float(tf.reduce_max(tf.abs(expected))) or 1.0
     error = float(tf.reduce_max(tf.abs(features - expected))) / largest
-    if not error <= _TOLERANCE[request.dtype]:
-        with _errors_at(request.cut):
+    if not error <= _TOLERANCE[planned.dtype]:
+        with _errors_at(planned.cut):
             raise NotCacheableError(
                 f"the features that are computed from it differ by {error:.1e}; this "
                 "encoder seems to depend on padding or rounding"

@@ -125,14 +125,8 @@ def _phase_facts(phase: Phase) -> dict[str, Any]:
 
 
 def _weight_differences(saved: dict, now: dict) -> list[str]:
-    removed = [f"model: {name} is missing now" for name in saved if name not in now]
-    added = [f"model: {name} is new" for name in now if name not in saved]
-    changed = [
-        f"model: {name} was {saved[name]}, now {now[name]}"
-        for name in saved
-        if name in now and saved[name] != now[name]
-    ]
-    return removed + added + changed
+    pairs = {k: (saved.get(k, "missing"), now.get(k, "missing")) for k in saved | now}
+    return [f"model: {k} was {a}, now {b}" for k, (a, b) in pairs.items() if a != b]
 
 
 def _list_differences(name: str, item: str, saved: list, now: list) -> list[str]:

@@ -21,7 +21,7 @@ from ..loop.frozen_check import WeightChecksums
 from ..loop.patience import Patience
 from ..loop.run import PhaseResult, Position, Run
 from ..plans.plan import PhasePlan
-from ..strategies.workers import any_of_each
+from ..strategies.workers import any_worker_each
 from . import checkpoint_files
 from .callback_states import CallbackStates
 from .fingerprint import check_same
@@ -194,7 +194,7 @@ class Saver:
         """
         interrupts = self.run.interrupts
         flags = [interrupts.received is not None, self._is_due()]
-        interrupted, due = any_of_each(self.run.settings.strategy, flags)
+        interrupted, due = any_worker_each(self.run.settings.strategy, flags)
         if interrupted or due:
             self.save()
         if interrupted:
@@ -208,7 +208,7 @@ class Saver:
             SystemExit: The process received SIGTERM.
         """
         received = self.run.interrupts.received is not None
-        if any_of_each(self.run.settings.strategy, [received])[0]:
+        if any_worker_each(self.run.settings.strategy, [received])[0]:
             self.run.interrupts.raise_received()
 
     def save(self, *, between_phases: bool = False) -> None:
@@ -311,7 +311,7 @@ def check_same_everywhere(
         TrainingError: Some workers have a directory, and some have none.
     """
     flags = [directory is None, directory is not None]
-    if all(any_of_each(strategy, flags)):
+    if all(any_worker_each(strategy, flags)):
         raise TrainingError(
             "Some workers were given a directory and some none. Give all of them the "
             "same; only the chief writes to it."

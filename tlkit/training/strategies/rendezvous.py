@@ -1,4 +1,17 @@
-"""Meeting: the workers that `TF_CONFIG` names wait for one another, not for ever."""
+"""The rendezvous of the workers in `TF_CONFIG`: each waits for all others, at most a
+given time, and then creates its strategy.
+
+TensorFlow would wait in C++ and hold Python's lock, so that no message could name the
+missing workers. Therefore each worker first greets the others on their addresses:
+
+1. It listens on its own address, and answers every connection with a greeting, which
+   contains its name and a checksum of all addresses.
+2. It connects to each other address until it gets a greeting. TensorFlow's server,
+   which sends nothing first, also counts: that worker has already got all greetings.
+3. It stops listening, and TensorFlow starts its server on the same port.
+
+Tested in tests/training/strategies/test_workers.py.
+"""
 
 from __future__ import annotations
 
@@ -18,205 +31,212 @@ import tensorflow as tf
 from ...errors import TrainingError
 from ...launching import Cluster, bypass_proxy, read_cluster
 
-TIMEOUT = "TLKIT_START_TIMEOUT"
+_TIMEOUT = "TLKIT_START_TIMEOUT"
 _DEFAULT_TIMEOUT = 300.0  # seconds
-_LEAVE = 10  # seconds
-_START = (
+_EXIT_TIMEOUT = 10  # seconds
+_HOW_TO_START = (
     "Start the script by python -m tlkit.launch --workers 2 script.py, or, on several "
     "machines, set TF_CONFIG on each (see python -m tlkit.launch --help)."
 )
-# A process has one strategy of this kind: TensorFlow's server cannot be stopped.
-_made: dict[Cluster, tf.distribute.MultiWorkerMirroredStrategy] = {}
+# A process has one strategy of a cluster: TensorFlow's server cannot be stopped.
+_strategies: dict[Cluster, tf.distribute.MultiWorkerMirroredStrategy] = {}
 
 
 def connect(timeout: float | None = None) -> tf.distribute.Strategy:
-    """Meets the other workers that `TF_CONFIG` names.
+    """Waits for the other workers in `TF_CONFIG`, and creates a strategy with them.
 
-    To be called before TensorFlow has computed anything in this process.
+    Call this before TensorFlow computes anything in this process.
 
     Args:
-        timeout: Seconds to wait for all of them; `None` for those that the environment
-            variable `TLKIT_START_TIMEOUT` gives, else 300.
+        timeout: Seconds to wait for all workers. Default: the environment variable
+            `TLKIT_START_TIMEOUT`, else 300.
 
     Returns:
-        A `tf.distribute.MultiWorkerMirroredStrategy`; the same one at every call.
+        A `tf.distribute.MultiWorkerMirroredStrategy`; the same one in every call.
 
     Raises:
-        TrainingError: `TF_CONFIG` is missing or wrong, a worker did not come in time
-            (the message names it), or TensorFlow was used before.
+        TrainingError: `TF_CONFIG` is missing or wrong, a worker is missing after the
+            timeout (the message names it), or TensorFlow was used before.
     """
-    seconds = _timeout(timeout)
+    seconds = _timeout_seconds(timeout)
     cluster = read_cluster(os.environ)
     if cluster is None:
         raise TrainingError(
             "strategy='multi_worker' needs the environment variable TF_CONFIG, which "
-            f"names all workers, and there is none. {_START}"
+            f"names all workers, and it is not set. {_HOW_TO_START}"
         )
-    if cluster not in _made:
-        _made[cluster] = _connected(cluster, seconds)
-    return _made[cluster]
+    if cluster not in _strategies:
+        _strategies[cluster] = _create_strategy(cluster, seconds)
+    return _strategies[cluster]
 
 
-def _timeout(given: float | None) -> float:
-    text = os.environ.get(TIMEOUT, _DEFAULT_TIMEOUT) if given is None else given
+def is_listening(address: str) -> bool:
+    """Returns whether a process listens at an address, such as `"host1:2222"`."""
     try:
-        seconds = float(text)
+        _open_connection(address).close()
+    except OSError:
+        return False
+    return True
+
+
+def worker_list(workers: Mapping[str, str]) -> str:
+    """Returns names and addresses of workers, for a message."""
+    return ", ".join(f"{name} ({address})" for name, address in workers.items())
+
+
+def _timeout_seconds(timeout: float | None) -> float:
+    value = os.environ.get(_TIMEOUT, _DEFAULT_TIMEOUT) if timeout is None else timeout
+    try:
+        seconds = float(value)
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < 1e6:
-        name = TIMEOUT if given is None else "timeout"
+        name = _TIMEOUT if timeout is None else "timeout"
         raise TrainingError(
-            f"{name} must be a number of seconds above 0. Received: {text!r}."
+            f"{name} must be a number of seconds above 0. Received: {value!r}."
         )
     return seconds
 
 
-def _connected(cluster: Cluster, seconds: float) -> tf.distribute.Strategy:
+def _create_strategy(cluster: Cluster, seconds: float) -> tf.distribute.Strategy:
     if len(cluster.addresses) == 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
     os.environ.update(bypass_proxy(os.environ, list(cluster.addresses)))
-    began = time.monotonic()
-    # TensorFlow holds Python's lock while it waits, so nobody could say for whom.
-    _meet(cluster, seconds)
-    left = max(seconds - (time.monotonic() - began), 10.0)
+    start = time.monotonic()
+    _wait_for_all(cluster, seconds)
+    left = max(seconds - (time.monotonic() - start), 10.0)
     try:
-        with _killable():
-            _limit_waiting(cluster, left)
+        with _default_signals():
+            _limit_registration(cluster, left)
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError) as error:
-        raise TrainingError(_why(error, cluster)) from error
-    atexit.register(_leave_together)
+        raise TrainingError(_explain(error, cluster)) from error
+    atexit.register(_wait_at_exit)
     return strategy
 
 
-def _meet(cluster: Cluster, seconds: float) -> None:
-    """Waits until each of the others has been seen to listen on its address.
+# === Greetings ===
 
-    Nobody can be waited for in vain: a worker that has seen all goes on and makes its
-    strategy, and then TensorFlow's server listens on that address for those who are
-    behind.
-    """
+
+def _wait_for_all(cluster: Cluster, seconds: float) -> None:
+    """Waits until every other worker has been seen at its address."""
     missing = cluster.others()
-    began = time.monotonic()
-    next_word = 10.0
-    with _greeting(cluster):
+    start = time.monotonic()
+    next_message = 10.0
+    with _greeting_server(cluster):
         while True:
             for name, address in list(missing.items()):
-                if _is_there(cluster, name, address):
+                if _is_present(cluster, name, address):
                     del missing[name]
             if not missing:
                 return
-            waited = time.monotonic() - began
+            waited = time.monotonic() - start
             if waited > seconds:
                 raise TrainingError(
                     f"Only {len(cluster.names) - len(missing)} of {len(cluster.names)} "
-                    f"workers came within {seconds:g} s. Missing: {listed(missing)}. "
-                    "See what they printed, and whether a firewall is in between; "
-                    f"{TIMEOUT}=600 waits longer."
+                    f"workers started within {seconds:g} s. Missing: "
+                    f"{worker_list(missing)}. Look at their output, and for a firewall "
+                    f"between the machines; {_TIMEOUT}=600 waits longer."
                 )
-            if waited > next_word:
-                next_word += 30.0
-                times = f"{waited:.0f} of {seconds:.0f} s"
-                print(f"Waiting for {listed(missing)}: {times}.", file=sys.stderr)
+            if waited > next_message:
+                next_message += 30.0
+                progress = f"{waited:.0f} of {seconds:.0f} s"
+                print(
+                    f"Waiting for {worker_list(missing)}: {progress}.", file=sys.stderr
+                )
             time.sleep(min(0.2, seconds / 10))
 
 
 @contextlib.contextmanager
-def _greeting(cluster: Cluster) -> Iterator[None]:
-    """Answers on this worker's own address, for as long as TensorFlow does not."""
+def _greeting_server(cluster: Cluster) -> Iterator[None]:
+    """Sends a greeting to every worker that connects to this one's address."""
     server = _listen(cluster)
     server.settimeout(0.1)
-    left = threading.Event()
+    stop = threading.Event()
 
     def serve() -> None:
-        while not left.is_set():
+        while not stop.is_set():
             with contextlib.suppress(OSError):
-                peer, _ = server.accept()
-                with peer:
-                    peer.settimeout(1)
-                    peer.sendall(_hello(cluster, cluster.name))
-                    peer.recv(1)  # until it closes: the port stays free of TIME_WAIT
+                connection, _ = server.accept()
+                with connection:
+                    connection.settimeout(1)
+                    connection.sendall(_greeting(cluster, cluster.name))
+                    # The other side closes first, or TIME_WAIT would block the port.
+                    connection.recv(1)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        left.set()
+        stop.set()
         thread.join()
         server.close()
 
 
 def _listen(cluster: Cluster) -> socket.socket:
-    own = cluster.addresses[cluster.index]
+    address = cluster.addresses[cluster.index]
     end = time.monotonic() + 5
     while True:
         try:
-            return socket.create_server(("", int(own.rpartition(":")[2])), backlog=128)
+            port = int(address.rpartition(":")[2])
+            return socket.create_server(("", port), backlog=128)
         except OSError as error:
-            if time.monotonic() > end:  # until then, it may be a worker just killed
+            # A worker that was just killed may still have the port for a while.
+            if time.monotonic() > end:
                 raise TrainingError(
-                    f"{cluster.name.capitalize()} cannot listen on {own}: {error}. "
+                    f"{cluster.name.capitalize()} cannot listen on {address}: {error}. "
                     "Give it another port, in the TF_CONFIG of every worker."
                 ) from error
         time.sleep(0.2)
 
 
-def _hello(cluster: Cluster, name: str) -> bytes:
-    everybody = zlib.crc32(" ".join(cluster.addresses).encode())
-    return f"tlkit {everybody:08x} {name}".encode()
+def _greeting(cluster: Cluster, name: str) -> bytes:
+    checksum = zlib.crc32(" ".join(cluster.addresses).encode())
+    return f"tlkit {checksum:08x} {name}".encode()
 
 
-_HELLO = len("tlkit 01234567 ")
+_PREFIX_LENGTH = len("tlkit 01234567 ")
 
 
-def _is_there(cluster: Cluster, name: str, address: str) -> bool:
-    """Whether a worker listens; an error if it is not the one that is expected."""
+def _is_present(cluster: Cluster, name: str, address: str) -> bool:
+    """Returns whether a worker listens; raises an error if it is another worker."""
     try:
-        with _dialed(address) as peer:
-            peer.settimeout(1)
+        with _open_connection(address) as connection:
+            connection.settimeout(1)
             try:
-                heard = peer.recv(100)
+                received = connection.recv(100)
             except TimeoutError:
-                return True  # TensorFlow's server lets others speak first
+                return True  # TensorFlow's server, which sends nothing first
     except OSError:
         return False
-    expected = _hello(cluster, name)
-    if heard == expected or not heard.startswith(b"tlkit"):
-        return bool(heard)
-    same = heard[:_HELLO] == expected[:_HELLO]
-    found = heard[_HELLO:].decode() if same else "a worker that has other addresses"
+    expected = _greeting(cluster, name)
+    if received == expected or not received.startswith(b"tlkit"):
+        return bool(received)
+    other = "a worker that has other addresses"
+    if received[:_PREFIX_LENGTH] == expected[:_PREFIX_LENGTH]:
+        other = received[_PREFIX_LENGTH:].decode()
     raise TrainingError(
-        f"{name.capitalize()} should be at {address}, and there is {found}. "
-        "TF_CONFIG must name the same addresses in every worker, and in each a task "
-        f"with an index of its own. That of {cluster.name} names "
+        f"{name.capitalize()} should be at {address}, but there is {other}. TF_CONFIG "
+        "must name the same addresses in every worker, and in each a task with an "
+        f"index of its own. That of {cluster.name} names "
         f"{', '.join(cluster.addresses)}."
     )
 
 
-def answers(address: str) -> bool:
-    """Whether somebody listens at an address, such as `"host1:2222"`."""
-    try:
-        _dialed(address).close()
-    except OSError:
-        return False
-    return True
-
-
-def _dialed(address: str) -> socket.socket:
+def _open_connection(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), timeout=1)
 
 
-def listed(workers: Mapping[str, str]) -> str:
-    """Names of workers and their addresses, for a message."""
-    return ", ".join(f"{name} ({address})" for name, address in workers.items())
+# === TensorFlow ===
 
 
-def _limit_waiting(cluster: Cluster, seconds: float) -> None:
-    """Sets how long TensorFlow waits for the others: without it, for an hour or ever.
+def _limit_registration(cluster: Cluster, seconds: float) -> None:
+    """Limits how long TensorFlow waits for the others; by default, an hour or forever.
 
-    TensorFlow has no public way to say so; the strategy takes what its context has.
+    The setting is private; the strategy uses that of the context
+    (test_the_strategy_has_to_be_made_first).
     """
     from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
     from tensorflow.python.eager import context
@@ -231,57 +251,58 @@ def _limit_waiting(cluster: Cluster, seconds: float) -> None:
             for job in dict.fromkeys(jobs)
         ],
     )
-    # Else the chief only waits for itself in that time, and for the others for ever.
+    # Without it, the limit of the chief holds for itself only.
     service = context.context().coordination_service
     service.cluster_register_with_barrier = True
 
 
-def _leave_together() -> None:
-    """Waits for the others at the end of the process, but not long.
+def _wait_at_exit() -> None:
+    """Waits a short time for the others before this process ends.
 
-    A worker that has the result of the last reduction may still owe its own part to
-    another one, which would fail; and one that is gone is reported as crashed.
+    A worker that has the result of the last reduction may not have sent its own values
+    to all others yet. If it ended, the reduction would fail there.
     """
-    if hasattr(sys, "last_value"):  # an error ends it: the others must hear of that
+    if hasattr(sys, "last_value"):  # after an error, the others should fail at once
         return
     from tensorflow.python.eager import context
 
-    with _killable(), contextlib.suppress(tf.errors.OpError):
-        context.context().wait_at_barrier("tlkit leaves", _LEAVE * 1000)
+    with _default_signals(), contextlib.suppress(tf.errors.OpError):
+        context.context().wait_at_barrier("tlkit leaves", _EXIT_TIMEOUT * 1000)
 
 
-def _why(error: Exception, cluster: Cluster) -> str:
+def _explain(error: Exception, cluster: Cluster) -> str:
     text = str(error).partition("\n")[0]
     if "program startup" in text:
         return (
-            "The workers must meet before TensorFlow computes anything: make the "
+            "The workers must connect before TensorFlow computes anything: create the "
             "strategy in the first lines of the script, by strategy = "
             'tlkit.strategy("multi_worker").'
         )
     return (
-        f"{cluster.name.capitalize()} and the others found one another, and then could "
-        "not start together: one may have ended since, or one of an earlier job may "
-        f"still listen in its place. TensorFlow says: {text}"
+        f"{cluster.name.capitalize()} reached all other workers, but could not start "
+        "together with them: one may have ended since, or a worker of an earlier job "
+        f"may still use its port. TensorFlow says: {text}"
     )
 
 
 @contextlib.contextmanager
-def _killable() -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM end this process while it waits for the others.
+def _default_signals() -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM end this process while TensorFlow waits.
 
-    Python sees no signal while TensorFlow waits. And TensorFlow takes SIGTERM for a
-    notice of preemption, for good, and does nothing: afterwards it is as it was.
+    Python handles no signal during that time. TensorFlow installs a handler of SIGTERM,
+    which takes it for a notice of preemption and does nothing else. Afterwards, the
+    previous handlers are restored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    if before[signal.SIGINT] is not signal.SIG_IGN:
+    previous = {number: signal.getsignal(number) for number in numbers}
+    if previous[signal.SIGINT] is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            if handler is not None:  # one that was not set from Python
+        for number, handler in previous.items():
+            if handler is not None:  # it was not set from Python
                 signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Strategies: where a model is trained."""
+"""`tlkit.strategy`, and the choice of the devices on which a model is trained."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ import tensorflow as tf
 
 from ...errors import DataError, TrainingError
 from ...launching import read_cluster
-from .workers import connect
+from .rendezvous import connect
 
 NAMES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
 
-# By name: a process joins its cluster once, and starting a TPU anew would empty it.
-_MADE: dict[str, tf.distribute.Strategy] = {}
+# One of each name: a process joins a cluster only once, and initializing a TPU again
+# would erase its memory.
+_STRATEGIES: dict[str, tf.distribute.Strategy] = {}
 
 
 def strategy(name: str | tf.distribute.Strategy = "auto") -> tf.distribute.Strategy:
-    """The strategy of a name; in one process always the same one.
+    """Returns the strategy of a name, in one process always the same one.
 
-    Those of several machines and of a TPU that is not this machine's are to be made in
-    the first lines of a script: what TensorFlow has made before is lost, or in the way.
+    Call this in the first lines of a script for several machines, or for a TPU that is
+    not in this machine: TensorFlow then loses earlier variables, or raises an error.
 
     Args:
-        name: `"auto"` for the machines that `TF_CONFIG` names if they are several, else
-            a TPU if there is one, else all GPUs, else the CPU; `"cpu"` and `"gpu"` for
+        name: `"auto"` for the machines in `TF_CONFIG` if there are several, else the
+            TPU if there is one, else all GPUs, else the CPU; `"cpu"` and `"gpu"` for
             one device; `"mirrored"` for all GPUs (or all logical CPUs) of this machine;
-            `"multi_worker"` for the machines that `TF_CONFIG` names; `"tpu"` for the
-            TPU of this machine, or else the one that the environment names. A strategy
-            comes back as it is.
+            `"multi_worker"` for the machines in `TF_CONFIG`; `"tpu"` for the TPU of
+            this machine, or else the one in the environment. A strategy is returned
+            unchanged.
 
     Returns:
-        The strategy. A model may be built in its scope; `tlkit.fit` carries one in that
-        was built elsewhere.
+        The strategy. Models may be built in its scope; `tlkit.fit` copies a model into
+        it that was built elsewhere.
 
     Raises:
         TrainingError: There is no such name or no such device.
@@ -44,6 +45,7 @@ def strategy(name: str | tf.distribute.Strategy = "auto") -> tf.distribute.Strat
 
     ```python
     strategy = tlkit.strategy("auto")
+    strategy.num_replicas_in_sync  # 2, on a machine with two GPUs
     with strategy.scope():
         model = tlkit.image_classifier("resnet_v2_50", ["cat", "dog"])
     report = tlkit.fit(model, splits, strategy=strategy)
@@ -52,106 +54,96 @@ def strategy(name: str | tf.distribute.Strategy = "auto") -> tf.distribute.Strat
     if isinstance(name, tf.distribute.Strategy):
         return name
     if name not in NAMES:
-        there = ", ".join(repr(known) for known in NAMES)
+        allowed = ", ".join(repr(one) for one in NAMES)
         raise TrainingError(
-            f"strategy must be one of {there} or a tf.distribute.Strategy. "
+            f"strategy must be one of {allowed} or a tf.distribute.Strategy. "
             f"Received: {name!r}."
         )
     if name == "auto":
-        name = _best()
-    if name not in _MADE:
-        _MADE[name] = _make(name)
-    return _MADE[name]
-
-
-def _make(name: str) -> tf.distribute.Strategy:
-    if name == "cpu":
-        return tf.distribute.OneDeviceStrategy("/cpu:0")
-    if name == "gpu":
-        _need_gpu()
-        return tf.distribute.OneDeviceStrategy("/gpu:0")
-    if name == "mirrored":
-        return tf.distribute.MirroredStrategy(_replica_devices())
-    return connect() if name == "multi_worker" else _tpu()
+        name = _best_name()
+    if name not in _STRATEGIES:
+        _STRATEGIES[name] = _create(name)
+    return _STRATEGIES[name]
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a model is trained.
+class Placement:
+    """The devices on which a model is trained.
 
     Attributes:
         strategy: The strategy.
-        device: The device to stay on, or `None` for any.
-        carry: Whether the model is to be carried into the strategy's scope first, and
-            what becomes of it back: it was built elsewhere.
+        device: The device for all ops, or `None` for any.
+        copy: Whether the model has to be copied into the strategy's scope, and its
+            state back, since it was built elsewhere.
     """
 
     strategy: tf.distribute.Strategy
     device: str | None = None
-    carry: bool = False
+    copy: bool = False
 
 
-def find_place(
-    model: keras.Model, wanted: str | tf.distribute.Strategy | None
-) -> Place:
-    """Where a model is trained as it is wanted.
+def find_placement(
+    model: keras.Model, requested: str | tf.distribute.Strategy | None
+) -> Placement:
+    """Returns where to train a model.
 
     Args:
         model: The model, built.
-        wanted: A name, a strategy, or `None` for where the model is. `"auto"` leaves a
-            model where it is, too, if it was built in a scope.
-
-    Returns:
-        The place.
+        requested: A name, a strategy, or `None` for the one in whose scope the model
+            was built. With `"auto"`, a model that was built in a scope stays there.
 
     Raises:
-        TrainingError: There is no such strategy, or this is the scope of another.
+        TrainingError: There is no such strategy, or the call is in the scope of another
+            one.
     """
-    place = _place(model, wanted)
+    placement = _placement(model, requested)
     current = tf.distribute.get_strategy()
-    if tf.distribute.has_strategy() and current is not place.strategy:
+    if tf.distribute.has_strategy() and current is not placement.strategy:
         raise TrainingError(
-            f"tlkit.fit was called in the scope of a {_kind(current)}, and is to train "
-            f"with another, a {_kind(place.strategy)}. Call it outside any scope; the "
-            "model may be built inside:\n"
+            f"tlkit.fit was called in the scope of a {_class_name(current)}, and is to "
+            f"train with another, a {_class_name(placement.strategy)}. Call it outside "
+            "any scope; the model may be built inside:\n"
             "    with strategy.scope():\n"
             "        model = …\n"
             "    tlkit.fit(model, …, strategy=strategy)"
         )
-    return place
+    return placement
 
 
-def _place(model: keras.Model, wanted: str | tf.distribute.Strategy | None) -> Place:
-    homes = _homes(model)
-    home = homes[0] if len(homes) == 1 else None
-    # Making another one of these would empty the TPU, or fail.
-    only = {
+def _placement(
+    model: keras.Model, requested: str | tf.distribute.Strategy | None
+) -> Placement:
+    scopes = _scopes(model)
+    scope = scopes[0] if len(scopes) == 1 else None
+    # Creating another one of these would erase the TPU's memory, or fail.
+    unique = {
         "tpu": tf.distribute.TPUStrategy,
         "multi_worker": tf.distribute.MultiWorkerMirroredStrategy,
     }
-    named = isinstance(wanted, str)
-    if home is not None and named:
-        if wanted == "auto" or isinstance(home, only.get(wanted, ())):
-            return Place(home)
-    if wanted is None:
-        found = home or tf.distribute.get_strategy()
+    by_name = scope is not None and isinstance(requested, str)
+    if by_name and (
+        requested == "auto" or isinstance(scope, unique.get(requested, ()))
+    ):
+        return Placement(scope)
+    if requested is None:
+        chosen = scope or tf.distribute.get_strategy()
     else:
-        found = strategy(wanted)
-    if home is not None and (found is home or (named and _alike(found, home))):
-        return Place(home)
-    if homes in ([], [None]):
-        if is_default(found):
-            return Place(found)
-        if isinstance(found, tf.distribute.OneDeviceStrategy):
-            # Its scope takes no variables from outside; its device does.
-            device = found.extended.worker_devices[0]
+        chosen = strategy(requested)
+    if chosen is scope or (by_name and _is_equivalent(chosen, scope)):
+        return Placement(scope)
+    if scopes in ([], [None]):
+        if is_default(chosen):
+            return Placement(chosen)
+        if isinstance(chosen, tf.distribute.OneDeviceStrategy):
+            # Its scope accepts no outside variables, but its device does.
+            device = chosen.extended.worker_devices[0]
             if all(variable.value.device == device for variable in model.variables):
-                return Place(tf.distribute.get_strategy(), device)
-    return Place(found, carry=True)
+                return Placement(tf.distribute.get_strategy(), device)
+    return Placement(chosen, copy=True)
 
 
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
-    """Refuses batches that leave a replica without an example.
+    """Rejects batches with fewer examples than replicas.
 
     Args:
         batch_size: Examples in a batch, over all replicas.
@@ -163,51 +155,50 @@ def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
     replicas = strategy.num_replicas_in_sync
     if batch_size < replicas:
         raise DataError(
-            f"batch_size={batch_size} is a batch for all replicas together, and less "
-            f"than the {replicas} replicas of the {_kind(strategy)}: some would have "
-            f"nothing to do. Type batch_size={replicas} or a multiple of it, or "
+            f"batch_size={batch_size} is the size of a batch over all replicas, and "
+            f"less than the {replicas} replicas of the {_class_name(strategy)}: some "
+            f"would get no example. Type batch_size={replicas} or a multiple of it, or "
             "strategy='cpu' or 'gpu' for one device."
         )
 
 
-# === What a model has to do with strategies ===
+# === Kinds of strategies ===
 
 
-def _homes(model: keras.Model) -> list[tf.distribute.Strategy | None]:
-    """The strategies in whose scopes a model was built; `None` for no scope."""
-    homes = []
+def is_tpu(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether a strategy runs on a TPU, which needs static shapes."""
+    return isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def is_default(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether a strategy is the one that TensorFlow has outside any scope."""
+    return _class_name(strategy) == "_DefaultDistributionStrategy"
+
+
+def _scopes(model: keras.Model) -> list[tf.distribute.Strategy | None]:
+    """Returns the strategies in whose scopes a model was built; `None` for no scope."""
+    scopes = []
     for variable in model.variables:
-        home = getattr(variable.value, "distribute_strategy", None)
-        # Outside every scope there is a default strategy.
-        home = None if home is None or is_default(home) else home
-        if home not in homes:
-            homes.append(home)
-    return homes
+        scope = getattr(variable.value, "distribute_strategy", None)
+        scope = None if scope is None or is_default(scope) else scope
+        if scope not in scopes:
+            scopes.append(scope)
+    return scopes
 
 
-def is_tpu(found: tf.distribute.Strategy) -> bool:
-    """Whether a strategy runs on a TPU, where shapes must be known."""
-    return isinstance(found, tf.distribute.TPUStrategy)
+def _is_equivalent(one: tf.distribute.Strategy, other: tf.distribute.Strategy) -> bool:
+    same_class = type(one) is type(other)
+    return same_class and one.extended.worker_devices == other.extended.worker_devices
 
 
-def is_default(found: tf.distribute.Strategy) -> bool:
-    """Whether it is what TensorFlow has outside every scope."""
-    return _kind(found) == "_DefaultDistributionStrategy"
-
-
-def _alike(one: tf.distribute.Strategy, other: tf.distribute.Strategy) -> bool:
-    same_kind = type(one) is type(other)
-    return same_kind and one.extended.worker_devices == other.extended.worker_devices
-
-
-def _kind(strategy: tf.distribute.Strategy) -> str:
+def _class_name(strategy: tf.distribute.Strategy) -> str:
     return type(strategy).__name__
 
 
-# === What there is ===
+# === Creating strategies ===
 
 
-def _best() -> str:
+def _best_name() -> str:
     cluster = read_cluster(os.environ)
     if cluster is not None and len(cluster.addresses) > 1:
         return "multi_worker"
@@ -217,35 +208,34 @@ def _best() -> str:
     return ("cpu", "gpu")[gpus] if gpus < 2 else "mirrored"
 
 
-def _there_is() -> str:
-    """The devices that TensorFlow sees, in words."""
-    kinds = collections.Counter(d.device_type for d in tf.config.list_logical_devices())
-    return ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"
-
-
-def _need_gpu() -> None:
-    if not tf.config.list_logical_devices("GPU"):
-        raise TrainingError(
-            f"TensorFlow sees no GPU here. The devices are: {_there_is()}. Type "
-            "strategy='auto' to take what there is, or install "
-            'pip install "tensorflow[and-cuda]" if the machine has a GPU.'
+def _create(name: str) -> tf.distribute.Strategy:
+    if name == "cpu":
+        return tf.distribute.OneDeviceStrategy("/cpu:0")
+    if name == "gpu":
+        if not tf.config.list_logical_devices("GPU"):
+            raise TrainingError(
+                f"TensorFlow finds no GPU. The devices are: {_device_list()}. Type "
+                "strategy='auto' to use these, or install "
+                'pip install "tensorflow[and-cuda]" if the machine has a GPU.'
+            )
+        return tf.distribute.OneDeviceStrategy("/gpu:0")
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices
+        return tf.distribute.MirroredStrategy(
+            [device.name for device in devices("GPU") or devices("CPU")]
         )
+    return connect() if name == "multi_worker" else _connect_tpu()
 
 
-def _replica_devices() -> list[str]:
-    for kind in ("GPU", "CPU"):
-        devices = tf.config.list_logical_devices(kind)
-        if devices:
-            return [device.name for device in devices]
-    raise TrainingError("TensorFlow sees no device at all.")
+def _device_list() -> str:
+    """Returns the number of devices of each type, for an error message."""
+    types = collections.Counter(d.device_type for d in tf.config.list_logical_devices())
+    return ", ".join(f"{count} {name}" for name, count in types.items()) or "none"
 
 
-def _tpu() -> tf.distribute.Strategy:
-    """The TPU of this machine, or else the one that the environment names.
-
-    However many replicas it has; the TPUs that Colab lends have one.
-    """
-    tried = []
+def _connect_tpu() -> tf.distribute.Strategy:
+    """Returns a strategy for the TPU of this machine, or the one in the environment."""
+    errors = []
     for address in ("local", None):
         try:
             resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=address)
@@ -253,15 +243,15 @@ def _tpu() -> tf.distribute.Strategy:
             tf.tpu.experimental.initialize_tpu_system(resolver)
             return tf.distribute.TPUStrategy(resolver)
         except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
-            tried.append(error)
+            errors.append(error)
     raise TrainingError(
-        f"There is no TPU that TensorFlow {tf.__version__} can use here. The devices "
-        f"are: {_there_is()}. On this machine: {_first_sentence(tried[0])} By the "
-        f"environment (TPU_NAME): {_first_sentence(tried[1])} Type strategy='auto' to "
-        "take what there is. If the machine has a TPU, its TensorFlow is the package "
-        'tensorflow-tpu: pip install "tensorflow-tpu==2.20.*" --find-links='
+        f"TensorFlow {tf.__version__} finds no TPU. The devices are: {_device_list()}. "
+        f"On this machine: {_first_sentence(errors[0])} By the environment (TPU_NAME): "
+        f"{_first_sentence(errors[1])} Type strategy='auto' to use these devices. If "
+        "the machine has a TPU, its TensorFlow is the package tensorflow-tpu: pip "
+        'install "tensorflow-tpu==2.20.*" --find-links='
         "https://storage.googleapis.com/libtpu-tf-releases/index.html"
-    ) from tried[0]
+    ) from errors[0]
 
 
 def _first_sentence(error: Exception) -> str:

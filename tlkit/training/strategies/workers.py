@@ -1,4 +1,4 @@
-"""Workers: how several processes agree, and notice that one of them is gone."""
+"""Communication between the workers of a strategy, and errors that name lost ones."""
 
 from __future__ import annotations
 
@@ -14,19 +14,11 @@ import tensorflow as tf
 
 from ...errors import TrainingError
 from ...launching import read_cluster
-from .rendezvous import answers, listed
-from .rendezvous import connect as connect
+from .rendezvous import is_listening, worker_list
 
 
-def count(strategy: tf.distribute.Strategy) -> int:
-    """How many processes train together under a strategy.
-
-    Args:
-        strategy: Any.
-
-    Returns:
-        1 for every strategy of one process.
-    """
+def worker_count(strategy: tf.distribute.Strategy) -> int:
+    """Returns the number of processes of a strategy: 1 for those of one process."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 1
     jobs = strategy.cluster_resolver.cluster_spec().as_dict()
@@ -34,15 +26,11 @@ def count(strategy: tf.distribute.Strategy) -> int:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that prints and writes.
+    """Returns whether this process is the one that prints and writes files.
 
-    Args:
-        strategy: Any.
-
-    Returns:
-        True in one of the workers, and under every strategy of one process.
+    It is true in one of the workers, and under every strategy of one process.
     """
-    if count(strategy) == 1:
+    if worker_count(strategy) == 1:
         return True
     resolver = strategy.cluster_resolver
     if "chief" in resolver.cluster_spec().as_dict():
@@ -50,21 +38,18 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_type == "worker" and resolver.task_id == 0
 
 
-def agree(
+def broadcast_from_chief(
     strategy: tf.distribute.Strategy, values: Sequence[int | float]
 ) -> list[int | float]:
-    """Gives every worker the chief's values, to the bit.
+    """Returns the chief's values in every worker, bit for bit.
 
-    All workers must call it, with as many values of the same types.
+    All workers must call it, with the same number of values of the same types.
 
     Args:
-        strategy: Any.
-        values: Numbers; whole ones from -2**63 to 2**63 - 1.
-
-    Returns:
-        The chief's.
+        strategy: The strategy.
+        values: Numbers; integers from -2**63 to 2**63 - 1.
     """
-    if count(strategy) == 1 or not values:
+    if worker_count(strategy) == 1 or not values:
         return list(values)
     bits = [
         np.int64(value)
@@ -72,105 +57,95 @@ def agree(
         else np.float64(value).view(np.int64)
         for value in values
     ]
-    own = np.array(bits) if is_chief(strategy) else np.zeros(len(bits), np.int64)
-    found = _sum(strategy, own)
+    # The other workers add zeros.
+    terms = np.array(bits) if is_chief(strategy) else np.zeros(len(bits), np.int64)
+    total = _sum_over_workers(strategy, terms)
     return [
         type(value)(bit)
         if isinstance(value, numbers.Integral)
         else float(bit.view(np.float64))
-        for value, bit in zip(values, found, strict=True)
+        for value, bit in zip(values, total, strict=True)
     ]
 
 
-def any_of(strategy: tf.distribute.Strategy, flag: bool) -> bool:
-    """Whether a flag is set in any worker.
+def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
+    """Returns whether a flag is set in any worker. All workers must call it."""
+    return any_worker_each(strategy, [flag])[0]
 
-    All workers must call it.
 
-    Args:
-        strategy: Any.
-        flag: That of this worker.
+def any_worker_each(
+    strategy: tf.distribute.Strategy, flags: Sequence[bool]
+) -> list[bool]:
+    """Returns for each flag whether it is set in any worker; takes milliseconds.
 
-    Returns:
-        The same in every worker.
+    All workers must call it, with the same number of flags.
     """
-    return any_of_each(strategy, [flag])[0]
-
-
-def any_of_each(strategy: tf.distribute.Strategy, flags: Sequence[bool]) -> list[bool]:
-    """The same for several flags, at the cost of one: some milliseconds.
-
-    Args:
-        strategy: Any.
-        flags: Those of this worker, as many as in every other.
-
-    Returns:
-        For each, whether it is set in any worker.
-    """
-    if count(strategy) == 1:
+    if worker_count(strategy) == 1:
         return [bool(flag) for flag in flags]
-    own = np.array([bool(flag) for flag in flags], np.int64)
-    return [bool(found) for found in _sum(strategy, own)]
+    terms = np.array([bool(flag) for flag in flags], np.int64)
+    return [bool(total) for total in _sum_over_workers(strategy, terms)]
 
 
-def _sum(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
-    """The sum of int64 values over the workers."""
+@contextlib.contextmanager
+def naming_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Turns TensorFlow's error after the loss of a worker into one that names it.
+
+    TensorFlow notices within 10 s, by heartbeats, and then aborts all collectives. The
+    strategy cannot be used any more, and the process has to end.
+
+    Args:
+        strategy: The strategy.
+
+    Raises:
+        TrainingError: A worker is lost.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        is_lost = "Collective ops is aborted" in str(error)
+        if worker_count(strategy) == 1 or not is_lost:
+            raise
+        raise TrainingError(
+            f"{_lost_workers()} The other workers cannot continue alone. Restart all, "
+            "or let python -m tlkit.launch do so; fit(…, resume=True) resumes from the "
+            "last checkpoint."
+        ) from error
+
+
+def _lost_workers() -> str:
+    cluster = read_cluster(os.environ)
+    others = {} if cluster is None else cluster.others()
+    for _ in range(10):  # TensorFlow may notice before the ports are closed
+        lost = {name: at for name, at in others.items() if not is_listening(at)}
+        if lost:
+            return f"Lost: {worker_list(lost)}."
+        time.sleep(0.3)
+    return "A worker was lost, or did not respond for more than 10 s."
+
+
+def _sum_over_workers(
+    strategy: tf.distribute.Strategy, values: np.ndarray
+) -> np.ndarray:
+    """Returns the sum of int64 values over the workers."""
     with naming_lost_workers(strategy):
-        return _make_sum(strategy)(tf.constant(values)).numpy()
+        return _sum_function(strategy)(tf.constant(values)).numpy()
 
 
 @functools.cache  # traced once for a strategy
-def _make_sum(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
-    local = strategy.num_replicas_in_sync // count(strategy)
+def _sum_function(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    local_replicas = strategy.num_replicas_in_sync // worker_count(strategy)
 
-    def of_replica(values):
+    def in_replica(values):
         context = tf.distribute.get_replica_context()
-        # One replica speaks for its worker.
-        first = context.replica_id_in_sync_group % local == 0
-        # The reduction needs a tensor that was made on the replica's device.
+        # Only the first replica of each worker adds its values.
+        first = context.replica_id_in_sync_group % local_replicas == 0
+        # The reduction needs a tensor that was created on the replica's device.
         values = tf.where(first, values, tf.zeros_like(values))
         return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)], autograph=False)
     def over_workers(values):
-        return strategy.experimental_local_results(
-            strategy.run(of_replica, args=(values,))
-        )[0]
+        per_replica = strategy.run(in_replica, args=(values,))
+        return strategy.experimental_local_results(per_replica)[0]
 
     return over_workers
-
-
-@contextlib.contextmanager
-def naming_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Turns what TensorFlow raises when a worker is gone into an error that names it.
-
-    TensorFlow notices within 10 s, by heartbeats, and then aborts what the others wait
-    for. The strategy cannot be used any more, and the process has to end.
-
-    Args:
-        strategy: Any.
-
-    Raises:
-        TrainingError: A worker is gone.
-    """
-    try:
-        yield
-    except tf.errors.OpError as error:
-        if count(strategy) == 1 or "Collective ops is aborted" not in str(error):
-            raise
-        raise TrainingError(
-            f"{_gone()} The workers left cannot go on alone. Start all again, or let "
-            "python -m tlkit.launch do so; fit(…, resume=True) goes on from the last "
-            "checkpoint."
-        ) from error
-
-
-def _gone() -> str:
-    cluster = read_cluster(os.environ)
-    others = {} if cluster is None else cluster.others()
-    for _ in range(10):  # the news may come before the system has closed its ports
-        silent = {name: at for name, at in others.items() if not answers(at)}
-        if silent:
-            return f"Lost: {listed(silent)}."
-        time.sleep(0.3)
-    return "A worker was lost, or stood still for more than 10 s."
