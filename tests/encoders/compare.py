@@ -1,18 +1,18 @@
-"""How encoders are compared with the functions that they were made from."""
+"""Comparisons of encoders with the functions that they were made from."""
 
 import numpy as np
 import tensorflow as tf
 
 
 def variables_of(encoder):
-    """An encoder's variables, in the order of the SavedModel's."""
+    """Returns an encoder's variables in the order of the SavedModel."""
     if encoder.opened:
         return [encoder._weights_of[i] for i in range(len(encoder._weights_of))]
     return list(encoder._own)
 
 
 def weighted(outputs):
-    """A scalar to which every number of the outputs matters differently."""
+    """Computes a scalar that depends on each number of the outputs differently."""
     total = 0.0
     for i, output in enumerate(tf.nest.flatten(outputs)):
         size = int(tf.size(output)) if tf.executing_eagerly() else 1
@@ -22,7 +22,7 @@ def weighted(outputs):
 
 
 def gradients_of(call, variables):
-    """Dense gradients of `weighted(call())` with respect to variables; None stays."""
+    """Computes dense gradients of `weighted(call())`; `None` where there is none."""
     with tf.GradientTape() as tape:
         loss = weighted(call())
     return [
@@ -32,13 +32,13 @@ def gradients_of(call, variables):
 
 
 def error(found, expected):
-    """The norm of the difference over the norm of what is expected."""
+    """Computes the norm of the difference, relative to the norm of `expected`."""
     found, expected = np.asarray(found, "float64"), np.asarray(expected, "float64")
     return np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1e-30)
 
 
 def assert_close(found, expected, tolerance):
-    """Each tensor of a nest within `tolerance` of the other's, relative to its norm."""
+    """Checks each tensor of a nest, with a tolerance relative to its norm."""
     tf.nest.assert_same_structure(found, expected)
     pairs = zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True)
     for one, other in pairs:

@@ -1,4 +1,4 @@
-"""A train step for XLA, written by hand."""
+"""A training step for XLA, written by hand."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def make_step(
     """Makes a step of AdamW on the cross-entropy of a model's logits.
 
     Args:
-        model: A model that gives logits, with `losses` beside.
-        variables: What is trained.
-        examples: A batch of inputs, whose shapes are those of all batches.
+        model: A model that returns logits and has `losses`.
+        variables: The variables to train.
+        examples: A batch of inputs; all batches have its shapes.
         jit_compile: Whether XLA compiles the step.
-        learning_rate: AdamW's.
+        learning_rate: AdamW's learning rate.
 
     Returns:
-        A function of inputs and int32 labels `[batch]`, which gives the loss and the
-        gradient of each variable, dense.
+        A function of inputs and int32 labels `[batch]`, which returns the loss and the
+        dense gradient of each variable.
     """
     optimizer = keras.optimizers.AdamW(learning_rate)
     optimizer.build(variables)

@@ -1,4 +1,4 @@
-"""Every form, written once and opened once for the tests of this room."""
+"""Fixtures: every form of SavedModel, written once and opened once."""
 
 import warnings
 
@@ -13,13 +13,13 @@ from tlkit.encoders.saved_model.saved_model_reader import read_saved_model
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory):
-    """Gives the folder of a form by its name."""
+    """Returns the folder of a form by its name."""
     folders = {}
     root = tmp_path_factory.mktemp("forms")
 
     def folder(name):
         if name not in folders:
-            # The same weights whichever test asks first.
+            # The same weights whichever test comes first.
             keras.utils.set_random_seed(1)
             with warnings.catch_warnings():  # those of the libraries that write
                 warnings.simplefilter("ignore")
@@ -44,7 +44,7 @@ def _opened(written):
 
 @pytest.fixture
 def opened(_opened):
-    """Gives the encoder of a form; what a test does to its weights is undone."""
+    """Returns the encoder of a form; changes of its weights are undone."""
     used = {}
 
     def load(name):
@@ -61,7 +61,7 @@ def opened(_opened):
 
 @pytest.fixture(scope="session")
 def restored(written):
-    """Gives a form as TensorFlow restores it: what encoders are compared with."""
+    """Returns a form as TensorFlow restores it, to compare encoders with."""
     modules = {}
 
     def load(name):

@@ -1,7 +1,8 @@
-"""Small SavedModels in the forms that others publish, each written by what writes it.
+"""Small SavedModels in the forms that others publish, written by the same libraries.
 
-`FORMS` lists them. Every network is tiny and random; what counts is how its SavedModel
-is built: which functions call which, where the variables are, what is captured.
+`FORMS` lists them. Every network is tiny and random. The forms differ in the structure
+of the SavedModel: which functions call which, where the variables are, and which
+tensors are captured.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """A SavedModel's form, and what should be found in it.
+    """A form of SavedModel, and the blocks that should be found in it.
 
     Args:
         name: A word for it.
         write: Writes it into a folder.
-        examples: Gives a batch of inputs.
-        blocks: Names of the blocks that should be found.
-        batch_norms: How many batch norms it has.
+        examples: Returns a batch of inputs.
+        blocks: Names of its blocks.
+        batch_norms: Number of its batch norms.
         opened: Whether its graph can be opened; if not, a part of the reason.
         random: Whether training draws random numbers.
     """
@@ -39,7 +40,7 @@ class Form:
     random: bool = False
 
 
-def _pictures(size: int = 8, dtype: str = "float32") -> tf.Tensor:
+def _images(size: int = 8, dtype: str = "float32") -> tf.Tensor:
     pixels = np.random.default_rng(3).uniform(size=(4, size, size, 3))
     return tf.constant(pixels.astype(dtype))
 
@@ -318,7 +319,7 @@ def write_tf1(folder: pathlib.Path) -> None:
     tf.saved_model.save(module, str(folder))
 
 
-# === What cannot be opened ===
+# === Forms that cannot be opened ===
 
 _STABLEHLO = """
 module @jax {{
@@ -411,7 +412,7 @@ def write_while(folder: pathlib.Path) -> None:
     tf.saved_model.save(module, str(folder))
 
 
-# === What holds more than a graph ===
+# === Forms with more than a graph ===
 
 
 class _Table(tf.Module):
@@ -491,7 +492,7 @@ def _save_keras2(inputs, outputs, folder: pathlib.Path) -> None:
 
 
 def write_unet(folder: pathlib.Path) -> None:
-    """A skip across everything: only the two ends and the middle can be cut."""
+    """A skip connection across the network: it can be cut at both ends only."""
     import tf_keras
 
     layers = tf_keras.layers
@@ -507,7 +508,7 @@ def write_unet(folder: pathlib.Path) -> None:
 
 
 def write_densenet(folder: pathlib.Path) -> None:
-    """Every unit gets what all units before it gave."""
+    """Every unit reads the outputs of all units before it."""
     import tf_keras
 
     layers = tf_keras.layers
@@ -543,7 +544,7 @@ class _Nameless(tf.Module):
 
 
 def write_nameless(folder: pathlib.Path) -> None:
-    """Names that say nothing."""
+    """Variable names without meaning."""
     module = _Nameless()
     _trace(module, tf.TensorSpec((None, 8, 8, 3), tf.float32))
     tf.saved_model.save(module, str(folder))
@@ -594,7 +595,7 @@ BERT = ("embeddings", "layer_0", "layer_1", "pooler")
 FORMS = {
     form.name: form
     for form in (
-        Form("keras2", write_keras2, _pictures, CONVS, 9, random=True),
+        Form("keras2", write_keras2, _images, CONVS, 9, random=True),
         Form("text", write_text, _tokens, BERT, random=True),
         Form("by_hand", _write_by_hand, _vectors, DENSE, 3),
         Form(
@@ -604,9 +605,9 @@ FORMS = {
             DENSE,
             3,
         ),
-        Form("keras3", write_keras3, _pictures, ("block1", "block2"), 2),
-        Form("reexport", write_reexport, _pictures, CONVS[:2], 5, random=True),
-        Form("tf1", write_tf1, _pictures, ("stem", "block1", "block2"), 3),
+        Form("keras3", write_keras3, _images, ("block1", "block2"), 2),
+        Form("reexport", write_reexport, _images, CONVS[:2], 5, random=True),
+        Form("tf1", write_tf1, _images, ("stem", "block1", "block2"), 3),
         Form("jax", write_jax, _vectors, ("whole",), opened="a JAX export"),
         Form("while", write_while, _vectors, ("whole",), opened="control flow"),
         Form("table", write_table, _texts, ("embeddings", "dense")),
@@ -616,9 +617,9 @@ FORMS = {
             lambda: _tokens()["input_word_ids"],
             ("embeddings", "shared_layer", "pooler"),
         ),
-        Form("unet", write_unet, _pictures, ("entry", "down", "block_02", "exit")),
-        Form("densenet", write_densenet, _pictures, CONVS, 4),
-        Form("nameless", write_nameless, _pictures, NUMBERS),
+        Form("unet", write_unet, _images, ("entry", "down", "block_02", "exit")),
+        Form("densenet", write_densenet, _images, CONVS, 4),
+        Form("nameless", write_nameless, _images, NUMBERS),
         Form("swish", write_swish, _vectors, ("block1", "block2")),
     )
 }

@@ -1,6 +1,6 @@
-"""Run by `test_strategies.py`: encoders under a strategy with two devices.
+"""Run by `test_encoders_under_strategies.py`: a strategy with two devices.
 
-In a process of its own, since logical devices are made before TensorFlow starts.
+In a process of its own, since logical devices must be created before TensorFlow starts.
 """
 
 import sys
@@ -15,7 +15,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-PICTURES = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
+IMAGES = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
 VECTORS = np.random.default_rng(1).normal(size=(8, 6)).astype("float32")
 
 
@@ -56,7 +56,7 @@ def replicas_add_up_to_one_device(folder, inputs, opened):
 
 def replicas_draw_different_numbers(folder):
     _, mirrored = load(folder)
-    same = tf.constant(np.repeat(PICTURES[:1], 4, axis=0))
+    same = tf.constant(np.repeat(IMAGES[:1], 4, axis=0))
     run = tf.function(lambda: mirrored(same, training=True))
     one, two = strategy.experimental_local_results(strategy.run(run))
     assert not np.allclose(one.numpy(), two.numpy())
@@ -69,13 +69,13 @@ def clones_go_into_the_scope(folder):
             keras.saving.serialize_keras_object(plain)
         )
     copy.set_weights(plain.get_weights())
-    found = strategy.run(lambda: copy(tf.constant(PICTURES[:2])))
+    found = strategy.run(lambda: copy(tf.constant(IMAGES[:2])))
     found = strategy.experimental_local_results(found)[0]
-    np.testing.assert_allclose(found, plain(tf.constant(PICTURES[:2])), rtol=1e-5)
+    np.testing.assert_allclose(found, plain(tf.constant(IMAGES[:2])), rtol=1e-5)
 
 
 tf1, keras2, loop = sys.argv[1:]
-replicas_add_up_to_one_device(tf1, PICTURES, opened=True)
+replicas_add_up_to_one_device(tf1, IMAGES, opened=True)
 replicas_add_up_to_one_device(loop, VECTORS, opened=False)
 replicas_draw_different_numbers(keras2)
 clones_go_into_the_scope(keras2)

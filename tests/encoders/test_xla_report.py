@@ -11,11 +11,11 @@ import tlkit
 from tests.encoders.compare import error, gradients_of, variables_of
 from tests.encoders.compiled_step import make_step
 from tests.encoders.forms import FORMS, _images, _save_keras2
+from tests.encoders.hlo import Hlo, read_hlo
 from tests.encoders.test_forms import is_statistic
-from tlkit.encoders import lowered, why_not_compiled
+from tlkit.encoders import why_not_compiled
 from tlkit.encoders.graph.flat_graph import add_constant, add_node
 from tlkit.encoders.network.network import Network
-from tlkit.encoders.xla_report import Lowered
 
 LABELS = tf.constant([0, 1, 2, 0])
 COMPILED = [n for n, form in FORMS.items() if form.opened is True and n != "table"]
@@ -128,7 +128,7 @@ def test_a_step_is_compiled_once_and_does_what_it_does_uncompiled(
             assert error(with_xla, without) <= tolerance, variable.path
         elif id(variable) not in trainable:
             assert not moved or variable.dtype == "int64"
-    assert lowered(step, inputs, LABELS) == Lowered(0, ())
+    assert read_hlo(step, inputs, LABELS) == Hlo(0, ())
     others = tf.nest.map_structure(lambda x: tf.roll(x, 1, 0), inputs)
     assert np.isfinite(step(others, tf.roll(LABELS, 1, 0))[0])
     assert step.experimental_get_tracing_count() == 1
@@ -142,7 +142,7 @@ def test_dropout_makes_no_constants_and_no_dynamic_shapes(
     tlkit.freeze(encoder, train=train, batch_norm=batch_norm)
     model = Classifier(encoder, inputs)
     step = make_step(model, model.trainable_variables, inputs, jit_compile=True)
-    assert lowered(step, inputs, LABELS) == Lowered(0, ())
+    assert read_hlo(step, inputs, LABELS) == Hlo(0, ())
 
 
 # === What is read from the HLO ===
@@ -154,9 +154,9 @@ def test_constants_and_dynamic_shapes_are_seen():
         return tf.fill(size, value)
 
     arguments = tf.constant([2, 3]), tf.constant(1.0)
-    assert lowered(filled, *arguments).constants == 1
+    assert read_hlo(filled, *arguments).constants == 1
     kept = tf.function(lambda x: tf.boolean_mask(x, x > 0), jit_compile=True)
-    assert lowered(kept, tf.constant([1.0, -1.0, 2.0])).dynamic[0].endswith("[<=3]")
+    assert read_hlo(kept, tf.constant([1.0, -1.0, 2.0])).dynamic[0].endswith("[<=3]")
 
 
 def test_a_function_in_a_step_would_make_constants_of_its_inputs():
@@ -174,7 +174,7 @@ def test_a_function_in_a_step_would_make_constants_of_its_inputs():
                 loss = tf.reduce_sum(inner(x) ** 2)  # noqa: B023
             return tape.gradient(loss, kernel)
 
-        assert (lowered(step, inputs).constants > 0) == constants
+        assert (read_hlo(step, inputs).constants > 0) == constants
 
 
 # === Dropout ===
@@ -266,7 +266,7 @@ def test_what_cannot_be_compiled_is_said(opened, name, train, reason):
         step(inputs, LABELS)
     assert reason in why_not_compiled(caught.value)
     with pytest.raises(ValueError) as caught:
-        lowered(step, inputs, LABELS)
+        read_hlo(step, inputs, LABELS)
     assert reason in why_not_compiled(caught.value)
 
 
@@ -332,7 +332,7 @@ def test_real_encoders(name, train, batch_norm):
         flat = [np.concatenate([g.ravel() for g in x]) for x in (gradients, expected)]
         assert found == pytest.approx(loss, rel=1e-4)
         assert error(*flat) <= tolerance
-    assert lowered(step, inputs, LABELS) == Lowered(0, ())
+    assert read_hlo(step, inputs, LABELS) == Hlo(0, ())
     for _ in range(3):
         inputs = tf.nest.map_structure(lambda x: tf.roll(x, 1, 0), inputs)
         assert np.isfinite(step(inputs, tf.roll(LABELS, 1, 0))[0])

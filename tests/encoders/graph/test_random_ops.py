@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import tlkit
 from tests.encoders.forms import FORMS
-from tlkit.encoders.graph.random_ops import STATELESS, is_random, key_random_ops
+from tlkit.encoders.graph.random_ops import STATELESS, is_random, make_stateless
 
 
 def test_a_seed_repeats_the_draws(written):
@@ -36,7 +36,7 @@ def test_ops_draw_independently():
         limits = {"minval": tf.constant(0), "maxval": tf.constant(10)}
         tf.raw_ops.RandomUniformInt(shape=[4000], **limits, name="RandomUniformInt_0")
     nodes = {node.name: node for node in graph.as_graph_def().node}
-    seed = key_random_ops(nodes)
+    seed = make_stateless(nodes)
     assert not {"RandomUniform", "RandomUniformInt"} & {n.op for n in nodes.values()}
     definition = tf.compat.v1.GraphDef(node=[n for k, n in nodes.items() if k != seed])
     names = [f"{op}_{k}:0" for op in specs for k in (0, 1)] + ["RandomUniformInt_0:0"]

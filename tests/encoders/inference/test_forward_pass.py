@@ -36,7 +36,7 @@ def test_gives_what_the_encoder_gives(opened, name):
     assert_close(found.outputs, encoder(inputs, training=False), 1e-5)
     assert list(found.cuts) == list(range(1, count))
     for section, tensor in found.cuts.items():
-        stop = encoder.network.sections[section - 1].stops[False]
+        stop = encoder.network.sections[section - 1].inference.cut
         function = frozen_function(  # alone, without what lies behind
             encoder.network.graphs[False],
             [stop],

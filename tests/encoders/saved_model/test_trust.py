@@ -204,7 +204,7 @@ def test_what_does_no_harm_is_taken(name, tmp_path):
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_is_taken(written, name):
     found = outside_ops(parse_saved_model(written(name)))
-    assert [op for op in found if not op.own] == []
+    assert [op for op in found if not op.reads_own_asset] == []
 
 
 # === Its own files ===
@@ -265,7 +265,7 @@ def test_an_asset_that_is_not_its_own(tmp_path, words, name):
 
     changed(source, lead_out)
     found = outside_ops(parse_saved_model(source))
-    assert [op.own for op in found] == [False] * len(found)
+    assert [op.reads_own_asset for op in found] == [False] * len(found)
     for trust in (False, True):
         with pytest.raises(SourceError, match="refers to a file outside of its folder"):
             tlkit.load_encoder(source, trust=trust)

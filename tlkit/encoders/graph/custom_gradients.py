@@ -1,11 +1,10 @@
-"""Custom gradients of a SavedModel, in a form that goes where its graph goes.
+"""Custom gradients of a SavedModel, in a form that can move with its graph.
 
-A function with `tf.custom_gradient` leaves an `IdentityN` behind that names its
-gradient. TensorFlow saves the gradient as a function that captures tensors out of the
-graph that it belongs to; in a copy of that graph those are out of reach. So here the
-captured tensors become further inputs of the `IdentityN`, and the gradient a pure
-graph of upstream gradients and captured values, registered under a name that says
-what is in it.
+A function with `tf.custom_gradient` leaves an `IdentityN` node whose attribute names
+its gradient. TensorFlow saves that gradient as a function that captures tensors of the
+graph around the node; in a copy of the graph it cannot reach them. So the flattener
+adds the captured tensors to the inputs of the `IdentityN`. The gradient becomes a pure
+graph of upstream gradients and captured values, registered under a hash of its content.
 """
 
 from __future__ import annotations
@@ -24,8 +23,12 @@ from tensorflow.python.framework import ops
 
 from ...errors import EncoderError
 
-NAMED = "_gradient_op_type"
-MISSING = "TlkitMissingGradient"
+# The attribute of a node that names its gradient.
+GRADIENT_ATTRIBUTE = "_gradient_op_type"
+# The name given to gradients that were not saved, and the attribute with the old name.
+MISSING_GRADIENT = "TlkitMissingGradient"
+ORIGINAL_NAME = "_tlkit_gradient"
+
 _REGISTERED: set[str] = set()
 
 
@@ -34,10 +37,10 @@ class GradientGraph:
     """A custom gradient as a pure graph.
 
     Args:
-        definition: The graph.
+        definition: The graph, without its placeholders.
         inputs: Names of its placeholders: the upstream gradients, then the captured
             tensors.
-        outputs: For each tensor of the forward `IdentityN`, the tensor with its
+        outputs: For each input of the original `IdentityN`, the tensor with its
             gradient, or `None`.
     """
 
@@ -47,103 +50,107 @@ class GradientGraph:
 
     @property
     def name(self) -> str:
-        """A name that says what is in it, the same in every process."""
+        """A name with a hash of the content, the same in every process."""
         data = self.definition.SerializeToString(deterministic=True)
         data += repr((self.inputs, self.outputs)).encode()
         return f"TlkitGradient-{hashlib.sha256(data).hexdigest()[:24]}"
 
-    def __call__(self, op: tf.Operation, *upstream: tf.Tensor | None):
-        """The gradients of the inputs of `op`, as TensorFlow's registry wants them."""
+    def __call__(self, op: tf.Operation, *upstream: tf.Tensor | None) -> list:
+        """Computes the gradients of an op's inputs, as TensorFlow's registry requires.
+
+        The last inputs of the op, an `IdentityN`, are the captured tensors. They have
+        no gradient, so their result is `None`.
+        """
         count = len(self.outputs)
-        given = [
+        gradients = [
             tf.zeros_like(output) if gradient is None else gradient
             for output, gradient in zip(
                 op.outputs[:count], upstream[:count], strict=True
             )
         ]
-        # Identity, so that a backward graph of its own captures what lies forward.
-        tensors = [tf.identity(t) for t in (*given, *op.inputs[count:])]
-        bound = {
-            f"{k}:0": tensor for k, tensor in zip(self.inputs, tensors, strict=True)
-        }
-        made = [name for name in self.outputs if name and name not in bound]
+        # Identity, so that a backward graph of its own captures forward tensors.
+        tensors = [tf.identity(t) for t in (*gradients, *op.inputs[count:])]
+        names = [f"{name}:0" for name in self.inputs]
+        fed = dict(zip(names, tensors, strict=True))
+        computed = [name for name in self.outputs if name and name not in fed]
         used = {name for node in self.definition.node for name in node.input}
         results = tf.graph_util.import_graph_def(
             self.definition,
-            {k: v for k, v in bound.items() if k in used or k[:-2] in used},
-            made,
+            {k: v for k, v in fed.items() if k in used or k[:-2] in used},
+            computed,
             name="gradient",
         )
-        found = bound | dict(zip(made, results, strict=True))
-        gradients = [found[name] if name else None for name in self.outputs]
-        return [*gradients, *[None] * (len(tensors) - count)]
+        by_name = fed | dict(zip(computed, results, strict=True))
+        input_gradients = [by_name[name] if name else None for name in self.outputs]
+        return [*input_gradients, *[None] * (len(tensors) - count)]
 
 
 def register(gradients: dict[str, GradientGraph]) -> None:
-    """Makes TensorFlow know custom gradients by their names."""
+    """Registers custom gradients with TensorFlow, each once, by their names."""
     for name, gradient in gradients.items():
         if name not in _REGISTERED:
             tf.RegisterGradient(name)(gradient.__call__)
             _REGISTERED.add(name)
 
 
-def with_named_gradient(
-    like: tf.Operation,
-    make: Callable[..., list[tf.Tensor]],
+def with_custom_gradient(
+    op: tf.Operation,
+    build: Callable[..., list[tf.Tensor]],
     inputs: Sequence[tf.Tensor],
 ) -> list[tf.Tensor]:
-    """Makes an op once more, with its custom gradient, for a gradient tape too.
+    """Builds a copy of an op whose custom gradient a gradient tape uses too.
 
-    A tape takes no notice of the gradient that a node names.
+    A tape ignores the gradient that a node's attribute names.
 
     Args:
-        like: The op, which names a gradient.
-        make: Makes such an op of inputs, and gives what comes out.
-        inputs: The inputs.
+        op: The op, whose attribute names its gradient.
+        build: Builds the copy from its inputs and returns its outputs.
+        inputs: The inputs of the copy.
 
     Returns:
-        What comes out.
+        The outputs of the copy.
     """
-    name = like.get_attr(NAMED).decode()
+    name = op.get_attr(GRADIENT_ATTRIBUTE).decode()
 
     @tf.custom_gradient
     def run(*tensors):
-        outputs = make(*tensors)
+        outputs = build(*tensors)
 
         def gradient(*upstream):
-            # What is said of a missing one is known of the first op only.
-            op = like if name == MISSING else outputs[0].op
-            return ops.gradient_registry.lookup(name)(op, *upstream)
+            # Only the original op has the attributes that the error needs.
+            source = op if name == MISSING_GRADIENT else outputs[0].op
+            return ops.gradient_registry.lookup(name)(source, *upstream)
 
         return outputs, gradient
 
     return run(*inputs)
 
 
-@tf.RegisterGradient(MISSING)
-def _missing(op: tf.Operation, *_):
-    original = op.get_attr("_tlkit_gradient").decode()
+@tf.RegisterGradient(MISSING_GRADIENT)
+def _raise_missing(op: tf.Operation, *_):
+    original = op.get_attr(ORIGINAL_NAME).decode()
     raise EncoderError(
         f"The SavedModel has a custom gradient at the op {op.name!r} that was not "
-        f"saved with it (it is called {original!r} there), so what lies before it "
-        "cannot be trained. Freeze that: tlkit.freeze(model, train=…) with the blocks "
+        f"saved with it (there it is called {original!r}), so the layers before it "
+        "cannot be trained. Freeze them: tlkit.freeze(model, train=…) with the blocks "
         'behind it, or train="head". Or export the module again with '
         "tf.saved_model.SaveOptions(experimental_custom_gradients=True)."
     )
 
 
 def find_function(name: str) -> Any | None:
-    """The restored function of a custom gradient; `None` if it is a library's own.
+    """Looks up the restored function of a custom gradient.
 
     Args:
-        name: What a node names as its gradient.
+        name: The gradient's name, from a node's attribute.
 
     Returns:
-        A concrete function of the upstream gradients.
+        A concrete function of the upstream gradients; `None` if the gradient belongs
+        to a library such as TensorFlow.
 
     Raises:
         LookupError: Nothing is registered under that name.
     """
     gradient: Callable = ops.gradient_registry.lookup(name)
-    # TensorFlow's loader wraps the function in a closure and keeps it nowhere else.
+    # TensorFlow's loader wraps the function in a closure and stores it nowhere else.
     return inspect.getclosurevars(gradient).nonlocals.get("func")

@@ -1,52 +1,62 @@
-"""The flat, pure graph that a SavedModel's nest of functions becomes.
+"""The flat, pure graph into which a SavedModel's nested functions are turned.
 
-It has no calls, no variables and no side effects: a variable is a placeholder that is
-fed its value, a write to a variable is an output that holds the new value, and a
-constant that was captured stands in the graph. Such a graph can be cut anywhere,
-differentiated with respect to any of its placeholders and imported wherever
-TensorFlow builds a graph: in `tf.function`, under a strategy, under XLA.
+A flat graph has no function calls, no variables and no side effects:
+
+* The value of a variable is fed through a placeholder.
+* The new value of a variable that the function writes is an output.
+* A captured constant is a node of the graph.
+
+Such a graph can be cut anywhere and differentiated with respect to any placeholder. It
+can be imported wherever TensorFlow builds a graph: in a `tf.function`, under a
+distribution strategy, under XLA.
+
+Tested in tests/encoders/graph/test_flattener.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 
 import tensorflow as tf
 
 from .custom_gradients import GradientGraph
 
-# What looks at a tensor's shape only carries none of its values.
-SHAPE_LIKE = {"Shape", "ShapeN", "Size", "Rank", "OnesLike", "ZerosLike"}
+NodeDef = tf.compat.v1.NodeDef
+Nodes = MutableMapping[str, NodeDef]  # by name
+
+# Ops that read only the shape of their input, none of its values.
+SHAPE_OPS = {"Shape", "ShapeN", "Size", "Rank", "OnesLike", "ZerosLike"}
 
 
 class CannotOpen(Exception):
-    """Why a function cannot become a flat graph; the caller falls back and says so."""
+    """A function cannot be turned into a flat graph; the message is the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FlatGraph:
-    """A pure graph from inputs and the values of variables to outputs and updates.
+    """A pure graph from inputs and values of variables to outputs and updates.
 
     Args:
         nodes: The nodes by name, in no particular order.
-        versions: TensorFlow's version stamp of the graph, to be kept on import.
-        library: Functions that the graph still refers to (none in most).
-        inputs: Name of the placeholder of each input, in the flattened order.
-        outputs: Name of each output tensor, in the flattened order.
-        variables: Which variable (a position in the encoder's list) each
-            placeholder of a value stands for.
-        resources: Which captured resource, such as a table, each remaining
-            placeholder stands for.
-        updates: Tensor with the new value of each variable that the function writes.
+        versions: TensorFlow's version stamp of the graph, needed to import it.
+        library: Functions that the graph still refers to (none in most graphs).
+        inputs: Name of the placeholder of each input, in flattened order.
+        outputs: Name of each output tensor, in flattened order.
+        variables: Placeholder of a variable's value to position of that variable in
+            the encoder's list.
+        resources: Placeholder of a captured resource, such as a lookup table, to
+            position in the network's list of resources.
+        updates: Position of each variable that the function writes to the tensor with
+            its new value.
         input_specs: Shape and dtype of each input.
         value_specs: Shape and dtype of each variable's value, by placeholder.
-        gradients: The custom gradients, by the name under which nodes ask for them.
-        seed: Name of the placeholder of the seed, int32 `[2]`; `None` where nothing
-            is random.
+        gradients: The custom gradients, by the name in the nodes' attribute.
+        seed: Name of the placeholder of the random seed, int32 `[2]`; `None` if the
+            graph draws no random numbers.
     """
 
-    nodes: Mapping[str, tf.compat.v1.NodeDef]
+    nodes: Nodes
     versions: object
     library: object
     inputs: tuple[str, ...]
@@ -61,76 +71,120 @@ class FlatGraph:
 
 
 def node_of(tensor: str) -> str:
-    """Name of the node that makes a tensor: `"a/b:1"` and `"^a/b"` give `"a/b"`."""
+    """Returns the name of a tensor's node: `"a/b:1"` and `"^a/b"` give `"a/b"`."""
     return tensor.removeprefix("^").split(":")[0]
 
 
 def tensor_of(name: str) -> str:
-    """The full name of a tensor: `"a/b"` gives `"a/b:0"`."""
+    """Returns the full name of a tensor: `"a/b"` gives `"a/b:0"`."""
     return name if ":" in name else f"{name}:0"
 
 
-def data_inputs(node: tf.compat.v1.NodeDef) -> list[str]:
-    """Tensors that a node reads, without control edges."""
+def data_inputs(node: NodeDef) -> list[str]:
+    """Returns the names of a node's input tensors, without control edges."""
     return [name for name in node.input if not name.startswith("^")]
 
 
-def reached(
-    nodes: Mapping[str, tf.compat.v1.NodeDef], ends: Iterable[str], stop: set[str]
+def needed_nodes(
+    nodes: Nodes,
+    tensors: Iterable[str],
+    stop: Collection[str] = (),
 ) -> set[str]:
-    """Names of the nodes that the tensors `ends` need, `stop` nodes left out."""
-    seen: set[str] = set()
-    stack = [node_of(end) for end in ends]
+    """Returns the names of the nodes from which some tensors are computed.
+
+    Args:
+        nodes: The nodes by name.
+        tensors: Names of the tensors.
+        stop: Names of nodes at which the search ends; they are left out.
+    """
+    needed: set[str] = set()
+    stack = [node_of(tensor) for tensor in tensors]
     while stack:
         name = stack.pop()
-        if name in seen or name in stop:
+        if name in needed or name in stop:
             continue
-        seen.add(name)
+        needed.add(name)
         stack.extend(node_of(tensor) for tensor in data_inputs(nodes[name]))
-    return seen
+    return needed
 
 
-def attribute(**value) -> tf.compat.v1.AttrValue:
-    """An attribute of a node, such as `attribute(i=1)`."""
-    return tf.compat.v1.AttrValue(**value)
+def topological_order(nodes: Nodes, tensors: Iterable[str]) -> list[str]:
+    """Lists the nodes from which some tensors are computed, inputs before users.
+
+    The order is depth-first: what the first tensor needs comes first.
+    """
+    order: list[str] = []
+    seen: set[str] = set()
+    for end in map(node_of, tensors):
+        stack = [] if end in seen else [(end, iter(data_inputs(nodes[end])))]
+        seen.add(end)
+        while stack:
+            name, inputs = stack[-1]
+            for parent in map(node_of, inputs):
+                if parent not in seen:
+                    seen.add(parent)
+                    stack.append((parent, iter(data_inputs(nodes[parent]))))
+                    break
+            else:
+                order.append(name)
+                stack.pop()
+    return order
 
 
-def type_attribute(dtype: tf.DType) -> tf.compat.v1.AttrValue:
-    """An attribute that holds a dtype."""
-    return attribute(type=dtype.as_datatype_enum)
+def add_node(
+    nodes: Nodes,
+    name: str,
+    op: str,
+    inputs: Iterable[str],
+    **attributes,
+) -> str:
+    """Adds a node, or replaces the one of that name, and returns the name.
 
-
-def make_node(
-    name: str, op: str, inputs: Iterable[str], **attributes
-) -> tf.compat.v1.NodeDef:
-    """A node of a graph; its inputs may be names of nodes or of tensors."""
-    node = tf.compat.v1.NodeDef(name=name, op=op)
+    Inputs are names of nodes, tensors or control edges (`"^name"`); attributes are
+    dtypes, shapes, numbers, bytes or `AttrValue`.
+    """
+    node = NodeDef(name=name, op=op)
     node.input.extend(i if i.startswith("^") else tensor_of(i) for i in inputs)
     for key, value in attributes.items():
-        node.attr[key].CopyFrom(value)
-    return node
+        node.attr[key].CopyFrom(_attribute(value))
+    nodes[name] = node
+    return name
 
 
-def constant(name: str, value, dtype: tf.DType) -> tf.compat.v1.NodeDef:
-    """A node that holds a constant."""
-    node = make_node(name, "Const", [], dtype=type_attribute(dtype))
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, dtype=dtype))
-    return node
+def _attribute(value) -> tf.compat.v1.AttrValue:
+    make = tf.compat.v1.AttrValue
+    match value:
+        case tf.DType():
+            return make(type=value.as_datatype_enum)
+        case tf.TensorShape():
+            return make(shape=value.as_proto())
+        case bool():
+            return make(b=value)
+        case int():
+            return make(i=value)
+        case bytes():
+            return make(s=value)
+    return value
 
 
-def as_graph_def(graph: FlatGraph, names: Iterable[str]) -> tf.compat.v1.GraphDef:
-    """A GraphDef of some of the nodes; placeholders are left out, to be mapped."""
-    # XLA compiles no placeholder, be it used or not, so none may be imported.
-    nodes = (graph.nodes[name] for name in sorted(names))
-    result = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
-    result.node.extend(node for node in nodes if node.op != "Placeholder")
-    return result
+def add_constant(nodes: Nodes, name: str, value, dtype: tf.DType) -> str:
+    """Adds a `Const` node, or replaces the node of that name, and returns the name."""
+    add_node(nodes, name, "Const", [], dtype=dtype)
+    proto = tf.make_tensor_proto(value, dtype=dtype)
+    nodes[name].attr["value"].tensor.CopyFrom(proto)
+    return name
 
 
-def without_control(node: tf.compat.v1.NodeDef) -> tf.compat.v1.NodeDef:
-    """A copy without control edges, placement and location hints."""
-    copy = tf.compat.v1.NodeDef()
+def copy_node(node: NodeDef) -> NodeDef:
+    """Copies a node; nodes of a flat graph are shared and must not be changed."""
+    copy = NodeDef()
     copy.CopyFrom(node)
+    return copy
+
+
+def without_control(node: NodeDef) -> NodeDef:
+    """Copies a node without its control edges, device, colocation and shape hints."""
+    copy = copy_node(node)
     del copy.input[:]
     copy.input.extend(data_inputs(node))
     copy.device = ""
@@ -138,3 +192,12 @@ def without_control(node: tf.compat.v1.NodeDef) -> tf.compat.v1.NodeDef:
         if hint in copy.attr:
             del copy.attr[hint]
     return copy
+
+
+def as_graph_def(graph: FlatGraph, names: Iterable[str]) -> tf.compat.v1.GraphDef:
+    """Returns a GraphDef of some nodes, without placeholders: these are fed later."""
+    # XLA cannot compile a placeholder, used or not, so none may be imported.
+    nodes = (graph.nodes[name] for name in sorted(names))
+    definition = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
+    definition.node.extend(node for node in nodes if node.op != "Placeholder")
+    return definition

@@ -1,13 +1,13 @@
 """Turns a restored function into one flat, pure graph.
 
-A restored function is a box of boxes: functions that call functions, variables that
-are reached through handles, side effects that are ordered by control edges. Here the
-calls are inlined, reads and writes of variables become plain tensors, and random ops
-and custom gradients are put in forms that can be repeated and carried elsewhere.
+A restored function is nested: functions call functions, variables are accessed through
+resource handles, and control edges order the side effects. `flatten` does four things:
 
-Inlines the calls of a restored function, as TensorFlow does to fold variables.
-
-Takes the custom gradients out of a restored graph; see `custom_gradients`.
+1. It inlines all calls.
+2. It replaces reads and writes of variables by plain tensors (`graph_variables`).
+3. It lifts custom gradients out of the graph: each becomes a pure graph of its own
+   (`custom_gradients`).
+4. It makes random ops stateless (`random_ops`).
 """
 
 from __future__ import annotations
@@ -16,21 +16,41 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
+
+# Private: TensorFlow has no public way to inline calls.
+# tests/encoders/graph/test_flattener.py notices when it changes.
 from tensorflow.python.framework.convert_to_constants import (
     _run_inline_graph_optimization,
 )
 
-from .custom_gradients import MISSING, NAMED, GradientGraph, find_function
+from .custom_gradients import (
+    GRADIENT_ATTRIBUTE,
+    MISSING_GRADIENT,
+    ORIGINAL_NAME,
+    GradientGraph,
+    find_function,
+)
 from .flat_graph import (
     CannotOpen,
     FlatGraph,
-    constant,
+    NodeDef,
+    Nodes,
+    add_constant,
+    needed_nodes,
     node_of,
-    reached,
     without_control,
 )
 from .graph_variables import Purifier
-from .random_ops import key_random_ops
+from .random_ops import make_stateless
+
+_CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
+_CONTROL_FLOW = {"While", "StatelessWhile", "If", "StatelessIf", "Case", "For"}
+_OPAQUE = {
+    "XlaCallModule": "a JAX export",
+    "PyFunc": "Python code",
+    "EagerPyFunc": "Python code",
+    "PyFuncStateless": "Python code",
+}
 
 
 def flatten(
@@ -44,197 +64,182 @@ def flatten(
     Args:
         function: The concrete function, such as one of a SavedModel's `__call__`.
         variables: Position and spec of each variable, by the `id` of its handle.
-        resources: Captured tensors that are neither variables nor constants (a
-            table's handle); extended in place by those of this function.
-        constants: Values of the function's last inputs, which then are none.
+        resources: Captured tensors that are neither variables nor constants (such as
+            a table's handle); those of this function are appended in place.
+        constants: Values of the function's last inputs, which become constants.
 
     Returns:
         The flat graph.
 
     Raises:
-        CannotOpen: The function has something in it that cannot be made pure; the
-            text says what.
+        CannotOpen: A part of the function has no pure form; the message names it.
     """
     graph = inline(function)
     nodes = {node.name: node for node in graph.node}
-    work = Purifier(nodes)
+    purifier = Purifier(nodes)
     captured = {inner.op.name for _, inner in function.graph.captures}
     for outer, inner in function.graph.captures:
-        work.bind(inner.op.name, outer, variables, resources)
-    given = [tensor for tensor in function.inputs if tensor.op.name not in captured]
-    given = _bind_constants(nodes, given, constants)
-    work.rewrite()
-    work.refuse_reads_after_writes([tensor.name for tensor in function.outputs])
+        purifier.bind(inner.op.name, outer, variables, resources)
+    arguments = [tensor for tensor in function.inputs if tensor.op.name not in captured]
+    arguments = _bind_constants(nodes, arguments, constants)
+    purifier.rewrite()
+    purifier.check_reads_precede_writes([tensor.name for tensor in function.outputs])
     gradients = lift_gradients(nodes)
-    work.drop_identities()
-    inputs = tuple(tensor.op.name for tensor in given)
-    outputs = tuple(work.source(tensor.name) for tensor in function.outputs)
-    updates = {k: work.source(tensor) for k, tensor in work.updates.items()}
-    keep = reached(nodes, [*outputs, *updates.values(), *inputs], set())
-    pure = {name: without_control(nodes[name]) for name in keep}
-    seed = key_random_ops(pure)
+    purifier.drop_identities()
+    inputs = tuple(tensor.op.name for tensor in arguments)
+    outputs = tuple(purifier.source(tensor.name) for tensor in function.outputs)
+    updates = {k: purifier.source(tensor) for k, tensor in purifier.updates.items()}
+    needed = needed_nodes(nodes, [*outputs, *updates.values(), *inputs])
+    pure_nodes = {name: without_control(nodes[name]) for name in needed}
+    seed = make_stateless(pure_nodes)
     return FlatGraph(
-        nodes=pure,
+        nodes=pure_nodes,
         versions=graph.versions,
         library=graph.library,
         inputs=inputs,
         outputs=outputs,
-        variables={k: v for k, v in work.variables.items() if k in keep},
-        resources={k: v for k, v in work.resources.items() if k in keep},
+        variables={k: v for k, v in purifier.variables.items() if k in needed},
+        resources={k: v for k, v in purifier.resources.items() if k in needed},
         updates=updates,
-        input_specs=tuple(tf.TensorSpec(t.shape, t.dtype) for t in given),
-        value_specs={k: v for k, v in work.specs.items() if k in keep},
+        input_specs=tuple(tf.TensorSpec(t.shape, t.dtype) for t in arguments),
+        value_specs={k: v for k, v in purifier.specs.items() if k in needed},
         gradients=gradients,
         seed=seed,
     )
 
 
-def _bind_constants(nodes: dict, given: list, constants: Sequence[tf.Tensor]) -> list:
-    """Puts constants in the place of the last inputs; gives the inputs that remain."""
-    first = len(given) - len(constants)
-    for tensor, value in zip(given[first:], constants, strict=True):
-        name = tensor.op.name
-        nodes[name].CopyFrom(constant(name, value.numpy(), value.dtype))
-    if any(tensor.dtype in (tf.resource, tf.variant) for tensor in given[:first]):
+def _bind_constants(
+    nodes: dict, arguments: list, constants: Sequence[tf.Tensor]
+) -> list:
+    """Replaces the last arguments by constants and returns the other arguments."""
+    first = len(arguments) - len(constants)
+    for tensor, value in zip(arguments[first:], constants, strict=True):
+        add_constant(nodes, tensor.op.name, value.numpy(), value.dtype)
+    if any(tensor.dtype in (tf.resource, tf.variant) for tensor in arguments[:first]):
         raise CannotOpen("it takes a resource as an argument")
-    return given[:first]
-
-
-# === Inlining ===
-
-
-CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
-CONTROL_FLOW = {"While", "StatelessWhile", "If", "StatelessIf", "Case", "For"}
-OPAQUE = {"XlaCallModule": "a JAX export", "PyFunc": "Python code"}
-OPAQUE |= {"EagerPyFunc": "Python code", "PyFuncStateless": "Python code"}
+    return arguments[:first]
 
 
 def inline(function: Any) -> tf.compat.v1.GraphDef:
-    """The graph of a concrete function with every call inlined.
-
-    Args:
-        function: A concrete function.
-
-    Returns:
-        The graph.
+    """Returns the graph of a concrete function with every call inlined.
 
     Raises:
-        CannotOpen: It holds control flow or ops that are closed boxes themselves.
+        CannotOpen: The function holds control flow or an op that hides its
+            computation, such as Python code.
     """
-    _refuse_opaque(function.graph.as_graph_def())
+    _check_not_opaque(function.graph.as_graph_def())
     graph = _run_inline_graph_optimization(
         function, lower_control_flow=False, aggressive_inlining=True
     )
     for node in graph.node:
-        if node.op in CONTROL_FLOW:
+        if node.op in _CONTROL_FLOW:
             raise CannotOpen(f"it has control flow (op {node.op}, `{node.name}`)")
-        if node.op in CALLS:
+        if node.op in _CALLS:
             raise CannotOpen(f"a call could not be inlined (`{node.name}`)")
     return graph
 
 
-def _refuse_opaque(graph: tf.compat.v1.GraphDef) -> None:
+def _check_not_opaque(graph: tf.compat.v1.GraphDef) -> None:
     bodies = [graph.node, *(f.node_def for f in graph.library.function)]
     for node in (node for body in bodies for node in body):
-        if node.op in OPAQUE:
-            raise CannotOpen(f"it holds {OPAQUE[node.op]} (op {node.op})")
+        if node.op in _OPAQUE:
+            raise CannotOpen(f"it holds {_OPAQUE[node.op]} (op {node.op})")
 
 
-# === Gradient lifting ===
-
-
-def lift_gradients(nodes: dict[str, tf.compat.v1.NodeDef]) -> dict[str, GradientGraph]:
-    """Replaces the custom gradients that nodes name by pure graphs, in place.
+def lift_gradients(nodes: Nodes) -> dict[str, GradientGraph]:
+    """Turns the custom gradients of nodes into pure graphs and renames them, in place.
 
     Args:
         nodes: The nodes of an inlined graph, with the names that inlining gave them.
 
     Returns:
-        The gradients by the names that the nodes have for them now. A gradient that
-        was not saved is not among them: asking for it raises `EncoderError`.
+        The gradients by their new names. A gradient that was not saved is missing;
+        computing it raises `EncoderError`.
 
     Raises:
-        CannotOpen: A gradient needs something that is not in the graph.
+        CannotOpen: A gradient needs a tensor that is not in the graph.
     """
     gradients: dict[str, GradientGraph] = {}
     for node in list(nodes.values()):
-        if NAMED in node.attr:
-            gradients |= _lift(nodes, node)
+        if GRADIENT_ATTRIBUTE in node.attr:
+            gradients |= _lift_gradient(nodes, node)
     return gradients
 
 
-def _lift(nodes: dict, node: tf.compat.v1.NodeDef) -> dict[str, GradientGraph]:
-    name = node.attr[NAMED].s.decode()
+def _lift_gradient(nodes: dict, node: NodeDef) -> dict[str, GradientGraph]:
+    name = node.attr[GRADIENT_ATTRIBUTE].s.decode()
     try:
         function = find_function(name)
     except LookupError:
         function = None
     if function is None:
-        # Names that tf.custom_gradient makes up mean nothing in another process, and
-        # may even be another's here. Those of a library are registered everywhere.
+        # The names that tf.custom_gradient makes up are valid in one process only, and
+        # may belong to another gradient here. Those of libraries are valid everywhere.
         if name.startswith("CustomGradient-"):
-            node.attr["_tlkit_gradient"].s = name.encode()
-            node.attr[NAMED].s = MISSING.encode()
+            node.attr[ORIGINAL_NAME].s = name.encode()
+            node.attr[GRADIENT_ATTRIBUTE].s = MISSING_GRADIENT.encode()
         return {}
     if node.op != "IdentityN":
         raise CannotOpen(f"a custom gradient stands at an op {node.op}")
-    captured = [_in_place(nodes, node.name, name, t) for t in _captured(function)]
+    tensors = [outer for outer, _ in function.graph.captures]
+    captured = [_inlined_name(nodes, node.name, name, t) for t in tensors]
     gradient = _gradient_graph(function, len(node.input))
-    node.input.extend(tensor for tensor, _ in captured)
+    node.input.extend(captured)
     types = node.attr["T"].list.type
-    types.extend(dtype.as_datatype_enum for _, dtype in captured)
-    node.attr[NAMED].s = gradient.name.encode()
+    types.extend(tensor.dtype.as_datatype_enum for tensor in tensors)
+    node.attr[GRADIENT_ATTRIBUTE].s = gradient.name.encode()
     return {gradient.name: gradient}
 
 
-def _captured(function: Any) -> list[tf.Tensor]:
-    return [outer for outer, _ in function.graph.captures]
+def _inlined_name(nodes: dict, at: str, gradient: str, tensor: Any) -> str:
+    """Finds the name in the inlined graph of a tensor that a gradient captures.
 
-
-def _in_place(nodes: dict, at: str, name: str, tensor: Any) -> tuple[str, tf.DType]:
-    """The tensor of the inlined graph that a captured one has become."""
+    `at` is the name of the `IdentityN` in the inlined graph; the tensor belongs to the
+    graph before inlining.
+    """
     if tensor.dtype in (tf.resource, tf.variant):
         raise CannotOpen(f"a custom gradient reads a variable (`{at}`)")
     if not hasattr(tensor, "graph") or not isinstance(tensor.graph, tf.Graph):
         raise CannotOpen(f"a custom gradient captures a constant (`{at}`)")
     for op in tensor.graph.get_operations():
-        if op.type == "IdentityN" and _names(op) == name and at.endswith(op.name):
-            found = at.removesuffix(op.name) + tensor.name
-            if node_of(found) in nodes:
-                return found, tensor.dtype
-    raise CannotOpen(f"a custom gradient reads what is not in the graph (`{at}`)")
+        named = op.type == "IdentityN" and _gradient_name(op) == gradient
+        if named and at.endswith(op.name):  # inlining puts a scope before the name
+            name = at.removesuffix(op.name) + tensor.name
+            if node_of(name) in nodes:
+                return name
+    raise CannotOpen(
+        f"a custom gradient reads a tensor that is not in the graph (`{at}`)"
+    )
 
 
-def _names(op: tf.Operation) -> str | None:
+def _gradient_name(op: tf.Operation) -> str | None:
     try:
-        return op.get_attr(NAMED).decode()
+        return op.get_attr(GRADIENT_ATTRIBUTE).decode()
     except ValueError:
         return None
 
 
-def _gradient_graph(function: Any, count: int) -> GradientGraph:
+def _gradient_graph(function: Any, input_count: int) -> GradientGraph:
+    """Turns the function of an op's custom gradient into a pure graph."""
     graph = inline(function)
     nodes = {node.name: node for node in graph.node}
-    outputs = tf.nest.flatten(function.structured_outputs)
-    # What the function gives are its `outputs`, less the None among them.
-    made = iter(function.outputs)
-    wanted = [None if value is None else next(made).name for value in outputs]
-    keep = reached(nodes, [name for name in wanted if name], set())
+    # `function.outputs` leaves out the None of its structured outputs.
+    tensors = iter(function.outputs)
+    outputs = [
+        None if value is None else next(tensors).name
+        for value in tf.nest.flatten(function.structured_outputs)
+    ]
+    needed = needed_nodes(nodes, [name for name in outputs if name])
     inputs = tuple(tensor.op.name for tensor in function.inputs)
     definition = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
-    for name in sorted(keep - set(inputs)):
+    for name in sorted(needed - set(inputs)):
         node = nodes[name]
         if any(t.type == tf.resource.as_datatype_enum for t in node.attr.values()):
             raise CannotOpen(f"a custom gradient reads a variable (`{name}`)")
-        definition.node.append(_plain(node))
-    if len(wanted) != count:
+        plain = without_control(node)
+        if GRADIENT_ATTRIBUTE in plain.attr:  # second-order gradients are not kept
+            del plain.attr[GRADIENT_ATTRIBUTE]
+        definition.node.append(plain)
+    if len(outputs) != input_count:
         raise CannotOpen("a custom gradient does not fit the op that it stands at")
-    return GradientGraph(definition, inputs, tuple(wanted))
-
-
-def _plain(node: tf.compat.v1.NodeDef) -> tf.compat.v1.NodeDef:
-    """As in any flat graph, and without a gradient of its own."""
-    copy = without_control(node)
-    if NAMED in copy.attr:
-        del copy.attr[NAMED]
-    return copy
+    return GradientGraph(definition, inputs, tuple(outputs))

@@ -1,155 +1,173 @@
-"""Rewrites reads and writes of variables as plain tensors."""
+"""Replaces reads and writes of variables in a graph by plain tensors.
+
+A read becomes an `Identity` of the placeholder with the variable's value. A write
+becomes the op that computes the new value, which is then an output of the graph.
+
+Tested in tests/encoders/graph/test_flattener.py.
+"""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-from .custom_gradients import NAMED
+from .custom_gradients import GRADIENT_ATTRIBUTE
 from .flat_graph import (
     CannotOpen,
-    constant,
+    Nodes,
+    add_constant,
+    add_node,
     data_inputs,
-    make_node,
+    needed_nodes,
     node_of,
-    reached,
     tensor_of,
-    type_attribute,
 )
 
-UPDATES = {"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"}
+_ASSIGNMENTS = {"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"}
 
 
 class Purifier:
-    """Rewrites reads and writes of variables, node by node, in place.
+    """Replaces reads and writes of variables, in place.
+
+    Call `bind` for each capture, then `rewrite`. Both raise `CannotOpen` where there is
+    no pure form.
 
     Args:
         nodes: The nodes of an inlined graph by name.
+
+    Attributes:
+        specs: Shape and dtype of each variable's value, by placeholder.
+        variables: Position of the variable that each placeholder stands for.
+        resources: Position of the resource that each placeholder stands for.
+        updates: Tensor with the new value of each written variable, by position.
     """
 
-    def __init__(self, nodes: dict[str, tf.compat.v1.NodeDef]):
+    def __init__(self, nodes: Nodes):
         self.nodes = nodes
         self.specs: dict[str, tf.TensorSpec] = {}
         self.variables: dict[str, int] = {}
         self.resources: dict[str, int] = {}
         self.updates: dict[int, str] = {}
-        self.writes: dict[int, str] = {}
 
-    def bind(self, name: str, outer, variables, resources: list) -> None:
-        """Notes what the placeholder of a capture stands for."""
+    def bind(self, name: str, captured, variables, resources: list) -> None:
+        """Registers what the placeholder of a captured tensor stands for.
+
+        Args:
+            name: Name of the placeholder.
+            captured: The captured tensor outside the function.
+            variables: Position and spec of each variable, by the `id` of its handle.
+            resources: The resources known so far; a new one is appended.
+        """
         if name not in self.nodes:
             return
-        if id(outer) in variables:
-            self.variables[name], self.specs[name] = variables[id(outer)]
-        elif outer.dtype in (tf.resource, tf.variant):
-            known = [i for i, tensor in enumerate(resources) if tensor is outer]
+        if id(captured) in variables:
+            self.variables[name], self.specs[name] = variables[id(captured)]
+        elif captured.dtype in (tf.resource, tf.variant):
+            known = [i for i, tensor in enumerate(resources) if tensor is captured]
             if not known:
-                resources.append(outer)
+                resources.append(captured)
             self.resources[name] = known[0] if known else len(resources) - 1
-        elif hasattr(outer, "numpy"):
-            self.nodes[name].CopyFrom(constant(name, outer.numpy(), outer.dtype))
+        elif hasattr(captured, "numpy"):
+            add_constant(self.nodes, name, captured.numpy(), captured.dtype)
         else:
             raise CannotOpen(f"it captures a tensor of another graph (`{name}`)")
 
     def rewrite(self) -> None:
-        # All found before any is rewritten: a read becomes an Identity, and a chain of
-        # Identity is how a handle travels.
-        accesses = [(n, self._variable_read_by(n)) for n in self.nodes.values()]
-        for node, variable in accesses:
-            if variable is not None:
-                self._rewrite_access(node, *variable)
+        """Replaces every op that uses a variable."""
+        # All are found before any is replaced: handles pass through chains of
+        # `Identity`, and a replaced read is an `Identity` too.
+        accesses = [(n, self._accessed_variable(n)) for n in self.nodes.values()]
+        for node, placeholder in accesses:
+            if placeholder is not None:
+                self._replace_access(node, placeholder)
 
-    def _variable_read_by(self, node) -> tuple[str, int] | None:
-        """The placeholder and the position of the variable whose handle is input 0."""
+    def _accessed_variable(self, node) -> str | None:
+        """Returns the placeholder of the variable whose handle is a node's input 0."""
         if not node.input or node.input[0].startswith("^") or node.op == "Identity":
             return None
-        root = self._root(node.input[0])
-        return (root, self.variables[root]) if root in self.variables else None
-
-    def _root(self, tensor: str) -> str:
-        """Where a handle comes from: inlining leaves chains of Identity behind."""
-        name = node_of(tensor)
-        while self.nodes[name].op == "Identity":
+        name = node_of(node.input[0])
+        while self.nodes[name].op == "Identity":  # inlining leaves chains of these
             name = node_of(self.nodes[name].input[0])
-        return name
+        return name if name in self.variables else None
 
-    def _rewrite_access(self, node, value: str, position: int) -> None:
-        rest = [name for name in data_inputs(node)][1:]
+    def _replace_access(self, node, placeholder: str) -> None:
+        arguments = data_inputs(node)[1:]
         if node.op == "ReadVariableOp":
-            self._become(node, "Identity", [value], T=node.attr["dtype"])
+            self._replace(node, "Identity", [placeholder], T=node.attr["dtype"])
         elif node.op in ("ResourceGather", "ResourceGatherNd"):
-            self._become_gather(node, value, rest)
-        elif node.op in UPDATES:
-            self._become_update(node, value, position, rest)
+            self._replace_gather(node, placeholder, arguments)
+        elif node.op in _ASSIGNMENTS:
+            self._replace_assignment(node, placeholder, arguments)
         elif node.op == "VariableShape":
-            dtype = type_attribute(self.specs[value].dtype)
+            dtype = self.specs[placeholder].dtype
             types = {"T": dtype, "out_type": node.attr["out_type"]}
-            self._become(node, "Shape", [value], **types)
+            self._replace(node, "Shape", [placeholder], **types)
         elif node.op == "VarIsInitializedOp":
-            node.CopyFrom(constant(node.name, True, tf.bool))
+            add_constant(self.nodes, node.name, True, tf.bool)
         else:
             raise CannotOpen(f"it uses a variable through the op {node.op}")
 
-    def _become(self, node, op: str, inputs: list[str], **attributes) -> None:
+    def _replace(self, node, op: str, inputs: list[str], **attributes) -> None:
         control = [name for name in node.input if name.startswith("^")]
-        node.CopyFrom(make_node(node.name, op, [*inputs, *control], **attributes))
+        add_node(self.nodes, node.name, op, [*inputs, *control], **attributes)
 
-    def _become_gather(self, node, value: str, rest: list[str]) -> None:
+    def _replace_gather(self, node, placeholder: str, arguments: list[str]) -> None:
         types = {"Tparams": node.attr["dtype"], "Tindices": node.attr["Tindices"]}
         if node.op == "ResourceGatherNd":
-            self._become(node, "GatherNd", [value, *rest], **types)
+            self._replace(node, "GatherNd", [placeholder, *arguments], **types)
             return
-        batch_dims = node.attr["batch_dims"].i
+        batch_dims = node.attr["batch_dims"]
         axis = f"{node.name}/axis"
-        self.nodes[axis] = constant(axis, batch_dims, tf.int32)
-        int32 = type_attribute(tf.int32)
-        types |= {"Taxis": int32, "batch_dims": node.attr["batch_dims"]}
-        self._become(node, "GatherV2", [value, *rest, axis], **types)
+        add_constant(self.nodes, axis, batch_dims.i, tf.int32)
+        types |= {"Taxis": tf.int32, "batch_dims": batch_dims}
+        self._replace(node, "GatherV2", [placeholder, *arguments, axis], **types)
 
-    def _become_update(self, node, value: str, position: int, rest: list[str]) -> None:
+    def _replace_assignment(self, node, placeholder: str, arguments: list[str]) -> None:
+        position = self.variables[placeholder]
         if position in self.updates:
             raise CannotOpen("it writes a variable twice in one call")
         dtype = node.attr["dtype"]
         if node.op == "AssignVariableOp":
-            self._become(node, "Identity", rest, T=dtype)
+            self._replace(node, "Identity", arguments, T=dtype)
         else:
             op = "AddV2" if node.op == "AssignAddVariableOp" else "Sub"
-            self._become(node, op, [value, *rest], T=dtype)
-        self.updates[position] = f"{node.name}:0"
-        self.writes[position] = node.name
+            self._replace(node, op, [placeholder, *arguments], T=dtype)
+        self.updates[position] = tensor_of(node.name)
 
     def drop_identities(self) -> None:
-        """Lets every node read from where its tensors really come."""
+        """Connects every node directly to the tensors behind chains of `Identity`."""
         for node in self.nodes.values():
             for i, tensor in enumerate(node.input):
                 if not tensor.startswith("^"):
                     node.input[i] = self.source(tensor)
 
     def source(self, tensor: str) -> str:
-        """The tensor at the beginning of a chain of Identity nodes."""
+        """Returns the tensor at the beginning of a chain of `Identity` nodes."""
         node = self.nodes[node_of(tensor)]
-        # An Identity that names a gradient of its own is there for the gradient.
-        while node.op == "Identity" and NAMED not in node.attr:
+        # An `Identity` with a custom gradient is there for that gradient.
+        while node.op == "Identity" and GRADIENT_ATTRIBUTE not in node.attr:
             tensor = node.input[0]
             node = self.nodes[node_of(tensor)]
         return tensor_of(tensor)
 
-    def refuse_reads_after_writes(self, outputs: list[str]) -> None:
-        """A read that is ordered after a write of the same variable is not pure."""
-        keep = reached(self.nodes, [*outputs, *self.updates.values()], set())
-        for position, write in self.writes.items():
+    def check_reads_precede_writes(self, outputs: list[str]) -> None:
+        """Checks that no variable is read after the function has written it.
+
+        Only the old value of a variable is fed, so such a read has no pure form.
+        """
+        needed = needed_nodes(self.nodes, [*outputs, *self.updates.values()])
+        for position, update in self.updates.items():
+            write = node_of(update)
             readers = {
                 name
-                for name in keep
-                if name != write
-                and any(
-                    self.variables.get(node_of(i)) == position
-                    for i in data_inputs(self.nodes[name])
-                )
+                for name in needed - {write}
+                for tensor in data_inputs(self.nodes[name])
+                if self.variables.get(node_of(tensor)) == position
             }
             if any(self._runs_after(reader, write) for reader in readers):
                 raise CannotOpen("it reads a variable again after writing it")
 
     def _runs_after(self, name: str, write: str) -> bool:
+        """Tells whether data or control edges lead from one node to another."""
         seen, stack = {name}, [name]
         while stack:
             for tensor in self.nodes[stack.pop()].input:

@@ -1,8 +1,8 @@
-"""Random ops whose draws can be repeated.
+"""Makes the random ops of a graph repeatable.
 
-A published dropout draws from a generator that the process keeps for itself, so no
-seed repeats it. Here each random op becomes the stateless one, keyed by the layer's
-seed (which changes with every call) and by its own name.
+A published dropout draws from a generator of TensorFlow's process, so no seed of ours
+repeats it. Each random op is replaced by its stateless form. Its key is the sum of the
+call's seed, which differs in every call, and a hash of the op's name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 
 import tensorflow as tf
 
-from .flat_graph import attribute, constant, make_node, type_attribute
+from .flat_graph import Nodes, add_constant, add_node
 
 STATELESS = {
     "RandomUniform": "StatelessRandomUniform",
@@ -19,52 +19,49 @@ STATELESS = {
     "TruncatedNormal": "StatelessTruncatedNormal",
     "RandomUniformInt": "StatelessRandomUniformInt",
 }
-OTHERS = {"TruncatedNormal", "StatelessTruncatedNormal", "Multinomial"}
-SEED = "tlkit/seed"
+# Random ops whose type does not contain "Random".
+_OTHERS = {"TruncatedNormal", "StatelessTruncatedNormal", "Multinomial"}
+_SEED = "tlkit/seed"
 
 
 def is_random(op: str) -> bool:
-    """Whether an op of that type draws random numbers."""
-    return "Random" in op or op in OTHERS
+    """Tells whether an op of that type draws random numbers."""
+    return "Random" in op or op in _OTHERS
 
 
-def key_random_ops(nodes: dict[str, tf.compat.v1.NodeDef]) -> str | None:
-    """Makes random ops stateless, in place.
+def make_stateless(nodes: Nodes) -> str | None:
+    """Replaces random ops by stateless ones, in place.
 
     Args:
-        nodes: The nodes of a pure graph.
+        nodes: The nodes of a pure graph by name.
 
     Returns:
-        Name of the placeholder of the seed, int32 `[2]`; `None` if nothing is random.
+        Name of the placeholder of the seed, int32 `[2]`; `None` if nothing was
+        replaced.
     """
-    drawing = [node for node in nodes.values() if node.op in STATELESS]
-    for node in drawing:
-        _key(nodes, node)
-    if not drawing:
+    random_nodes = [node for node in nodes.values() if node.op in STATELESS]
+    for node in random_nodes:
+        _replace(nodes, node)
+    if not random_nodes:
         return None
-    shape = attribute(shape=tf.TensorShape([2]).as_proto())
-    placeholder = {"dtype": type_attribute(tf.int32), "shape": shape}
-    nodes[SEED] = make_node(SEED, "Placeholder", [], **placeholder)
-    return SEED
+    attributes = {"dtype": tf.int32, "shape": tf.TensorShape([2])}
+    return add_node(nodes, _SEED, "Placeholder", [], **attributes)
 
 
-def _key(nodes: dict[str, tf.compat.v1.NodeDef], node) -> None:
-    own, seed = f"{node.name}/key", f"{node.name}/seed"
+def _replace(nodes: Nodes, node) -> None:
     digest = hashlib.sha256(node.name.encode()).digest()
-    # Half of the numbers, so that adding the layer's seed rarely overflows; it may.
-    # And int32, since XLA has no stateless ops of 64 bit seeds.
-    keys = [int.from_bytes(digest[i : i + 4], "big") >> 2 for i in (0, 4)]
-    nodes[own] = constant(own, keys, tf.int32)
-    int32 = type_attribute(tf.int32)
-    nodes[seed] = make_node(seed, "AddV2", [SEED, own], T=int32)
-    dtype = node.attr["Tout" if node.op == "RandomUniformInt" else "dtype"]
+    # 30 bits, so that the sum with the call's seed rarely overflows (which is no harm).
+    # int32, since XLA has no stateless ops with 64-bit seeds.
+    numbers = [int.from_bytes(digest[i : i + 4], "big") >> 2 for i in (0, 4)]
+    key = add_constant(nodes, f"{node.name}/key", numbers, tf.int32)
+    seed = add_node(nodes, f"{node.name}/seed", "AddV2", [_SEED, key], T=tf.int32)
     shape, *limits = node.input
-    new = make_node(
+    add_node(
+        nodes,
         node.name,
         STATELESS[node.op],
         [shape, seed, *limits],
-        dtype=dtype,
+        dtype=node.attr["Tout" if node.op == "RandomUniformInt" else "dtype"],
         T=node.attr["T"],
-        Tseed=int32,
+        Tseed=tf.int32,
     )
-    node.CopyFrom(new)

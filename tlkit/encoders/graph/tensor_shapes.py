@@ -1,8 +1,11 @@
-"""Unties pieces of a graph that hang together by nothing but a shape.
+"""Infers how shapes depend on the inputs, and computes such shapes from the inputs.
 
-A BERT's attention mask takes its shape from the embeddings, so every layer's graph
-leads back to them although no value of theirs passes. Where such a shape follows from
-the inputs' shapes, it is computed from the inputs instead, and the graph can be cut.
+The attention mask of a BERT takes its shape from the embeddings. So each layer's graph
+leads back to the embeddings, although none of their values is used. Where a shape
+follows from the inputs' shapes, `untie_shapes` computes it from the inputs instead, and
+the graph can be cut between the layers.
+
+Tested in tests/encoders/graph/test_flattener.py.
 """
 
 from __future__ import annotations
@@ -13,19 +16,18 @@ import itertools
 import tensorflow as tf
 
 from .flat_graph import (
-    SHAPE_LIKE,
+    SHAPE_OPS,
     FlatGraph,
+    add_constant,
+    add_node,
     as_graph_def,
-    attribute,
-    constant,
     data_inputs,
-    make_node,
     tensor_of,
-    type_attribute,
 )
 
-# Sizes that stand for unknown dimensions: two for each, so that what depends on one can
-# be told from a constant. Then such as can be halved five times, and small ones.
+# Sizes that stand for unknown dimensions. Each row has two sets: a dimension that
+# depends on the inputs differs between them, a constant does not. The rows: primes,
+# sizes that can be halved five times, small primes.
 _PROBES = (
     ((211, 223, 227, 229, 233, 239), (241, 251, 257, 263, 269, 271)),
     ((416, 544, 608, 736, 928, 992), (1184, 1312, 1376, 1504, 1696, 1888)),
@@ -34,23 +36,23 @@ _PROBES = (
 
 
 def untie_shapes(graph: FlatGraph) -> FlatGraph:
-    """Replaces shape-like ops by ones that look at the inputs' shapes only.
+    """Replaces shape ops by ops that read only the shapes of the inputs.
 
-    The graph's static shapes are inferred for two sets of input sizes. A dimension
-    that is the same in both is a constant; one that equals the size of an unknown
-    dimension of an input in both is that dimension. Any other leaves its op as it is.
+    The graph's static shapes are inferred for two sets of input sizes. A dimension that
+    is equal in both is a constant. A dimension that equals the size of an unknown input
+    dimension in both is that dimension. An op with any other dimension stays.
 
     Args:
         graph: The flat graph.
 
     Returns:
-        The flat graph with shape-like ops replaced where that could be done.
+        The flat graph with shape ops replaced where possible.
     """
-    ops = [n for n in graph.nodes.values() if n.op in SHAPE_LIKE]
+    ops = [n for n in graph.nodes.values() if n.op in SHAPE_OPS]
     if not ops:
         return graph
-    wanted = [tensor_of(data_inputs(node)[0]) for node in ops]
-    sizes, inferred = _probe(graph, wanted)
+    tensors = [tensor_of(data_inputs(node)[0]) for node in ops]
+    sizes, inferred = _probe(graph, tensors)
     nodes = dict(graph.nodes)
     for node, *shapes in zip(ops, *inferred, strict=True):
         dimensions = _solve(shapes, sizes)
@@ -60,14 +62,15 @@ def untie_shapes(graph: FlatGraph) -> FlatGraph:
 
 
 def static_shapes(graph: FlatGraph, tensors: list[str]) -> list[tf.TensorShape]:
-    """Shapes of tensors; a size that depends on the inputs' sizes is `None`.
+    """Infers the shapes of tensors.
 
     Args:
         graph: The flat graph.
         tensors: Full names of some of its tensors.
 
     Returns:
-        A shape for each; of unknown rank where nothing can be inferred.
+        The shape of each tensor. A size that depends on the inputs' sizes is `None`;
+        the rank is unknown if nothing can be inferred.
     """
     pairs = probed_shapes(graph, tensors)
     return [one.most_specific_compatible_shape(two) for one, two in pairs]
@@ -76,32 +79,40 @@ def static_shapes(graph: FlatGraph, tensors: list[str]) -> list[tf.TensorShape]:
 def probed_shapes(
     graph: FlatGraph, tensors: list[str]
 ) -> list[tuple[tf.TensorShape, tf.TensorShape]]:
-    """Shapes of tensors for two sets of sizes of the inputs, likewise."""
+    """Infers the shapes of tensors for two different sets of input sizes."""
     _, inferred = _probe(graph, tensors)
     return list(zip(*inferred, strict=True))
 
 
-def _probe(graph: FlatGraph, wanted: list[str]):
-    """Shapes of `wanted` under two sets of sizes, and the sizes by (input, axis)."""
-    # Inputs may have sizes of their own; token ids, mask and types must agree, which
-    # shows as a graph that refuses different ones.
-    for share, probes in itertools.product((False, True), _PROBES):
-        sizes = [_sizes(graph.input_specs, share, probe) for probe in probes]
+def _probe(graph: FlatGraph, tensors: list[str]):
+    """Infers shapes for two sets of input sizes.
+
+    Returns:
+        The two dicts of sizes by (input, axis), and the two lists of shapes.
+    """
+    # Unknown sizes may be independent in each input. Token ids, mask and types must
+    # agree, though; with different sizes the import of such a graph fails.
+    for equal_inputs, probes in itertools.product((False, True), _PROBES):
+        sizes = [_sizes(graph.input_specs, equal_inputs, probe) for probe in probes]
         if sizes[0] is None:
             continue
         try:
-            return sizes, [_infer(graph, given, wanted) for given in sizes]
+            return sizes, [_infer(graph, probed, tensors) for probed in sizes]
         except ValueError:
             continue
-    return [{}, {}], [[tf.TensorShape(None)] * len(wanted)] * 2
+    return [{}, {}], [[tf.TensorShape(None)] * len(tensors)] * 2
 
 
-def _sizes(specs, share: bool, probe) -> dict[tuple[int, int], int] | None:
-    """A size of its own for each unknown dimension; the batch is always shared."""
+def _sizes(specs, equal_inputs: bool, probe) -> dict[tuple[int, int], int] | None:
+    """Assigns a size to each unknown dimension by (input, axis).
+
+    All inputs have the same batch size; with `equal_inputs` also the same other sizes.
+    Returns `None` if the probe has too few sizes.
+    """
     sizes: dict[tuple[int, int], int] = {}
     keys: list = []
     for i, axis in _unknown_dimensions(specs):
-        key = axis if share or axis == 0 else (i, axis)
+        key = axis if equal_inputs or axis == 0 else (i, axis)
         if key not in keys:
             keys.append(key)
         if len(keys) > len(probe):
@@ -120,102 +131,96 @@ def _unknown_dimensions(specs) -> list[tuple[int, int]]:
     ]
 
 
-def _infer(graph: FlatGraph, sizes, wanted: list[str]) -> list[tf.TensorShape]:
-    """Static shapes of the tensors `wanted` for given sizes of unknown dimensions."""
+def _infer(graph: FlatGraph, sizes, tensors: list[str]) -> list[tf.TensorShape]:
+    """Infers the static shapes of tensors for given sizes of unknown dimensions."""
+    specs = _placeholder_specs(graph, sizes)
+    used = {t for n in graph.nodes.values() for t in map(tensor_of, data_inputs(n))}
     with tf.Graph().as_default():
-        specs = dict(graph.value_specs)
-        for i, (name, spec) in enumerate(
-            zip(graph.inputs, graph.input_specs, strict=True)
-        ):
-            rank = range(spec.shape.rank or 0)
-            shape = [sizes.get((i, axis), spec.shape[axis]) for axis in rank]
-            known = spec.shape.rank is not None
-            specs[name] = tf.TensorSpec(shape if known else None, spec.dtype)
-        if graph.seed:
-            specs[graph.seed] = tf.TensorSpec([2], tf.int32)
-        for name in graph.resources:
-            dtype = tf.as_dtype(graph.nodes[name].attr["dtype"].type)
-            specs[name] = tf.TensorSpec(None, dtype)
-        used = {t for n in graph.nodes.values() for t in map(tensor_of, data_inputs(n))}
-        bound = {
-            f"{name}:0": tf.compat.v1.placeholder(spec.dtype, spec.shape)
+        placeholders = {
+            tensor_of(name): tf.compat.v1.placeholder(spec.dtype, spec.shape)
             for name, spec in specs.items()
-            if f"{name}:0" in used
+            if tensor_of(name) in used
         }
-        direct = {name for name in wanted if name in bound}
-        others = [name for name in wanted if name not in direct]
-        tensors = tf.graph_util.import_graph_def(
-            as_graph_def(graph, graph.nodes), bound, others
+        computed = [name for name in tensors if name not in placeholders]
+        results = tf.graph_util.import_graph_def(
+            as_graph_def(graph, graph.nodes), placeholders, computed
         )
-    shapes = dict(zip(others, tensors, strict=True)) | {n: bound[n] for n in direct}
-    return [shapes[name].shape for name in wanted]
+    by_name = placeholders | dict(zip(computed, results, strict=True))
+    return [by_name[name].shape for name in tensors]
+
+
+def _placeholder_specs(graph: FlatGraph, sizes) -> dict[str, tf.TensorSpec]:
+    specs = dict(graph.value_specs)
+    for i, (name, spec) in enumerate(zip(graph.inputs, graph.input_specs, strict=True)):
+        shape = None
+        if spec.shape.rank is not None:
+            shape = [sizes.get((i, axis), size) for axis, size in enumerate(spec.shape)]
+        specs[name] = tf.TensorSpec(shape, spec.dtype)
+    if graph.seed:
+        specs[graph.seed] = tf.TensorSpec([2], tf.int32)
+    for name in graph.resources:
+        dtype = tf.as_dtype(graph.nodes[name].attr["dtype"].type)
+        specs[name] = tf.TensorSpec(None, dtype)
+    return specs
 
 
 def _solve(shapes, sizes) -> list[int | tuple[int, int]] | None:
-    """Each dimension as a number or as the (input, axis) that it equals."""
+    """Expresses each dimension as a number or as the (input, axis) that it equals.
+
+    Returns `None` if that fails for any dimension.
+    """
     first, second = shapes
     if first.rank is None or second.rank != first.rank:
         return None
-    found: list[int | tuple[int, int]] = []
+    dimensions: list[int | tuple[int, int]] = []
     for pair in zip(first, second, strict=True):
-        match = [p for p in sizes[0] if pair == (sizes[0][p], sizes[1][p])]
-        if None in pair or (pair[0] != pair[1] and not match):
+        matches = [key for key in sizes[0] if pair == (sizes[0][key], sizes[1][key])]
+        if None in pair or (pair[0] != pair[1] and not matches):
             return None
-        found.append(match[0] if match else pair[0])
-    return found
+        dimensions.append(matches[0] if matches else pair[0])
+    return dimensions
 
 
 def _replace(nodes: dict, node, dimensions, inputs: tuple[str, ...]) -> None:
+    """Replaces a shape op by nodes that compute its result from the inputs' shapes."""
     name, op = node.name, node.op
     if op == "Rank":
-        nodes[name] = constant(name, len(dimensions), tf.int32)
+        add_constant(nodes, name, len(dimensions), tf.int32)
         return
     out = tf.as_dtype(node.attr["out_type"].type) if op in ("Shape", "Size") else None
     shape_name = name if op == "Shape" else f"{name}/shape"
-    _pack(nodes, shape_name, dimensions, inputs, out or tf.int32)
+    shape = _add_shape(nodes, shape_name, dimensions, inputs, out or tf.int32)
     if op == "Size":
-        axes = constant(f"{name}/axes", [0], tf.int32)
-        nodes[axes.name] = axes
-        index = type_attribute(tf.int32)
-        product = make_node(
-            name, "Prod", [shape_name, axes.name], T=type_attribute(out), Tidx=index
-        )
-        nodes[name] = product
+        axes = add_constant(nodes, f"{name}/axes", [0], tf.int32)
+        add_node(nodes, name, "Prod", [shape, axes], T=out, Tidx=tf.int32)
     elif op in ("OnesLike", "ZerosLike"):
         dtype = tf.as_dtype(node.attr["T"].type)
-        value = constant(f"{name}/value", int(op == "OnesLike"), dtype)
-        nodes[value.name] = value
-        types = {"T": type_attribute(dtype), "index_type": type_attribute(tf.int32)}
-        nodes[name] = make_node(name, "Fill", [shape_name, value.name], **types)
+        value = add_constant(nodes, f"{name}/value", int(op == "OnesLike"), dtype)
+        add_node(nodes, name, "Fill", [shape, value], T=dtype, index_type=tf.int32)
 
 
-def _pack(nodes: dict, name: str, dimensions, inputs, dtype: tf.DType) -> None:
-    """Adds nodes that make a shape vector out of numbers and inputs' dimensions."""
+def _add_shape(nodes: dict, name: str, dimensions, inputs, dtype: tf.DType) -> str:
+    """Adds nodes that compute a shape vector from numbers and input dimensions."""
     parts = []
     for k, dimension in enumerate(dimensions):
         part = f"{name}/dimension_{k}"
         if isinstance(dimension, int):
-            nodes[part] = constant(part, dimension, dtype)
+            add_constant(nodes, part, dimension, dtype)
         else:
-            _dimension(nodes, part, inputs[dimension[0]], dimension[1], dtype)
+            _add_dimension(nodes, part, inputs[dimension[0]], dimension[1], dtype)
         parts.append(part)
     if not parts:
-        nodes[name] = constant(name, [], dtype)
-        return
-    count, axis = attribute(i=len(parts)), attribute(i=0)
-    nodes[name] = make_node(
-        name, "Pack", parts, T=type_attribute(dtype), N=count, axis=axis
-    )
+        return add_constant(nodes, name, [], dtype)
+    return add_node(nodes, name, "Pack", parts, T=dtype, N=len(parts), axis=0)
 
 
-def _dimension(nodes: dict, name: str, source: str, axis: int, dtype) -> None:
+def _add_dimension(nodes: dict, name: str, source: str, axis: int, dtype) -> None:
+    """Adds nodes that compute the size of an input along an axis."""
     shape = f"{source}/shape_{dtype.name}"
     if shape not in nodes:
-        types = {"T": nodes[source].attr["dtype"], "out_type": type_attribute(dtype)}
-        nodes[shape] = make_node(shape, "Shape", [source], **types)
-    at, none = f"{name}/at", f"{name}/axis"
-    nodes[at] = constant(at, axis, tf.int32)
-    nodes[none] = constant(none, 0, tf.int32)
-    types = {"Tparams": type_attribute(dtype), "Tindices": type_attribute(tf.int32)}
-    types |= {"Taxis": type_attribute(tf.int32), "batch_dims": attribute(i=0)}
-    nodes[name] = make_node(name, "GatherV2", [shape, at, none], **types)
+        types = {"T": nodes[source].attr["dtype"], "out_type": dtype}
+        add_node(nodes, shape, "Shape", [source], **types)
+    index = add_constant(nodes, f"{name}/at", axis, tf.int32)
+    zero = add_constant(nodes, f"{name}/axis", 0, tf.int32)
+    types = {"Tparams": dtype, "Tindices": tf.int32, "Taxis": tf.int32}
+    add_node(nodes, name, "GatherV2", [shape, index, zero], batch_dims=0, **types)

@@ -1,8 +1,11 @@
-"""Upsampling to the nearest neighbor, by repeating pixels.
+"""Nearest-neighbor upsampling by repeating pixels.
 
-XLA has no `ResizeNearestNeighborGrad`, so no block before such an upsampling could be
-trained where XLA compiles, which is everything on a TPU. Where the factors are whole
-numbers, pixels are repeated instead: the same to the bit, and faster on a CPU.
+XLA has no `ResizeNearestNeighborGrad`. So no block before a `ResizeNearestNeighbor`
+could be trained where XLA compiles, which includes everything on a TPU. If the factors
+are integers, repeating pixels gives the same result bit for bit, and is faster on a
+CPU.
+
+Tested in tests/encoders/test_xla_report.py.
 """
 
 from __future__ import annotations
@@ -11,27 +14,19 @@ import dataclasses
 
 import tensorflow as tf
 
-from .flat_graph import (
-    FlatGraph,
-    attribute,
-    constant,
-    data_inputs,
-    make_node,
-    tensor_of,
-    type_attribute,
-)
+from .flat_graph import FlatGraph, add_constant, add_node, data_inputs, tensor_of
 from .tensor_shapes import probed_shapes
 
 
 def repeat_pixels(graph: FlatGraph) -> FlatGraph:
-    """Puts repeated pixels in the place of upsampling to the nearest neighbor.
+    """Replaces nearest-neighbor upsampling by repeated pixels.
 
     Args:
         graph: The flat graph.
 
     Returns:
-        The flat graph. What resizes by factors that are no whole numbers, or depend on
-        the sizes of the inputs, stays as it is.
+        The flat graph. A resize stays if its factors are not integers or depend on the
+        sizes of the inputs.
     """
     ops = [n for n in graph.nodes.values() if n.op == "ResizeNearestNeighbor"]
     ops = [node for node in ops if not node.attr["align_corners"].b]
@@ -45,64 +40,52 @@ def repeat_pixels(graph: FlatGraph) -> FlatGraph:
             _factors(one, other) for one, other in zip(small, large, strict=True)
         }
         factor = factors.pop()
-        if factor and not factors and _exact(node, factor):
+        if factor and not factors and _is_exact(node, factor):
             _replace(nodes, node, factor, small[0][3])
     return dataclasses.replace(graph, nodes=nodes)
 
 
 def _factors(small: tf.TensorShape, large: tf.TensorShape) -> tuple[int, int] | None:
-    """By how much height and width grow, if by whole numbers."""
+    """Returns the factors of height and width; `None` if they are not integers."""
     sizes = [*(small[1:] if small.rank == 4 else [None])]
     sizes += [*(large[1:3] if large.rank == 4 else [None])]
     if None in sizes or 0 in sizes:
         return None
-    whole = all(large[axis] % small[axis] == 0 for axis in (1, 2))
-    return (large[1] // small[1], large[2] // small[2]) if whole else None
+    integral = all(large[axis] % small[axis] == 0 for axis in (1, 2))
+    return (large[1] // small[1], large[2] // small[2]) if integral else None
 
 
-def _exact(node, factors: tuple[int, int]) -> bool:
-    """Whether rounding can never lead to a neighbor, as it can for old resizing."""
+def _is_exact(node, factors: tuple[int, int]) -> bool:
+    """Tells whether the resize, which may round, selects exactly the same pixels."""
     powers_of_two = all(factor & (factor - 1) == 0 for factor in factors)
     return node.attr["half_pixel_centers"].b or powers_of_two
 
 
 def _replace(nodes: dict, node, factors: tuple[int, int], channels: int) -> None:
-    """Repeats along channels, then along rows: both are copies of long stretches."""
+    """Repeats pixels along the width, then whole rows: both copy blocks of memory."""
     images, size = data_inputs(node)
-    high, wide = factors
-
-    def name(part: str) -> str:
-        return f"{node.name}/{part}"
+    height_factor, width_factor = factors
 
     def number(part: str, value) -> str:
-        nodes[name(part)] = constant(name(part), value, tf.int32)
-        return name(part)
+        return add_constant(nodes, f"{node.name}/{part}", value, tf.int32)
 
     def add(part: str, op: str, inputs: list[str], **attributes) -> str:
-        nodes[name(part)] = make_node(name(part), op, inputs, **attributes)
-        return name(part)
+        return add_node(nodes, f"{node.name}/{part}", op, inputs, **attributes)
 
-    int32, of_images = type_attribute(tf.int32), node.attr["T"]
-    shaped = {"T": of_images, "Tshape": int32}
-    tiled = {"T": of_images, "Tmultiples": int32}
-    joined = {"T": int32, "Tidx": int32}
-    zero, one, any_ = number("zero", 0), number("one", [1]), number("any", [-1])
-    columns = add(
-        "columns",
-        "GatherV2",
-        [size, one, zero],
-        Tparams=int32,
-        Tindices=int32,
-        Taxis=int32,
-        batch_dims=attribute(i=0),
-    )
+    dtype = node.attr["T"]
+    shaped = {"T": dtype, "Tshape": tf.int32}
+    tiled = {"T": dtype, "Tmultiples": tf.int32}
+    joined = {"T": tf.int32, "Tidx": tf.int32}
+    gathered = {"Tparams": tf.int32, "Tindices": tf.int32, "Taxis": tf.int32}
+    zero, one, unknown = number("zero", 0), number("one", [1]), number("any", [-1])
+    columns = add("columns", "GatherV2", [size, one, zero], batch_dims=0, **gathered)
     last = number("channels", [channels])
-    length = add("length", "Mul", [columns, last], T=int32)
-    rows = add("rows", "ConcatV2", [any_, length, zero], N=attribute(i=2), **joined)
-    shape = add(
-        "shape", "ConcatV2", [any_, size, last, zero], N=attribute(i=3), **joined
-    )
-    x = add("wide", "Tile", [images, number("by_width", [1, 1, 1, wide])], **tiled)
+    length = add("length", "Mul", [columns, last], T=tf.int32)
+    rows = add("rows", "ConcatV2", [unknown, length, zero], N=2, **joined)
+    shape = add("shape", "ConcatV2", [unknown, size, last, zero], N=3, **joined)
+    by_width = number("by_width", [1, 1, 1, width_factor])
+    by_height = number("by_height", [1, height_factor])
+    x = add("wide", "Tile", [images, by_width], **tiled)
     x = add("as_rows", "Reshape", [x, rows], **shaped)
-    x = add("high", "Tile", [x, number("by_height", [1, high])], **tiled)
-    nodes[node.name] = make_node(node.name, "Reshape", [x, shape], **shaped)
+    x = add("high", "Tile", [x, by_height], **tiled)
+    add_node(nodes, node.name, "Reshape", [x, shape], **shaped)

@@ -1,9 +1,10 @@
-"""Batch norms and other scalings of channels go into the kernel before them.
+"""Folds batch norms and other scalings of channels into the kernel before them.
 
-In inference a batch norm multiplies each channel by one number and adds another. A
-convolution or a matrix product can do that by itself: with its kernel multiplied, and
-a bias. The same holds for whatever else has this form, be it written as a batch norm,
-as products and sums with constants, or as several of these in a row.
+In inference a batch norm multiplies each channel by a number and adds another. A
+convolution or a matrix product can do that itself, with a scaled kernel and a bias. The
+same holds for any chain of batch norms, products and sums with constants per channel.
+
+Tested in tests/encoders/inference/test_forward_pass.py.
 """
 
 from __future__ import annotations
@@ -15,98 +16,93 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from ..graph.flat_graph import (
-    attribute,
-    data_inputs,
-    make_node,
-    tensor_of,
-    without_control,
-)
-from .constants import Constants
+from ..graph.flat_graph import NodeDef, add_node, copy_node, data_inputs, tensor_of
+from .folded_graph import FoldedGraph
 from .matrix_products import Splits
 
-# What has a kernel, and how many axes there are in what comes out of it.
-RANKS = {"Conv2D": 4, "DepthwiseConv2dNative": 4, "MatMul": 2}
-NORMS = {"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"}
-TYPES = {tf.float32, tf.float64}
+# Ops with a kernel, and the number of axes of their outputs.
+_OUTPUT_RANKS = {"Conv2D": 4, "DepthwiseConv2dNative": 4, "MatMul": 2}
+_BATCH_NORMS = {"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"}
+_DTYPES = {tf.float32, tf.float64}
 
 
 @dataclasses.dataclass(frozen=True)
-class Affine:
-    """What is done to each channel: `scale * x + offset`, float64 `[channels]`."""
+class _Affine:
+    """The map `scale * x + offset` of each channel, float64 `[channels]`."""
 
     scale: np.ndarray | float
     offset: np.ndarray | float
 
 
-def fold_norms(constants: Constants, splits: Splits) -> None:
+def fold_batch_norms(graph: FoldedGraph, splits: Splits) -> None:
     """Folds scalings of channels into the kernels before them, in place.
 
-    A scaling stays where what it scales is used or wanted elsewhere, too.
+    A scaling stays if another node, or an output, needs the unscaled tensor.
 
     Args:
-        constants: The graph.
-        splits: How the `Reshape` nodes behind products of matrices split their last
-            axis; what is done behind them is done before them, then.
+        graph: The graph.
+        splits: How the `Reshape` nodes behind matrix products split the last axis. A
+            scaling behind such a node is moved before it.
     """
-    readers = constants.readers()
-    for node in constants.needed():
-        if node.op in RANKS and _is_plain(node):
-            kernel = constants.array(node.input[1])
+    readers = graph.readers()
+    for node in graph.needed():
+        if node.op in _OUTPUT_RANKS and _can_scale(node):
+            kernel = graph.constant_value(node.input[1])
             if kernel is not None:
-                _fold_into(constants, node, kernel, readers, splits)
+                _fold_into(graph, node, kernel, readers, splits)
 
 
-def _is_plain(node: tf.compat.v1.NodeDef) -> bool:
-    """Whether channels come last, in a precision that bears another rounding."""
-    # Asking a node for an attribute that it lacks would give it one.
+def _can_scale(node: NodeDef) -> bool:
+    """Tells whether channels come last, in a dtype that allows another rounding."""
+    # Reading an attribute that a node lacks would create it.
     layout = node.attr["data_format"].s if "data_format" in node.attr else b"NHWC"
-    return layout == b"NHWC" and tf.as_dtype(node.attr["T"].type) in TYPES
+    return layout == b"NHWC" and tf.as_dtype(node.attr["T"].type) in _DTYPES
 
 
 def _fold_into(
-    constants: Constants,
-    node: tf.compat.v1.NodeDef,
+    graph: FoldedGraph,
+    node: NodeDef,
     kernel: np.ndarray,
     readers: Mapping[str, list[str]],
     splits: Splits,
 ) -> None:
+    """Folds the scalings that follow a node into its kernel and a bias."""
     shape = _factors_shape(node, kernel)
     channels = math.prod(shape)
-    rank, dimensions = RANKS[node.op], (channels,)
-    last, split, scale, offset = node.name, None, np.ones(channels), np.zeros(channels)
+    rank, dimensions = _OUTPUT_RANKS[node.op], (channels,)
+    last, split = node.name, None
+    scale, offset = np.ones(channels), np.zeros(channels)
     ops: list[str] = []
-    while (name := _only_reader(constants, last, readers)) is not None:
+    while (name := _only_reader(graph, last, readers)) is not None:
         if name in splits and split is None:
             rank, dimensions = splits[name]
             last = split = name
             continue
-        step = _affine(constants, name, last, rank, dimensions)
+        step = _affine(graph, name, last, rank, dimensions)
         if step is None:
             break
         scale, offset = scale * step.scale, offset * step.scale + step.offset
-        ops.append(constants.nodes[name].op)
+        ops.append(graph.nodes[name].op)
         last = name
     if not ops or (split is None and set(ops) <= {"BiasAdd", "Identity"}):
-        return  # as it should be
-    changed = constants.change(node.name)
+        return  # nothing but a bias follows: the form that TensorFlow runs fastest
     scaled = (kernel * scale.reshape(shape)).astype(kernel.dtype)
-    changed.input[1] = tensor_of(constants.add(f"{node.name}/folded_kernel", scaled))
-    bias = constants.add(f"{last}/folded_bias", offset.astype(kernel.dtype))
-    name = last if split is None else f"{last}/folded_sum"
-    layout = attribute(s=b"NHWC")
-    total = make_node(
-        name, "BiasAdd", [node.name, bias], T=node.attr["T"], data_format=layout
+    product = graph.own_node(node.name)
+    product.input[1] = tensor_of(
+        graph.add_constant(f"{node.name}/folded_kernel", scaled)
     )
-    constants.nodes[name] = total
+    bias = graph.add_constant(f"{last}/folded_bias", offset.astype(kernel.dtype))
+    name = last if split is None else f"{last}/folded_sum"
+    types = {"T": node.attr["T"], "data_format": b"NHWC"}
+    add_node(graph.nodes, name, "BiasAdd", [node.name, bias], **types)
     if split is not None:
-        constants.nodes[last] = without_control(constants.nodes[split])
-        constants.nodes[last].name = last
-        constants.nodes[last].input[0] = tensor_of(name)
+        graph.nodes[last] = copy_node(graph.nodes[split])
+        graph.nodes[last].name = last
+        graph.nodes[last].input[0] = tensor_of(name)
 
 
-def _factors_shape(node: tf.compat.v1.NodeDef, kernel: np.ndarray) -> tuple[int, ...]:
-    """Shape of one factor for each output channel, to be multiplied by a kernel."""
+def _factors_shape(node: NodeDef, kernel: np.ndarray) -> tuple[int, ...]:
+    """Returns the shape that factors per output channel need to multiply a kernel."""
     if node.op == "DepthwiseConv2dNative":
         return kernel.shape[-2:]
     if node.op == "MatMul" and node.attr["transpose_b"].b:
@@ -115,72 +111,81 @@ def _factors_shape(node: tf.compat.v1.NodeDef, kernel: np.ndarray) -> tuple[int,
 
 
 def _only_reader(
-    constants: Constants, name: str, readers: Mapping[str, list[str]]
+    graph: FoldedGraph, name: str, readers: Mapping[str, list[str]]
 ) -> str | None:
-    """The node that alone reads a node, and that only once."""
+    """Returns the node that alone reads a node's output; `None` if it is not alone."""
     tensor = tensor_of(name)
-    # The other outputs of a batch norm are there for training.
+    # The further outputs of a batch norm are for training.
     others = [f"{name}:{k}" for k in range(1, 6)]
-    if any(t in readers or t in constants.wanted for t in others):
+    if any(t in readers or t in graph.outputs for t in others):
         return None
-    found = readers.get(tensor, [])
-    return found[0] if len(found) == 1 and tensor not in constants.wanted else None
+    names = readers.get(tensor, [])
+    return names[0] if len(names) == 1 and tensor not in graph.outputs else None
 
 
 def _affine(
-    constants: Constants, name: str, source: str, rank: int, dimensions: tuple[int, ...]
-) -> Affine | None:
-    """What a node does to the channels of the node that it reads."""
-    node = constants.nodes[name]
+    graph: FoldedGraph, name: str, source: str, rank: int, dimensions: tuple[int, ...]
+) -> _Affine | None:
+    """Expresses a node as an affine map of channels; `None` if it is something else.
+
+    Args:
+        graph: The graph.
+        name: Name of the node.
+        source: Name of the node that computes its input.
+        rank: Number of axes of the input.
+        dimensions: Sizes of the last axes of the input, which hold the channels.
+    """
+    node = graph.nodes[name]
     inputs = data_inputs(node)
     if node.op == "Identity":
-        return Affine(1.0, 0.0)
-    if "T" not in node.attr or not _is_plain(node):
+        return _Affine(1.0, 0.0)
+    if "T" not in node.attr or not _can_scale(node):
         return None
-    if node.op in NORMS:
-        return _norm(constants, node, source)
+    if node.op in _BATCH_NORMS:
+        return _batch_norm(graph, node, source)
     if len(inputs) != 2:
         return None
-    first = tensor_of(inputs[0]) == tensor_of(source)
-    value = _by_channel(constants.array(inputs[first]), rank, dimensions)
+    source_is_first = tensor_of(inputs[0]) == tensor_of(source)
+    value = graph.constant_value(inputs[source_is_first])  # the other input
+    value = _by_channel(value, rank, dimensions)
     if value is None:
         return None
     match node.op:
         case "BiasAdd" | "Add" | "AddV2":
-            return Affine(1.0, value)
+            return _Affine(1.0, value)
         case "Mul":
-            return Affine(value, 0.0)
+            return _Affine(value, 0.0)
         case "Sub":
-            return Affine(1.0, -value) if first else Affine(-1.0, value)
-        case "RealDiv" if first and np.all(value):
-            return Affine(1.0 / value, 0.0)
+            return _Affine(1.0, -value) if source_is_first else _Affine(-1.0, value)
+        case "RealDiv" if source_is_first and np.all(value):
+            return _Affine(1.0 / value, 0.0)
     return None
 
 
 def _by_channel(
     value: np.ndarray | None, rank: int, dimensions: tuple[int, ...]
 ) -> np.ndarray | None:
-    """A constant as float64 `[channels]`, if it is the same for all else."""
+    """Returns a constant as float64 `[channels]`; `None` if it varies along others."""
     if value is None or value.ndim > rank:
         return None
-    before = max(value.ndim - len(dimensions), 0)
-    if any(size != 1 for size in value.shape[:before]):
+    other_axes = max(value.ndim - len(dimensions), 0)
+    if any(size != 1 for size in value.shape[:other_axes]):
         return None
-    value = value.reshape(value.shape[before:]).astype("float64")
+    value = value.reshape(value.shape[other_axes:]).astype("float64")
     sizes = zip(value.shape[::-1], dimensions[::-1], strict=False)
-    if any(size not in (1, whole) for size, whole in sizes):
+    if any(size not in (1, dimension) for size, dimension in sizes):
         return None
     return np.broadcast_to(value, dimensions).reshape(-1)
 
 
-def _norm(constants: Constants, node, source: str) -> Affine | None:
-    data, *rest = data_inputs(node)
-    values = [constants.array(tensor) for tensor in rest]
+def _batch_norm(graph: FoldedGraph, node, source: str) -> _Affine | None:
+    data, *parameters = data_inputs(node)
+    values = [graph.constant_value(tensor) for tensor in parameters]
     trains = "is_training" not in node.attr or node.attr["is_training"].b
-    missing = any(value is None for value in values)
-    if trains or missing or tensor_of(data) != tensor_of(source):
+    unknown = any(value is None for value in values)
+    if trains or unknown or tensor_of(data) != tensor_of(source):
         return None
     gamma, beta, mean, variance = (value.astype("float64") for value in values)
     epsilon = node.attr["epsilon"].f if "epsilon" in node.attr else 1e-4
     scale = gamma / np.sqrt(variance + epsilon)
-    return Affine(scale, beta - mean * scale)
+    return _Affine(scale, beta - mean * scale)

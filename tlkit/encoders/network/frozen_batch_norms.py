@@ -1,8 +1,8 @@
-"""Batch norms that keep to their running statistics in the graph for training.
+"""A training graph whose batch norms use their running statistics.
 
-A trained block whose batch norms stay frozen still wants the dropout of training. So
-in a copy of the training graph each batch statistic gives way to the running average
-that it would have gone into: the average's own update says which.
+A trained block whose batch norms stay frozen still needs the dropout of training. So in
+a copy of the training graph each batch statistic is replaced by the running average
+that it would have updated. The update of an average shows which statistic that is.
 """
 
 from __future__ import annotations
@@ -13,128 +13,130 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from ..graph.flat_graph import (
-    SHAPE_LIKE,
+    SHAPE_OPS,
     FlatGraph,
-    attribute,
-    constant,
+    add_constant,
+    add_node,
+    copy_node,
     data_inputs,
-    make_node,
     node_of,
     tensor_of,
-    type_attribute,
+    topological_order,
 )
 from ..graph.tensor_shapes import static_shapes
-from .sections import depth_first
 
-# What an average is computed with: no statistic is made of these alone.
-ARITHMETIC = {"Add", "AddV2", "Sub", "Mul", "Neg", "RealDiv", "Cast", "Reshape"}
-ARITHMETIC |= {"Identity", "Squeeze", "StopGradient", "Select", "SelectV2"}
+# Ops that combine a statistic with its average; none of them computes a statistic.
+_ARITHMETIC = {"Add", "AddV2", "Sub", "Mul", "Neg", "RealDiv", "Cast", "Reshape"}
+_ARITHMETIC |= {"Identity", "Squeeze", "StopGradient", "Select", "SelectV2"}
+
+# Position and placeholder of the running average, by the tensor of the batch statistic.
+_Averages = Mapping[str, tuple[int, str]]
 
 
 def with_running_statistics(graph: FlatGraph) -> tuple[FlatGraph, frozenset[int]]:
-    """A graph for training whose batch norms run as in inference.
+    """Makes the batch norms of a training graph run as in inference.
 
     Args:
-        graph: The graph for training.
+        graph: The training graph.
 
     Returns:
-        The graph, without the updates of what is now frozen, and the positions of the
-        running averages that stand where the batch's statistics stood. An average
-        whose update is not understood is not among them, and stays as it was.
+        The graph without the updates of frozen averages, and the positions of the
+        frozen averages. An average whose update is not understood is not among them
+        and is updated as before.
     """
-    averages = {position: name for name, position in graph.variables.items()}
-    valued = _carries_input(graph)
-    found: dict[str, tuple[int, str]] = {}
-    for position, update in graph.updates.items():
-        average = averages.get(position)
-        if average and graph.value_specs[average].dtype.is_floating:
-            statistic = _statistic(graph, update, valued)
-            if statistic and statistic not in found:
-                found[statistic] = (position, average)
+    averages = _find_averages(graph)
     nodes = dict(graph.nodes)
-    frozen = _freeze_fused(nodes, found)
-    others = {s: found[s] for s in found if not _fused(graph.nodes, s)}
+    frozen = _freeze_fused(nodes, averages)
+    others = {s: averages[s] for s in averages if not _is_fused(graph.nodes, s)}
     frozen |= _freeze_others(graph, nodes, others)
     updates = {k: v for k, v in graph.updates.items() if k not in frozen}
     return dataclasses.replace(graph, nodes=nodes, updates=updates), frozenset(frozen)
 
 
-def _statistic(graph: FlatGraph, update: str, valued: Mapping[str, bool]) -> str | None:
-    """The one tensor with values of the batch that goes into an average."""
-    found, stack, seen = set(), [update], set()
+def _find_averages(graph: FlatGraph) -> _Averages:
+    placeholders = {position: name for name, position in graph.variables.items()}
+    carries_values = _carries_values(graph)
+    averages: dict[str, tuple[int, str]] = {}
+    for position, update in graph.updates.items():
+        placeholder = placeholders.get(position)
+        if placeholder and graph.value_specs[placeholder].dtype.is_floating:
+            statistic = _statistic(graph, update, carries_values)
+            if statistic:
+                averages.setdefault(statistic, (position, placeholder))
+    return averages
+
+
+def _statistic(
+    graph: FlatGraph, update: str, carries_values: Mapping[str, bool]
+) -> str | None:
+    """Returns the batch statistic that an update uses, if it uses exactly one."""
+    statistics, stack, seen = set(), [update], set()
     while stack:
         tensor = stack.pop()
         name = node_of(tensor)
-        if name in seen or not valued.get(name):
+        if name in seen or not carries_values.get(name):
             continue
-        if graph.nodes[name].op in ARITHMETIC:
+        if graph.nodes[name].op in _ARITHMETIC:
             seen.add(name)
             stack.extend(data_inputs(graph.nodes[name]))
         else:
-            found.add(tensor_of(tensor))
-    return found.pop() if len(found) == 1 else None
+            statistics.add(tensor_of(tensor))
+    return statistics.pop() if len(statistics) == 1 else None
 
 
-def _carries_input(graph: FlatGraph) -> Mapping[str, bool]:
-    """Whether each node carries values, not only shapes, of the inputs."""
-    valued: dict[str, bool] = {}
-    for name in depth_first(graph.nodes, [*graph.outputs, *graph.updates.values()]):
+def _carries_values(graph: FlatGraph) -> Mapping[str, bool]:
+    """Tells for each node whether it depends on the inputs' values, not only shapes."""
+    carries: dict[str, bool] = {}
+    ends = [*graph.outputs, *graph.updates.values()]
+    for name in topological_order(graph.nodes, ends):
         node = graph.nodes[name]
-        parents = (valued[node_of(tensor)] for tensor in data_inputs(node))
-        valued[name] = name in graph.inputs or (
-            node.op not in SHAPE_LIKE and any(parents)
+        parents = (carries[node_of(tensor)] for tensor in data_inputs(node))
+        carries[name] = name in graph.inputs or (
+            node.op not in SHAPE_OPS and any(parents)
         )
-    return valued
+    return carries
 
 
-def _fused(nodes: Mapping, tensor: str) -> bool:
+def _is_fused(nodes: Mapping, tensor: str) -> bool:
     return nodes[node_of(tensor)].op.startswith("FusedBatchNorm")
 
 
-def _freeze_fused(nodes: dict, found: Mapping[str, tuple[int, str]]) -> set[int]:
+def _freeze_fused(nodes: dict, averages: _Averages) -> set[int]:
+    """Switches fused batch norms to inference; returns positions of their averages."""
     frozen: set[int] = set()
-    for name in {node_of(s) for s in found if _fused(nodes, s)}:
-        pair = [found.get(f"{name}:{k}") for k in (1, 2)]
+    for name in {node_of(s) for s in averages if _is_fused(nodes, s)}:
+        pair = [averages.get(f"{name}:{k}") for k in (1, 2)]  # mean and variance
         if None in pair or not nodes[name].attr["is_training"].b:
             continue
-        node = tf.compat.v1.NodeDef()
-        node.CopyFrom(nodes[name])
-        node.attr["is_training"].CopyFrom(attribute(b=False))
-        node.attr["exponential_avg_factor"].CopyFrom(attribute(f=1.0))
+        node = copy_node(nodes[name])
+        node.attr["is_training"].b = False
+        node.attr["exponential_avg_factor"].f = 1.0
         node.input[3], node.input[4] = (tensor_of(average) for _, average in pair)
         nodes[name] = node
         frozen |= {position for position, _ in pair}
     return frozen
 
 
-def _freeze_others(graph: FlatGraph, nodes: dict, found) -> set[int]:
-    """Lets whoever reads a statistic read the average, in the statistic's shape."""
+def _freeze_others(graph: FlatGraph, nodes: dict, averages: _Averages) -> set[int]:
+    """Feeds averages, reshaped, to the readers of statistics; returns positions."""
     frozen: set[int] = set()
-    shapes = static_shapes(graph, list(found)) if found else []
-    moved: dict[str, str] = {}
+    shapes = static_shapes(graph, list(averages)) if averages else []
+    replaced: dict[str, str] = {}
     for (statistic, (position, average)), shape in zip(
-        found.items(), shapes, strict=True
+        averages.items(), shapes, strict=True
     ):
         size = graph.value_specs[average].shape.num_elements()
         if not shape.is_fully_defined() or shape.num_elements() != size:
             continue
         name = f"{node_of(statistic)}/running"
-        wanted = constant(f"{name}/shape", shape.as_list(), tf.int32)
-        nodes[wanted.name] = wanted
-        types = {"T": type_attribute(graph.value_specs[average].dtype)}
-        types["Tshape"] = type_attribute(tf.int32)
-        nodes[name] = make_node(name, "Reshape", [average, wanted.name], **types)
-        moved[statistic] = tensor_of(name)
+        target = add_constant(nodes, f"{name}/shape", shape.as_list(), tf.int32)
+        types = {"T": graph.value_specs[average].dtype, "Tshape": tf.int32}
+        add_node(nodes, name, "Reshape", [average, target], **types)
+        replaced[statistic] = tensor_of(name)
         frozen.add(position)
-    for name in list(graph.nodes):
-        _redirect(nodes, name, moved)
+    for name in graph.nodes:
+        if any(tensor_of(t) in replaced for t in data_inputs(nodes[name])):
+            nodes[name] = copy_node(nodes[name])
+            for i, tensor in enumerate(nodes[name].input):
+                nodes[name].input[i] = replaced.get(tensor_of(tensor), tensor)
     return frozen
-
-
-def _redirect(nodes: dict, name: str, moved: Mapping[str, str]) -> None:
-    if any(tensor_of(tensor) in moved for tensor in data_inputs(nodes[name])):
-        node = tf.compat.v1.NodeDef()
-        node.CopyFrom(nodes[name])
-        for i, tensor in enumerate(node.input):
-            node.input[i] = moved.get(tensor_of(tensor), tensor)
-        nodes[name] = node

@@ -1,6 +1,7 @@
-"""An opened network in files, so that a `.keras` file stands alone.
+"""The files in which a `.keras` file holds an opened network, and the JSON of specs.
 
-What goes in, what comes out and what is learned, in a form that JSON can hold.
+A folder holds `network.json` and one `.pb` file for each graph and custom gradient.
+Values of variables are not among them: they are weights of the Keras layer.
 """
 
 from __future__ import annotations
@@ -18,15 +19,36 @@ from ..graph.flat_graph import FlatGraph
 from ..saved_model.trust import check_graph_ops
 from .network import Network
 
-GRAPHS = {False: "inference", True: "training"}
+_GRAPH_NAMES = {False: "inference", True: "training"}
+
+
+@dataclasses.dataclass(frozen=True)
+class VariableSpec:
+    """Describes a variable of an encoder.
+
+    Args:
+        name: Its name in the SavedModel, without the `:0`.
+        shape: Its shape.
+        dtype: Name of its dtype, such as `"float32"`.
+        learnable: Whether the SavedModel allows training it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    learnable: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields as a dict for JSON."""
+        return dataclasses.asdict(self) | {"shape": list(self.shape)}
 
 
 def save_network(network: Network, folder: pathlib.Path) -> None:
     """Writes a network's graphs into a folder.
 
     Raises:
-        EncoderError: The network leans on tables of its SavedModel, which cannot ride
-            along.
+        EncoderError: The network uses lookup tables of its SavedModel, which a `.keras`
+            file cannot hold.
     """
     if network.resources:
         raise EncoderError(
@@ -35,40 +57,43 @@ def save_network(network: Network, folder: pathlib.Path) -> None:
             "model.save_weights(path), or the served model with tlkit.export."
         )
     notes: dict[str, Any] = {"vectors": sorted(network.vectors)}
-    for training, key in GRAPHS.items():
-        notes[key] = _save_graph(network.graphs[training], folder, key)
-    keys = [f"loss_{i}" for i in range(len(network.losses))]
-    for key, graph in zip(keys, network.losses, strict=True):
-        notes[key] = _save_graph(graph, folder, key)
-    (folder / "network.json").write_text(json.dumps(notes | {"losses": keys}))
+    for training, name in _GRAPH_NAMES.items():
+        notes[name] = _save_graph(network.graphs[training], folder, name)
+    names = [f"loss_{i}" for i in range(len(network.losses))]
+    for name, graph in zip(names, network.losses, strict=True):
+        notes[name] = _save_graph(graph, folder, name)
+    (folder / "network.json").write_text(json.dumps(notes | {"losses": names}))
 
 
 def load_network(folder: pathlib.Path, *, trust: bool = False) -> Network:
-    """The network that `save_network` wrote.
+    """Reads the network that `save_network` wrote.
 
     Raises:
-        SourceError: It does more than compute, and is not trusted.
+        SourceError: A graph does more than compute, and `trust` is false.
     """
     notes = json.loads((folder / "network.json").read_text())
-    load = lambda key: _load_graph(notes[key], folder, key, trust)
+
+    def load(name: str) -> FlatGraph:
+        return _load_graph(notes[name], folder, name, trust)
+
     return Network(
-        {kind: load(key) for kind, key in GRAPHS.items()},
+        {training: load(name) for training, name in _GRAPH_NAMES.items()},
         frozenset(notes["vectors"]),
-        losses=[load(key) for key in notes["losses"]],
+        losses=[load(name) for name in notes["losses"]],
     )
 
 
-def _save_graph(graph: FlatGraph, folder: pathlib.Path, key: str) -> dict[str, Any]:
-    """Writes the graph's nodes; what is left to know is given back, for JSON."""
+def _save_graph(graph: FlatGraph, folder: pathlib.Path, name: str) -> dict[str, Any]:
+    """Writes the graph's nodes and returns its other fields, for JSON."""
     definition = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
     definition.node.extend(graph.nodes[name] for name in sorted(graph.nodes))
-    _write(folder / f"{key}.pb", definition)
+    _write(folder / f"{name}.pb", definition)
     gradients = {}
-    for i, (name, gradient) in enumerate(sorted(graph.gradients.items())):
-        file = f"{key}_gradient_{i}.pb"
+    for i, (key, gradient) in enumerate(sorted(graph.gradients.items())):
+        file = f"{name}_gradient_{i}.pb"
         _write(folder / file, gradient.definition)
         fields = {"inputs": gradient.inputs, "outputs": gradient.outputs}
-        gradients[name] = {"file": file} | fields
+        gradients[key] = {"file": file} | fields
     return {
         "inputs": graph.inputs,
         "outputs": graph.outputs,
@@ -82,16 +107,16 @@ def _save_graph(graph: FlatGraph, folder: pathlib.Path, key: str) -> dict[str, A
 
 
 def _load_graph(
-    notes: dict[str, Any], folder: pathlib.Path, key: str, trust: bool
+    notes: dict[str, Any], folder: pathlib.Path, name: str, trust: bool
 ) -> FlatGraph:
-    definition = _read(folder / f"{key}.pb", trust)
+    definition = _read(folder / f"{name}.pb", trust)
     gradients = {
-        name: GradientGraph(
-            _read(folder / found["file"], trust),
-            tuple(found["inputs"]),
-            tuple(found["outputs"]),
+        key: GradientGraph(
+            _read(folder / fields["file"], trust),
+            tuple(fields["inputs"]),
+            tuple(fields["outputs"]),
         )
-        for name, found in notes["gradients"].items()
+        for key, fields in notes["gradients"].items()
     }
     return FlatGraph(
         nodes={node.name: node for node in definition.node},
@@ -120,31 +145,12 @@ def _read(path: pathlib.Path, trust: bool) -> tf.compat.v1.GraphDef:
     return definition
 
 
-# === Specs ===
-
-
-@dataclasses.dataclass(frozen=True)
-class VariableSpec:
-    """What a variable of an encoder is.
-
-    Args:
-        name: Its name in the SavedModel, without the `:0`.
-        shape: Its shape.
-        dtype: Name of its dtype, such as `"float32"`.
-        learnable: Whether the SavedModel says that it may be trained.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    learnable: bool
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {"shape": list(self.shape)}
-
-
 def specs_to_json(specs: Any) -> Any:
-    """Writes a nest of `tf.TensorSpec` as lists, dicts and strings."""
+    """Converts a nest of `tf.TensorSpec` to lists, dicts and strings.
+
+    >>> specs_to_json([tf.TensorSpec([None, 3], tf.float32)])
+    {'list': [{'shape': [None, 3], 'dtype': 'float32'}]}
+    """
     if isinstance(specs, dict):
         items = {key: specs_to_json(value) for key, value in specs.items()}
         return {"dict": items}
@@ -155,7 +161,7 @@ def specs_to_json(specs: Any) -> Any:
 
 
 def specs_from_json(value: Any) -> Any:
-    """The nest of `tf.TensorSpec` that `specs_to_json` wrote."""
+    """Converts the result of `specs_to_json` back to a nest of `tf.TensorSpec`."""
     if "dict" in value:
         return {key: specs_from_json(item) for key, item in value["dict"].items()}
     if "list" in value:

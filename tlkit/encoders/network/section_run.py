@@ -21,8 +21,7 @@ class SectionRun:
         running_statistics: Whether the training graph runs in the version whose batch
             norms use their running statistics.
         trainable: Positions of the variables that get gradients.
-        outputs: Positions of the network's outputs to return; these sections compute
-            them.
+        outputs: Positions of the network's outputs to return.
         updates: Positions of the variables whose new values are returned.
         taps: Indices of the sections whose tap is returned (see `Network.tap`).
         return_cut: Whether to return the tensor at the end of the last section.
@@ -41,14 +40,7 @@ class SectionRun:
 
 @dataclasses.dataclass(frozen=True)
 class SectionResults:
-    """The tensors that a `SectionRun` returns.
-
-    Args:
-        cut: The tensor at the end of the last section; `None` if not requested.
-        outputs: The network's outputs, by position.
-        updates: New values of variables, by position.
-        taps: The tapped tensors, by index of the section.
-    """
+    """The tensors that a `SectionRun` returns, by position or index of section."""
 
     cut: tf.Tensor | None
     outputs: dict[int, tf.Tensor]

@@ -1,110 +1,146 @@
-"""Where a flat graph can be cut: where exactly one tensor passes.
+"""Cuts the two graphs of a network into the same sections.
 
-What passes a cut is a tensor that carries values of both the input and the variables.
-What comes from the input alone (an attention mask) or from the variables alone (a
-transposed kernel) may cross, since it can be computed again on the other side.
+A cut is a point where a single tensor passes. Only tensors that carry values of both
+the input and the variables count: the *path*. A tensor that depends on the input alone
+(an attention mask) or on the variables alone (a transposed kernel) may cross a cut,
+since it can be recomputed on the other side.
 
-Pieces of the graph for inference beside the same pieces of the graph for training.
+1. `find_sections` cuts one graph, from the input to the output.
+2. `match_sections` keeps the cuts that the inference graph and the training graph have
+   in common, since each section may run from either graph. Node names differ in the
+   two, and so do the nodes around dropout and batch norm. The variables before a cut
+   are the same, so they identify it.
 
-A block may run from either graph, so both must be cut at the same tensors. Nodes have
-other names in the two, and dropout or batch norm make them differ, but what lies
-before a cut is the same: its variables.
+Tested in tests/encoders/test_forms.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import functools
+import operator
+from collections.abc import Collection, Mapping, Sequence
 
-from ..graph.flat_graph import FlatGraph, data_inputs, node_of, tensor_of
+from ..graph.flat_graph import (
+    FlatGraph,
+    data_inputs,
+    node_of,
+    tensor_of,
+    topological_order,
+)
 from ..graph.random_ops import is_random
+
+_MOST_OUTPUTS = 8  # that are looked at of one node
 
 
 @dataclasses.dataclass(frozen=True)
 class GraphSection:
-    """A stretch of a flat graph between two cuts.
+    """A section of one flat graph, between two cuts.
 
     Args:
-        stop: The tensor that leaves the piece; `None` at the end of the graph.
-        variables: Positions of the variables that the piece reads.
-        nodes: Names of its nodes that carry values of both input and variables.
-        ends: All tensors behind its last variable where only one tensor passes, in
-            the order of depth; at the end of the graph also the last tensor.
+        cut: The tensor at its end; `None` for the last section of the graph.
+        variables: Positions of the variables that the section reads.
+        nodes: Names of its nodes on the path.
+        tap_candidates: The tensors after its last variable that pass alone, in order
+            of depth; for the last section also the last tensor.
     """
 
-    stop: str | None
+    cut: str | None
     variables: frozenset[int]
     nodes: frozenset[str]
-    ends: tuple[str, ...] = ()
+    tap_candidates: tuple[str, ...]
+
+    def __add__(self, following: GraphSection) -> GraphSection:
+        """Joins a section and the one that follows it."""
+        candidates = following.tap_candidates
+        if not following.variables:
+            candidates = self.tap_candidates + candidates
+        variables = self.variables | following.variables
+        nodes = self.nodes | following.nodes
+        return GraphSection(following.cut, variables, nodes, candidates)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A section of a network, between two cuts that both graphs have."""
+
+    inference: GraphSection
+    training: GraphSection
+
+    def graph(self, training: bool) -> GraphSection:
+        """Returns the section of the training graph or of the inference graph."""
+        return self.training if training else self.inference
+
+    @property
+    def variables(self) -> frozenset[int]:
+        """Positions of the variables that either graph reads here."""
+        return self.inference.variables | self.training.variables
 
 
 def find_sections(graph: FlatGraph) -> list[GraphSection]:
-    """The pieces of a flat graph, from the input to the output.
+    """Cuts a flat graph into as many sections as possible.
 
-    A cut is kept only where no variable is read on both sides of it, so pieces that
-    share a variable (all layers of an ALBERT) are one. Where several tensors in a row
-    could be the cut, the last one before the next variable is taken: it is the same
-    in the graph for training and in the graph for inference.
+    No variable is read on both sides of a cut. So layers that share a variable (all
+    layers of an ALBERT) are in one section. Among several possible cuts before the next
+    variable, the last one is taken: it is the same in the training graph and in the
+    inference graph.
+
+    Returns:
+        The sections in order of depth.
     """
-    path, variables_of = _path(graph)
+    path, variables_at = _path(graph)
     last_use = _last_uses(graph, path)
-    last_read = {v: i for i, name in enumerate(path) for v in variables_of[name]}
-    pieces: list[GraphSection] = []
-    live: set[str] = set()
-    open_until, begin = -1, 0
+    last_read = {v: i for i, name in enumerate(path) for v in variables_at[name]}
+    sections: list[GraphSection] = []
+    live: set[str] = set()  # tensors that later nodes of the path read
+    uncut_until, begin = -1, 0
     for i, name in enumerate(path):
-        open_until = max([open_until, *(last_read[v] for v in variables_of[name])])
+        uncut_until = max([uncut_until, *(last_read[v] for v in variables_at[name])])
+        live |= set(_outputs_in_use(name, last_use))
         live = {tensor for tensor in live if last_use[tensor] > i}
-        live |= {t for t in _tensors_of(name, last_use) if last_use[t] > i}
         at_end = i == len(path) - 1
-        if (len(live) == 1 and open_until <= i) or at_end:
+        if (len(live) == 1 and uncut_until <= i) or at_end:
             nodes = path[begin : i + 1]
-            read = frozenset().union(*(variables_of[name] for name in nodes))
-            stop = next(iter(live), None)
-            ends = (stop or tensor_of(name),)
-            pieces.append(GraphSection(stop, read, frozenset(nodes), ends))
+            variables = frozenset().union(*(variables_at[name] for name in nodes))
+            cut = next(iter(live), None)
+            candidates = (cut or tensor_of(name),)
+            section = GraphSection(cut, variables, frozenset(nodes), candidates)
+            if sections and not variables:
+                section = sections.pop() + section
+            sections.append(section)
             begin = i + 1
-    return _joined(pieces)
-
-
-def _joined(pieces: list[GraphSection]) -> list[GraphSection]:
-    """Joins each piece that reads no variable to the one before it."""
-    joined: list[GraphSection] = []
-    for piece in pieces:
-        if joined and not piece.variables:
-            nodes = joined[-1].nodes | piece.nodes
-            before = joined.pop()
-            ends = before.ends + piece.ends
-            piece = GraphSection(piece.stop, before.variables, nodes, ends)
-        joined.append(piece)
-    return joined
+    return sections
 
 
 def _path(graph: FlatGraph) -> tuple[list[str], dict[str, set[int]]]:
-    """The nodes that carry values of input and variables, parents first.
+    """Finds the nodes that carry values of both the input and the variables.
 
-    Beside them, for each of these nodes, the variables that enter the path there.
+    Returns:
+        Their names, inputs before users, and for each of them the variables that enter
+        the path there.
     """
-    learned: dict[str, frozenset[int]] = {}
-    fed: dict[str, bool] = {}
+    variables_before: dict[str, frozenset[int]] = {}
+    from_input: dict[str, bool] = {}
     path: list[str] = []
     entering: dict[str, set[int]] = {}
-    for name in _in_order_of_depth(graph):
-        parents = [node_of(tensor) for tensor in _told_by(graph.nodes[name])]
-        own = {graph.variables[name]} if name in graph.variables else set()
-        fed[name] = name in graph.inputs or any(fed[p] for p in parents)
-        learned[name] = frozenset(own.union(*(learned[p] for p in parents)))
-        if fed[name] and learned[name]:
+    for name in _by_depth(graph):
+        parents = [node_of(tensor) for tensor in _value_inputs(graph.nodes[name])]
+        variables = {graph.variables[name]} if name in graph.variables else set()
+        variables = variables.union(*(variables_before[p] for p in parents))
+        variables_before[name] = frozenset(variables)
+        from_input[name] = name in graph.inputs or any(from_input[p] for p in parents)
+        if from_input[name] and variables:
             path.append(name)
-            sides = [learned[p] for p in parents if not fed[p]]
-            entering[name] = set().union(*sides)
+            weights = [variables_before[p] for p in parents if not from_input[p]]
+            entering[name] = set().union(*weights)
     return path, entering
 
 
-def _told_by(node) -> list[str]:
-    """The tensors whose values or shapes a node's own depend on in a way that ties.
+def _value_inputs(node) -> list[str]:
+    """Returns the input tensors that a node's values depend on.
 
-    A seed that all dropouts share ties nothing together; the shape of a draw does.
+    The seed of a random op does not count, since all dropouts share it. The shape of
+    the random tensor does.
     """
     inputs = data_inputs(node)
     if not is_random(node.op):
@@ -112,75 +148,35 @@ def _told_by(node) -> list[str]:
     return [] if "KeyCounter" in node.op else inputs[:1]
 
 
-def _in_order_of_depth(graph: FlatGraph) -> list[str]:
-    """All nodes, parents first, and shallow outputs before deep ones.
+def _by_depth(graph: FlatGraph) -> list[str]:
+    """Lists all nodes, inputs before users, and shallow outputs before deep ones.
 
-    An output that branches off in the middle (a feature map, an auxiliary head) is
-    finished before the way goes on; else it would seem to pass every later cut.
+    An output that branches off in the middle (a feature map, an auxiliary head) comes
+    before the nodes that follow the branch. Otherwise it would seem to cross every
+    later cut.
     """
     depth: dict[str, int] = {}
-    for name in depth_first(graph.nodes, graph.outputs):
+    for name in topological_order(graph.nodes, graph.outputs):
         parents = map(node_of, data_inputs(graph.nodes[name]))
         depth[name] = 1 + max((depth[p] for p in parents), default=0)
-    ends = sorted(graph.outputs, key=lambda tensor: depth[node_of(tensor)])
-    return depth_first(graph.nodes, ends)
-
-
-def depth_first(nodes: Mapping[str, object], ends: Iterable[str]) -> list[str]:
-    """Names of the nodes that the tensors `ends` need, parents before children."""
-    order: list[str] = []
-    seen: set[str] = set()
-    for end in map(node_of, ends):
-        stack = [] if end in seen else [(end, iter(data_inputs(nodes[end])))]
-        seen.add(end)
-        while stack:
-            name, rest = stack[-1]
-            for parent in map(node_of, rest):
-                if parent not in seen:
-                    seen.add(parent)
-                    stack.append((parent, iter(data_inputs(nodes[parent]))))
-                    break
-            else:
-                order.append(name)
-                stack.pop()
-    return order
+    outputs = sorted(graph.outputs, key=lambda tensor: depth[node_of(tensor)])
+    return topological_order(graph.nodes, outputs)
 
 
 def _last_uses(graph: FlatGraph, path: list[str]) -> dict[str, int]:
-    """The last place on the path that reads each tensor, along any way."""
-    place = {name: i for i, name in enumerate(path)}
-    used: dict[str, int] = {}
-    for i, name in enumerate(path):
-        for tensor in data_inputs(graph.nodes[name]):
-            if node_of(tensor) in place:
-                used[tensor_of(tensor)] = max(i, used.get(tensor_of(tensor), -1))
-    return used
+    """Returns the index of the last node on the path that reads each path tensor."""
+    on_path = set(path)
+    return {
+        tensor_of(tensor): i
+        for i, name in enumerate(path)
+        for tensor in data_inputs(graph.nodes[name])
+        if node_of(tensor) in on_path
+    }
 
 
-def _tensors_of(name: str, last_use: Mapping[str, int]) -> list[str]:
-    candidates = [f"{name}:{k}" for k in range(8)]
-    return [tensor for tensor in candidates if tensor in last_use]
-
-
-# === Segments ===
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """A stretch of the encoder between two cuts that both graphs have.
-
-    Args:
-        variables: Positions of the variables that either graph reads here.
-        stops: The tensor that leaves it, by whether the graph is for training; `None`
-            at the end.
-        nodes: Names of its nodes, likewise.
-        ends: All tensors behind its last variable where only one passes, likewise.
-    """
-
-    variables: frozenset[int]
-    stops: Mapping[bool, str | None]
-    nodes: Mapping[bool, frozenset[str]]
-    ends: Mapping[bool, tuple[str, ...]]
+def _outputs_in_use(name: str, last_use: Mapping[str, int]) -> list[str]:
+    tensors = [f"{name}:{k}" for k in range(_MOST_OUTPUTS)]
+    return [tensor for tensor in tensors if tensor in last_use]
 
 
 def match_sections(
@@ -188,72 +184,49 @@ def match_sections(
     training: Sequence[GraphSection],
     vectors: Collection[int],
 ) -> list[Section]:
-    """Keeps the cuts that both graphs have, with the same variables before them.
+    """Joins the sections of two graphs at the cuts that both have.
 
     Args:
-        inference: Pieces of the graph for inference.
-        training: Pieces of the graph for training.
+        inference: Sections of the inference graph.
+        training: Sections of the training graph.
         vectors: Positions of variables with at most one axis: biases, scales, offsets
-            and statistics. A piece that has only such ones belongs to the one before.
+            and statistics. A section with only such variables is joined to the one
+            before it.
 
     Returns:
-        The sections in the order of depth; at least one.
+        The sections of the network in order of depth; at least one.
     """
-    common = _all_variables(inference) & _all_variables(training)
-    other = _cuts(training, common)
+    common = _variables(inference) & _variables(training)
+    training_cuts = _cuts_by_variables(training, common)
     sections: list[Section] = []
-    begin = {False: 0, True: 0}
-    for before, i in _cuts(inference, common).items():
-        if before in other:
-            ends = {False: i + 1, True: other[before] + 1}
-            taken = {
-                False: inference[begin[False] : ends[False]],
-                True: training[begin[True] : ends[True]],
-            }
-            sections.append(_section(taken))
-            begin = ends
-    return _with_vectors_behind(sections, vectors)
+    begin, training_begin = 0, 0
+    for before, i in _cuts_by_variables(inference, common).items():
+        if before in training_cuts:
+            end, training_end = i + 1, training_cuts[before] + 1
+            section = Section(
+                functools.reduce(operator.add, inference[begin:end]),
+                functools.reduce(operator.add, training[training_begin:training_end]),
+            )
+            begin, training_begin = end, training_end
+            if sections and section.variables <= set(vectors):
+                last = sections.pop()
+                section = Section(
+                    last.inference + section.inference, last.training + section.training
+                )
+            sections.append(section)
+    return sections
 
 
-def _section(pieces: Mapping[bool, Sequence[GraphSection]]) -> Section:
-    return Section(
-        variables=_all_variables([*pieces[False], *pieces[True]]),
-        stops={kind: pieces[kind][-1].stop for kind in pieces},
-        nodes={
-            kind: frozenset().union(*(piece.nodes for piece in pieces[kind]))
-            for kind in pieces
-        },
-        ends={kind: pieces[kind][-1].ends for kind in pieces},
-    )
+def _variables(sections: Sequence[GraphSection]) -> frozenset[int]:
+    return frozenset().union(*(section.variables for section in sections))
 
 
-def _all_variables(pieces: Sequence[GraphSection]) -> frozenset[int]:
-    return frozenset().union(*(piece.variables for piece in pieces))
-
-
-def _cuts(
-    pieces: Sequence[GraphSection], common: frozenset[int]
+def _cuts_by_variables(
+    sections: Sequence[GraphSection], common: frozenset[int]
 ) -> dict[frozenset[int], int]:
-    """Index of the last piece behind each set of common variables."""
+    """Returns the index of the last section after each set of common variables."""
     cuts, before = {}, frozenset()
-    for i, piece in enumerate(pieces):
-        before |= piece.variables & common
+    for i, section in enumerate(sections):
+        before |= section.variables & common
         cuts[before] = i
     return cuts
-
-
-def _with_vectors_behind(
-    sections: Sequence[Section], vectors: Collection[int]
-) -> list[Section]:
-    """Joins a section that has no kernel (a bias, a norm) to the one before it."""
-    joined: list[Section] = []
-    for section in sections:
-        if joined and section.variables <= set(vectors):
-            last = joined.pop()
-            nodes = {
-                kind: last.nodes[kind] | section.nodes[kind] for kind in last.nodes
-            }
-            both = last.variables | section.variables
-            section = dataclasses.replace(section, variables=both, nodes=nodes)
-        joined.append(section)
-    return joined

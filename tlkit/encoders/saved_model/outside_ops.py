@@ -22,7 +22,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from ...sources.store import UnsafeArchive, path_inside
-from ..graph.flat_graph import data_inputs, node_of
+from ..graph.flat_graph import NodeDef, data_inputs, node_of
 from .op_effects import function_bodies, outside_effect
 
 # Ops that read the file whose name is one of their inputs, and the index of that input.
@@ -122,7 +122,7 @@ class _SavedGraph:
 
     # === The saver ===
 
-    def _is_savers(self, function: str, node: tf.compat.v1.NodeDef) -> bool:
+    def _is_savers(self, function: str, node: NodeDef) -> bool:
         """Tells whether an op writes or reads checkpoints for nothing but the saver."""
         vertex = (function, "") if function else (_MAIN, node.name)
         if node.op in _SAVE_OPS:
@@ -143,7 +143,7 @@ class _SavedGraph:
 
     @functools.cached_property
     def _not_savers(self) -> frozenset[_Vertex]:
-        """All vertices that anything but the saver reaches: objects, signatures, …"""
+        """The vertices that anything but the saver needs: objects, signatures, …"""
         savers = self._saving | self._restoring
         tensors = [name for name in self._nodes[_MAIN] if (_MAIN, name) not in savers]
         for signature in self._meta_graph.signature_def.values():
@@ -177,8 +177,8 @@ class _SavedGraph:
             reachable |= needed
         return frozenset(reachable)
 
-    def _called(self, node: tf.compat.v1.NodeDef) -> Iterator[str]:
-        """Yields the functions that a node names as its op or in an attribute."""
+    def _called(self, node: NodeDef) -> Iterator[str]:
+        """Yields the functions that a node calls, by its op type or by an attribute."""
         if node.op in self._functions:
             yield node.op
         for attribute in node.attr.values():
@@ -191,7 +191,7 @@ class _SavedGraph:
 
     # === File names ===
 
-    def _reads_own_asset(self, function: str, node: tf.compat.v1.NodeDef) -> bool:
+    def _reads_own_asset(self, function: str, node: NodeDef) -> bool:
         """Tells whether an op reads a file that can only be an asset of the module."""
         position = _FILE_NAME_INPUTS.get(node.op)
         inputs = data_inputs(node)
@@ -202,12 +202,9 @@ class _SavedGraph:
     def _is_asset(
         self, function: str, tensor: str, seen: frozenset[tuple[str, str]]
     ) -> bool:
-        """Tells whether a string can only be the path of an asset.
+        """Tells whether a tensor of a function can only be the path of an asset.
 
-        Args:
-            function: Name of the function that the tensor is in.
-            tensor: Name of the tensor.
-            seen: Functions and tensors on the way here, to end a recursion.
+        `seen` has the functions and tensors on the way here, to end a recursion.
         """
         if (function, tensor) in seen:
             return False
@@ -242,7 +239,7 @@ class _SavedGraph:
         return bool(checks) and all(checks)
 
     @functools.cached_property
-    def _callers(self) -> dict[str, list[tuple[str, tf.compat.v1.NodeDef]]]:
+    def _callers(self) -> dict[str, list[tuple[str, NodeDef]]]:
         callers = collections.defaultdict(list)
         for function, nodes in self._nodes.items():
             for node in nodes.values():
@@ -250,10 +247,8 @@ class _SavedGraph:
                     callers[name].append((function, node))
         return callers
 
-    def _passes_asset(
-        self, caller: str, node: tf.compat.v1.NodeDef, position: int, seen
-    ) -> bool:
-        """Tells whether a calling node passes an asset at a position."""
+    def _passes_asset(self, caller: str, node: NodeDef, position: int, seen) -> bool:
+        """Tells whether a call passes an asset as the argument at a position."""
         inputs = data_inputs(node)
         is_call = node.op in _CALL_OPS or node.op in self._functions
         if not is_call or position >= len(inputs):
@@ -261,12 +256,7 @@ class _SavedGraph:
         return self._is_asset(caller, inputs[position], seen)
 
     def _captures_asset(self, function: str, position: int) -> bool:
-        """Tells whether a capture of a function is an asset.
-
-        Args:
-            function: Name of the function.
-            position: Position of the argument from the end, where the captures are.
-        """
+        """Tells whether the argument at a position from the end captures an asset."""
         captures = self._objects.concrete_functions[function].bound_inputs
         if position < -len(captures):
             return False  # an argument that the caller passes

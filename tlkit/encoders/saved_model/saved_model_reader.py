@@ -1,4 +1,4 @@
-"""Reads a SavedModel from a folder: its functions, variables and losses."""
+"""Reads a SavedModel: its functions, variables and regularization losses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from ...errors import EncoderError, SourceError, import_extra
 from .endpoints import Endpoint, find_endpoints
-from .outside_ops import host_ops
+from .op_effects import host_ops
 from .trust import check_saved_model_ops
 
 
@@ -24,18 +24,18 @@ class Restored:
     """A SavedModel in memory, with the functions that an encoder needs.
 
     Args:
-        module: What `tf.saved_model.load` gave.
+        module: The object that `tf.saved_model.load` returned.
         endpoints: The function for inference under `False`, the one for training
-            under `True`; the same one where the module does not tell them apart.
-        outputs: Nest of `tf.TensorSpec` of what the functions return.
+            under `True`; the same one if the module does not tell them apart.
+        outputs: Nest of `tf.TensorSpec` of the selected outputs.
         variables: All variables that the functions read or write.
-        learnable: Positions in `variables` of those that the module says may be
-            trained.
-        losses: Functions without arguments: the module's regularization losses.
-        host_ops: Ops of the functions that no TPU runs.
-        file_ops: Ops anywhere in the file that touch files, the network or Python.
-        selected: Positions of the wanted outputs among the flattened ones.
-        output: Name of the output that is wanted, or names; all of them if `None`.
+        learnable: Positions in `variables` of those that the module allows training.
+        losses: The module's regularization losses: functions without arguments.
+        host_ops: Types of the functions' ops that no TPU runs.
+        file_ops: Types of ops anywhere in the file that act on files, the network or
+            Python.
+        selected: Positions of the selected outputs among all outputs, flattened.
+        output: Name of the selected output, or names; `None` for all outputs.
     """
 
     module: Any
@@ -56,7 +56,7 @@ class Restored:
 
     @property
     def takes_training(self) -> bool:
-        """Whether the module tells training from inference."""
+        """Whether training and inference run different functions."""
         return self.endpoints[False] is not self.endpoints[True]
 
 
@@ -68,13 +68,13 @@ def read_saved_model(
 ) -> Restored:
     """Loads a reusable SavedModel.
 
-    Its ops are looked through before: some would run as soon as it is loaded.
+    Its ops are checked first, since some would run as soon as it is loaded.
 
     Args:
         path: Folder with a `saved_model.pb`.
-        endpoints: Names of the functions for inference and for training; looked for
-            if `None`.
-        trust: Whether it may read, write, connect or run Python.
+        endpoints: Names of the functions for inference and for training; searched if
+            `None`.
+        trust: Whether it may read or write files, connect or run Python.
 
     Returns:
         The module and its functions.
@@ -82,29 +82,29 @@ def read_saved_model(
     Raises:
         SourceError: TensorFlow cannot load the folder, or it does more than compute
             and is not trusted.
-        EncoderError: The module is not in the reusable form: it has signatures only.
+        EncoderError: The module is not in the reusable form: it has only signatures.
         ExtraError: It holds ops of TF Text and TF Text is not installed.
     """
-    touched = check_saved_model_ops(pathlib.Path(path), trust=trust)
+    file_ops = check_saved_model_ops(pathlib.Path(path), trust=trust)
     module = _load(path)
-    found = find_endpoints(module, str(path), endpoints)
-    outputs = found[False].function.structured_outputs
+    by_training = find_endpoints(module, str(path), endpoints)
+    outputs = by_training[False].function.structured_outputs
     losses = tuple(_losses(module))
-    functions = [*(e.function for e in found.values()), *losses]
+    functions = [*(e.function for e in by_training.values()), *losses]
     variables = _variables(module, functions)
-    listed = getattr(module, "trainable_variables", None)
-    allowed = {id(v) for v in variables if v.trainable}
-    if listed is not None and len(listed):
-        allowed = {id(v) for v in listed}
+    trainable = getattr(module, "trainable_variables", None)
+    if trainable is None or not len(trainable):
+        trainable = [v for v in variables if v.trainable]
+    allowed = {id(v) for v in trainable}
     return Restored(
         module=module,
-        endpoints=found,
+        endpoints=by_training,
         outputs=outputs,
         variables=variables,
         learnable=frozenset(i for i, v in enumerate(variables) if id(v) in allowed),
         losses=losses,
-        host_ops=host_ops(endpoint.function for endpoint in found.values()),
-        file_ops=touched,
+        host_ops=host_ops(endpoint.function for endpoint in by_training.values()),
+        file_ops=file_ops,
         selected=tuple(range(len(tf.nest.flatten(outputs)))),
     )
 
@@ -112,16 +112,16 @@ def read_saved_model(
 def read_module(
     module: tf.Module, *, endpoints: Sequence[str | None] | None = None
 ) -> Restored:
-    """Reads a module in memory by way of a SavedModel in a temporary folder.
+    """Reads a module in memory: saves it to a temporary folder and loads it.
 
-    The variables are copies: training the encoder leaves the module as it is.
+    The variables are copies, so training the encoder does not change the module.
 
     Args:
         module: A `tf.Module` whose `__call__` is a `tf.function` that was traced.
         endpoints: As in `read_saved_model`.
 
     Returns:
-        The module as it was read back, and its functions.
+        The copy of the module, and its functions.
 
     Raises:
         EncoderError: The module cannot be saved, or its `__call__` was never traced.
@@ -129,7 +129,7 @@ def read_module(
     folder = tempfile.mkdtemp(prefix="tlkit-module-")
     try:
         tf.saved_model.save(module, folder)
-        # Its user wrote it, or has loaded it before.
+        # Trusted, since the user wrote it or has loaded it before.
         restored = read_saved_model(
             pathlib.Path(folder), endpoints=endpoints, trust=True
         )
@@ -137,21 +137,21 @@ def read_module(
         shutil.rmtree(folder, ignore_errors=True)
         raise EncoderError(
             f"The module {type(module).__name__} in memory cannot be read: "
-            f"{_first(error)} Its `__call__(inputs, training=False)` must be a "
+            f"{_first_line(error)} Its `__call__(inputs, training=False)` must be a "
             "tf.function that was traced for both values of training: "
             "module.__call__.get_concrete_function(tf.TensorSpec(…), training=True), "
             "and the same with False."
         ) from error
-    # A table's file is in there, and is wanted again when the encoder is exported.
+    # Kept, since exporting the encoder copies the files of its tables.
     weakref.finalize(restored.module, shutil.rmtree, folder, ignore_errors=True)
     return restored
 
 
 def outside_strategy(function: Callable[[], Restored]) -> Restored:
-    """Calls a function outside the strategy whose scope this is, if it is one."""
+    """Calls a function outside the scope of the current strategy, if there is one."""
     if not tf.distribute.has_strategy():
         return function()
-    # A scope belongs to its thread, and has no other way out.
+    # A scope belongs to its thread and cannot be left in another way.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()
 
@@ -162,38 +162,39 @@ def _load(path: pathlib.Path):
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
         if "Op type not registered" not in str(error):
             raise SourceError(
-                f"TensorFlow cannot load the SavedModel in {path}: {_first(error)} "
-                "Fetch it again, or give another source."
+                f"TensorFlow cannot load the SavedModel in {path}: "
+                f"{_first_line(error)} Fetch it again, or pass another source."
             ) from error
-    # Tokenizers' ops are registered by importing TF Text, before loading.
+    # Importing TF Text registers the ops of tokenizers.
     import_extra("tensorflow_text", "text", f"the SavedModel in {path}")
     try:
         return tf.saved_model.load(str(path))
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise SourceError(
             f"The SavedModel in {path} holds an op that neither TensorFlow nor TF Text "
-            f"knows: {_first(error)}"
+            f"knows: {_first_line(error)}"
         ) from error
 
 
-def _first(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".")[:300] + "." if lines else type(error).__name__ + "."
 
 
 def _losses(module: Any) -> Iterable[Any]:
-    """The traces of the module's regularization losses."""
+    """Yields a trace of each regularization loss of a module."""
     for loss in getattr(module, "regularization_losses", None) or ():
         yield from getattr(loss, "concrete_functions", [])[:1]
 
 
 def _variables(module: Any, functions: Iterable[Any]) -> tuple[tf.Variable, ...]:
-    """The module's list first, then what only its functions know.
+    """Returns the variables that functions use, in the order of the module's list.
 
-    A `tf.Module` written by hand may list no variables at all.
+    Variables that the module does not list come last; a `tf.Module` written by hand may
+    list none.
     """
     captured = [v for function in functions for v in function.graph.variables]
-    used = {id(v) for v in captured}
-    listed = [v for v in getattr(module, "variables", ()) if id(v) in used]
+    captured_ids = {id(v) for v in captured}
+    listed = [v for v in getattr(module, "variables", ()) if id(v) in captured_ids]
     unique = {id(v): v for v in [*listed, *captured]}
     return tuple(unique.values())

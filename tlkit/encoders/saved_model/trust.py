@@ -1,8 +1,9 @@
-"""What a SavedModel would do beside computing, found in its file before it is loaded.
+"""Checks before loading that a SavedModel does nothing but compute.
 
-A SavedModel is a program. Some of it runs as soon as it is loaded (what fills tables),
-and its ops can read any file and write it elsewhere. No encoder needs more than its own
-assets, so one that does is refused unless its user trusts whoever made it.
+A SavedModel is a program. Some of it (filling tables) runs as soon as it is loaded, and
+its ops can read any file and write it elsewhere. An encoder needs no other files than
+its own assets. A SavedModel with other effects is rejected unless the user trusts its
+author.
 """
 
 from __future__ import annotations
@@ -20,72 +21,71 @@ from ...errors import SourceError
 from ...sources.store import is_saved_model, parse_saved_model
 from .outside_ops import OutsideOp, outside_ops, outside_ops_of_graph
 
-_LISTED = 6
+_MOST_LISTED = 6
 
-# Sources that the user of this process trusts, such as preprocessors, which are loaded
-# later than the encoder that names them. Never written to a file: who made the file
-# would decide then.
+# Sources that the user trusts in this process, such as preprocessors, which are loaded
+# later than the encoder that names them. Never written to a file: otherwise the author
+# of the file would decide.
 _TRUSTED: set[str] = set()
 
 
 def check_saved_model_ops(folder: pathlib.Path, *, trust: bool) -> tuple[str, ...]:
-    """Refuses a SavedModel that reads, writes, connects or runs Python.
+    """Rejects a SavedModel that reads, writes, connects or runs Python.
 
-    Reading the module's own assets is fine, and so is what its saver does with its
-    checkpoint.
+    It may read its own assets, and its saver may use its checkpoint.
 
     Args:
         folder: Folder of the SavedModel.
-        trust: Whether the user trusts it: then nothing is refused.
+        trust: Whether the user trusts it; then nothing is rejected.
 
     Returns:
-        Names of types of ops that touch files or the network, those that are fine
-        among them, sorted; empty where the folder holds no SavedModel.
+        Types of the ops that act on files, the network or Python, harmless ones
+        included, sorted; empty if the folder holds no SavedModel.
 
     Raises:
-        SourceError: It holds such ops. Lists them, and the functions that they are in.
+        SourceError: It holds such ops; the message lists them and their functions.
     """
     if not is_saved_model(folder):
         return ()
-    found = outside_ops(parse_saved_model(folder))
-    refused = [op for op in found if not op.own]
-    if refused and not trust:
+    ops = outside_ops(parse_saved_model(folder))
+    rejected = [op for op in ops if not op.reads_own_asset]
+    if rejected and not trust:
         raise SourceError(
-            f"The SavedModel in {folder} does more than compute: {_listed(refused)}. "
-            "Some of that may run as soon as it is loaded, with your rights. If you "
-            "trust whoever made it, say so: tlkit.load_encoder(source, trust=True), "
-            "or --trust on the command line."
+            f"The SavedModel in {folder} does more than compute: "
+            f"{_listed(rejected)}. Some of that may run as soon as it is loaded, with "
+            "your permissions. If you trust its author, type "
+            "tlkit.load_encoder(source, trust=True), or --trust on the command line."
         )
-    return tuple(sorted({op.type for op in found}))
+    return tuple(sorted({op.type for op in ops}))
 
 
 def check_graph_ops(graph: tf.compat.v1.GraphDef, *, trust: bool) -> None:
-    """Refuses a graph of a `.keras` file that reads, writes, connects or runs Python.
+    """Rejects a graph of a `.keras` file that reads, writes, connects or runs Python.
 
     Args:
         graph: The graph.
-        trust: Whether the user trusts the file.
+        trust: Whether the user trusts the file; then nothing is rejected.
 
     Raises:
         SourceError: It holds such ops.
     """
-    refused = outside_ops_of_graph(graph)
-    if refused and not trust:
+    rejected = outside_ops_of_graph(graph)
+    if rejected and not trust:
         raise SourceError(
             f"The encoder in this .keras file does more than compute: "
-            f"{_listed(refused)}. If you trust whoever made the file, say so: "
+            f"{_listed(rejected)}. If you trust the file's author, type "
             "keras.saving.load_model(path, safe_mode=False), or --trust on the command "
             "line."
         )
 
 
 def trust_source(source: str) -> None:
-    """Notes that the user of this process trusts a source."""
+    """Records that the user trusts a source, for this process."""
     _TRUSTED.add(str(source))
 
 
 def is_trusted(source: str) -> bool:
-    """Tells whether the user of this process trusts a source."""
+    """Tells whether the user trusts a source in this process."""
     return str(source) in _TRUSTED
 
 
@@ -95,20 +95,21 @@ def trusts_keras_file() -> bool:
 
 
 def _listed(ops: list[OutsideOp]) -> str:
-    """What each kind of op does, and where the first of it stands."""
-    first: dict[tuple[str, str], list[str]] = {}
+    """Lists the kinds of ops with their effects and the first function of each."""
+    functions: dict[tuple[str, str], list[str]] = {}
     for op in ops:
-        first.setdefault((op.type, op.effect), []).append(op.where)
+        functions.setdefault((op.type, op.effect), []).append(op.function)
     texts = [
-        f"{kind} {effect} (in {_plain(places[0])}"
-        + (f" and {len(places) - 1} more)" if places[1:] else ")")
-        for (kind, effect), places in sorted(first.items())
+        f"{kind} {effect} (in {_plain(names[0])}"
+        + (f" and {len(names) - 1} more)" if names[1:] else ")")
+        for (kind, effect), names in sorted(functions.items())
     ]
-    more = [f"and {len(texts) - _LISTED} more kinds"] if len(texts) > _LISTED else []
-    return "; ".join([*texts[:_LISTED], *more])
+    if len(texts) > _MOST_LISTED:
+        texts[_MOST_LISTED:] = [f"and {len(texts) - _MOST_LISTED} more kinds"]
+    return "; ".join(texts)
 
 
 def _plain(name: str) -> str:
-    """A function's name without what TensorFlow puts around it."""
+    """Removes TensorFlow's prefix and number from a function's name."""
     bare = re.sub(r"^__(inference|forward|backward)_|_\d+$", "", name)
     return bare.strip("_") or name
