@@ -132,8 +132,8 @@ def freeze(
     Example:
 
     ```python
-    model = tlkit.image_classifier("resnet_v2_50", ["cat", "dog"])
-    tlkit.freeze(model, train=1)  # the last stage and the head
+    model = tlkit.image_classifier(tlkit.samples.encoder("resnet50"), ["cat", "dog"])
+    [block.name for block in tlkit.freeze(model, train=1)]  # ["stage3"]
     ```
     """
     encoder = find_encoder(model)

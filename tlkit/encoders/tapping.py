@@ -36,7 +36,7 @@ def tap(encoder: Encoder | keras.Model, blocks: str | Sequence[str]) -> keras.Mo
     ```python
     encoder = tlkit.load_encoder(tlkit.samples.encoder("resnet50"))
     pyramid = tlkit.tap(encoder, ["stage1", "stage2"])
-    maps = pyramid(images)  # {"stage1": …, "stage2": …}
+    sorted(pyramid(images))  # ["stage1", "stage2"]
     ```
     """
     found = find_encoder(encoder)

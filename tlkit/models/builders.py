@@ -59,6 +59,7 @@ def image_classifier(
     ```python
     source = tlkit.samples.encoder("resnet50")
     model = tlkit.image_classifier(source, ["cat", "dog"], image_size=96)
+    model.output_shape  # (None, 2)
     ```
     """
     encoder = _encoder(source, "image", trust=trust)
@@ -136,6 +137,7 @@ def text_classifier(
     ```python
     source = tlkit.samples.encoder("minilm")
     model = tlkit.text_classifier(source, ["good", "bad"])
+    model.output_shape  # (None, 2)
     ```
     """
     if pooling not in POOLING:
@@ -199,6 +201,7 @@ def build_model(encoder: Source, task: Classification, **options: Any) -> keras.
     ```python
     encoder = tlkit.load_encoder(tlkit.samples.encoder("resnet50"))
     model = tlkit.build_model(encoder, tlkit.tasks.Classification(["cat", "dog"]))
+    model.output_shape  # (None, 2)
     ```
     """
     if not isinstance(encoder, Encoder):

@@ -113,8 +113,11 @@ def evaluate_predictions(
     Example:
 
     ```python
-    evaluation = evaluate_predictions(model.predict(x), y, label_names=labels)
-    print(evaluation.macro_f1)
+    scores = [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]]
+    evaluation = tlkit.reports.evaluate_predictions(
+        scores, [0, 1, 1, 1], label_names=["cat", "dog"]
+    )
+    evaluation.accuracy  # 0.75
     ```
     """
     scores = np.asarray(scores, np.float64)

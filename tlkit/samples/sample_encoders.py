@@ -44,6 +44,8 @@ def encoder(name: str, *, verbose: int = 1) -> pathlib.Path:
 
     Example:
         >>> model = tlkit.text_classifier(tlkit.samples.encoder("minilm"), labels)
+        >>> model.output_shape
+        (None, 8)
     """
     if name not in _BUILDERS:
         raise SourceError(

@@ -58,7 +58,8 @@ class Augmentation:
 
     ```python
     augmentation = tlkit.data.Augmentation(color=0.2, erasing=0.25)
-    tlkit.fit(model, splits, augmentation=augmentation)
+    augmentation.crop, augmentation.flip  # ((0.6, 1.0), "horizontal")
+    report = tlkit.fit(model, splits, augmentation=augmentation)
     ```
     """
 
@@ -210,7 +211,8 @@ class Augmentation:
         Example:
 
         ```python
-        matplotlib.pyplot.imshow(augmentation.show(pictures))
+        sheet = tlkit.data.Augmentation().show(images[:2])
+        sheet.shape  # TensorShape([448, 1568, 3])
         ```
         """
         rows = []

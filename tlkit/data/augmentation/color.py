@@ -37,7 +37,9 @@ class Color:
 
     ```python
     color = tlkit.data.Color(brightness=0.2, hue=0.05)
-    tlkit.fit(model, splits, augmentation=tlkit.data.Augmentation(color=color))
+    color  # Color(brightness=0.2, contrast=0.0, saturation=0.0, hue=0.05)
+    augmentation = tlkit.data.Augmentation(color=color)
+    report = tlkit.fit(model, splits, augmentation=augmentation)
     ```
     """
 

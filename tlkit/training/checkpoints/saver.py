@@ -46,7 +46,8 @@ class Checkpoints:
 
     ```python
     checkpoints = tlkit.Checkpoints(steps=500, keep=3)
-    tlkit.fit(model, splits, directory="runs/1", checkpoints=checkpoints)
+    checkpoints  # Checkpoints(steps=500, minutes=10.0, keep=3)
+    report = tlkit.fit(model, splits, directory="runs/1", checkpoints=checkpoints)
     ```
     """
 

@@ -44,8 +44,8 @@ def strategy(name: str | tf.distribute.Strategy = "auto") -> tf.distribute.Strat
     Example:
 
     ```python
-    strategy = tlkit.strategy("auto")
-    strategy.num_replicas_in_sync  # 2, on a machine with two GPUs
+    strategy = tlkit.strategy("auto")  # on a machine with two GPUs
+    strategy.num_replicas_in_sync  # 2
     with strategy.scope():
         model = tlkit.image_classifier("resnet_v2_50", ["cat", "dog"])
     report = tlkit.fit(model, splits, strategy=strategy)
