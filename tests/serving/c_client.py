@@ -1,4 +1,4 @@
-"""Asks an export through TensorFlow's C API, in a C program without Python."""
+"""Calls an export through TensorFlow's C API, in a C program without Python."""
 
 import pathlib
 import shutil
@@ -29,7 +29,7 @@ def build(folder):
 
 
 def text_libraries():
-    """The libraries with TF Text's ops, found without importing it."""
+    """Returns the libraries with TF Text's ops without importing it."""
     import importlib.util
 
     places = importlib.util.find_spec("tensorflow_text").submodule_search_locations
@@ -37,7 +37,7 @@ def text_libraries():
 
 
 def ask(program, export, examples, name, *, libraries=(), signature="serving_default"):
-    """Labels, and float32 scores [n, labels], that the signature answers."""
+    """Returns the labels and scores, float32 [n, labels], of a signature."""
     model = saved_model_pb2.SavedModel()
     model.ParseFromString((export / "saved_model.pb").read_bytes())
     found = model.meta_graphs[0].signature_def[signature]

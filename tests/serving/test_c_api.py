@@ -1,4 +1,4 @@
-"""Exports are loaded and asked through the C API, beneath TF Serving's own loader."""
+"""Exports are loaded and called through the C API, as TF Serving's loader does."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def with_random_head(model):
 
 
 def compare(program, model, path, name, raws, tolerance=1e-6, **kwargs):
-    """The greatest difference of a score between C and `tlkit.predict`."""
+    """Returns the largest difference of a score between C and `tlkit.predict`."""
     labels, scores = c_client.ask(program, path, raws, name, **kwargs)
     told = tlkit.predict(model, raws)
     names = tlkit.models.task_of(model).labels
@@ -79,7 +79,7 @@ def test_real_encoders_are_served_from_c(program, tmp_path, name):
         raws, kwargs = list(pictures([(96, 96), (300, 200), (50, 400)])), {}
         dense = with_random_head(model).get_layer("head").dense
         dense.kernel.assign(dense.kernel / 10)
-    # Asks a process without tlkit, too, and would refuse.
+    # The export also compares predictions in a process without tlkit.
     path = tlkit.export(model, tmp_path / name, examples=raws)
     field = "text" if name == "minilm" else "image_bytes"
     assert compare(program, model, path, field, raws, 1e-5, **kwargs) <= 1e-5

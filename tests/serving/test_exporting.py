@@ -1,4 +1,4 @@
-"""Exports answer raw examples in a process that knows nothing of tlkit."""
+"""Exports take raw examples and give labels in a process without tlkit."""
 
 import json
 import pathlib
@@ -25,12 +25,12 @@ TEXTS = ["good film", "the bad films!", ""]
 
 
 def serve(folder, signature="serving_default", **inputs):
-    """What a process without tlkit gets for an answer."""
+    """Returns the response of a signature in a process without tlkit."""
     return predict_standalone(folder, {signature: inputs})[signature]
 
 
 def here(folder, signature="serving_default", **inputs):
-    """The same in this process, which takes a second instead of six."""
+    """Returns the same from this process, which takes a second instead of six."""
     served = tf.saved_model.load(str(folder)).signatures[signature]
     answer = served(**{name: tf.constant(values) for name, values in inputs.items()})
     return {name: tensor.numpy() for name, tensor in answer.items()}
@@ -74,14 +74,14 @@ def check(answer, scores, labels):
     )
 
 
-def test_a_text_model_answers_raw_strings(text_model, tmp_path):
+def test_a_text_model_takes_raw_strings(text_model, tmp_path):
     path = tlkit.export(text_model, tmp_path / "texts", check=False)
     assert path == tmp_path / "texts" / "1"
     answer = serve(path, text=[text.encode() for text in TEXTS])
     check(answer, expected(text_model, TEXTS), ["good", "bad", "odd"])
 
 
-def test_an_image_model_answers_encoded_pictures_of_any_size(image_model, tmp_path):
+def test_an_image_model_takes_encoded_images_of_any_size(image_model, tmp_path):
     random = np.random.default_rng(0)
     pictures = [
         tf.io.encode_png(random.integers(0, 256, (9, 30, 3)).astype(np.uint8)),
@@ -94,7 +94,7 @@ def test_an_image_model_answers_encoded_pictures_of_any_size(image_model, tmp_pa
     check(answer, expected(image_model, encoded), ["cat", "dog"])
 
 
-def test_versions_count_up_and_notes_ride_along(text_model, tmp_path):
+def test_versions_count_up_and_have_facts(text_model, tmp_path):
     first = tlkit.export(text_model, tmp_path, check=False)
     second = tlkit.export(text_model, tmp_path, check=False)
     ninth = tlkit.export(text_model, tmp_path, check=False, version=9)
@@ -115,7 +115,7 @@ def test_weights_are_written_once(image_model, tmp_path):
     assert others == ["_CHECKPOINTABLE_OBJECT_GRAPH"]
 
 
-def test_an_existing_version_is_left_alone(text_model, tmp_path):
+def test_an_existing_version_is_not_replaced(text_model, tmp_path):
     path = tlkit.export(text_model, tmp_path, check=False, version=3)
     before = (path / "saved_model.pb").read_bytes()
     with pytest.raises(ExportError, match=r"3 exists.*next free one \(4\)"):
@@ -134,7 +134,7 @@ def test_a_failing_export_leaves_nothing(text_model, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_is_a_file_is_refused(text_model, tmp_path):
+def test_a_file_as_directory_is_rejected(text_model, tmp_path):
     place = tmp_path / "file"
     place.write_text("mine")
     with pytest.raises(ExportError, match="cannot be written"):
@@ -142,7 +142,7 @@ def test_a_place_that_is_a_file_is_refused(text_model, tmp_path):
     assert place.read_text() == "mine"
 
 
-def test_bad_versions_and_other_models_are_refused(text_model, tmp_path):
+def test_bad_versions_and_other_models_are_rejected(text_model, tmp_path):
     with pytest.raises(ExportError, match="must be 1 or more. Received: 0"):
         tlkit.export(text_model, tmp_path, check=False, version=0)
     other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -151,7 +151,7 @@ def test_bad_versions_and_other_models_are_refused(text_model, tmp_path):
     assert list(pathlib.Path(tmp_path).iterdir()) == []
 
 
-def test_tensors_and_embed_are_signatures_of_their_own(image_model, tmp_path):
+def test_the_signatures_tensors_and_embed(image_model, tmp_path):
     random = np.random.default_rng(1)
     picture = tf.io.encode_png(random.integers(0, 256, (8, 8, 3)).astype(np.uint8))
     encoded = [picture.numpy()]
@@ -172,7 +172,7 @@ def test_tokens_by_name_are_the_tensors_of_a_text_model(text_model, tmp_path):
     check(answer, expected(text_model, TEXTS), ["good", "bad", "odd"])
 
 
-def test_a_picture_that_cannot_be_decoded_spoils_no_other(image_model, tmp_path):
+def test_an_invalid_image_does_not_affect_the_others(image_model, tmp_path):
     picture = tf.io.encode_jpeg(np.full((30, 20, 3), 90, np.uint8)).numpy()
     path = tlkit.export(image_model, tmp_path, check=False)
     bad = [b"", b"no picture", picture[: len(picture) // 2], b"\x89PNG\r\n\x1a\n" * 9]
@@ -186,7 +186,7 @@ def test_a_picture_that_cannot_be_decoded_spoils_no_other(image_model, tmp_path)
     assert not here(path, "embed", image_bytes=bad)["embedding"].any()
 
 
-def test_a_picture_alone_has_the_answer_that_it_has_among_others(image_model, tmp_path):
+def test_an_image_has_the_same_scores_alone_and_in_a_batch(image_model, tmp_path):
     path = tlkit.export(image_model, tmp_path, check=False)
     small = scene(20, 14)
     picture = saved(small, "JPEG")
@@ -224,7 +224,7 @@ def test_odd_texts_have_answers(text_model, tmp_path):
     np.testing.assert_allclose(answer["scores"][-1], alone["scores"][0], atol=1e-6)
 
 
-def test_top_labels_are_as_many_as_asked(text_model, tmp_path):
+def test_top_sets_the_number_of_top_labels(text_model, tmp_path):
     path = tlkit.export(text_model, tmp_path, check=False, top=2)
     assert here(path, text=TEXTS)["top_labels"].shape == (3, 2)
     for top in (0, 4):
@@ -232,7 +232,7 @@ def test_top_labels_are_as_many_as_asked(text_model, tmp_path):
             tlkit.export(text_model, tmp_path, top=top)
 
 
-def test_what_rides_along(text_model, tmp_path):
+def test_the_extra_files_of_an_export(text_model, tmp_path):
     report = tlkit.reports.Report(history={"loss": [1.0, 0.5]}, seconds=2.0)
     path = tlkit.export(text_model, tmp_path / "films", examples=TEXTS, report=report)
     extra = path / "assets.extra"
@@ -248,7 +248,7 @@ def test_what_rides_along(text_model, tmp_path):
     assert "3 given examples" in card
 
 
-def test_examples_may_be_a_split_arrays_or_made(image_model):
+def test_examples_may_be_a_split_arrays_or_synthetic(image_model):
     pixels = np.arange(10 * 9 * 9 * 3).reshape(10, 9, 9, 3).astype(np.uint8)
     split = tf.data.Dataset.from_tensor_slices((pixels, np.arange(10) % 2))
     found = take_examples(image_model, split, 4)
@@ -264,7 +264,7 @@ def test_examples_may_be_a_split_arrays_or_made(image_model):
         take_examples(image_model, "rose.jpg")
 
 
-def test_examples_come_from_all_over(image_model, tmp_path):
+def test_examples_are_evenly_spaced(image_model, tmp_path):
     # As a folder's: one class after the other.
     pixels = np.repeat(np.arange(200, dtype=np.uint8), 27).reshape(200, 3, 3, 3)
     labels = np.arange(200) // 100
@@ -295,7 +295,7 @@ def test_class_names_may_have_any_letters(tmp_path):
     check(here(path, text=TEXTS), expected(model, TEXTS), [x.encode() for x in labels])
 
 
-def test_a_refused_export_leaves_no_empty_folder(text_model, tmp_path, monkeypatch):
+def test_a_failed_export_leaves_no_empty_folder(text_model, tmp_path, monkeypatch):
     folder = tmp_path / "new"
     for options in ({"version": 0}, {"lite": "int4", "examples": TEXTS}):
         with pytest.raises(ExportError):
@@ -315,7 +315,7 @@ def _full_disk(*args, **kwargs):
     raise tf.errors.ResourceExhaustedError(None, None, "no space left")
 
 
-def test_rows_are_kept_in_a_file(tmp_path):
+def test_examples_are_saved_in_a_file(tmp_path):
     for rows in (
         ExportExamples((b"a\0", b""), (1, 0)),
         ExportExamples(((b"a", b"b"), (b"", b"c"))),
@@ -338,7 +338,7 @@ def test_keras_exports_what_tlkit_built(image_model, tmp_path):
 
 
 def labelled(model, count):
-    """Pictures, and the labels that the model itself gives them."""
+    """Returns images with the labels that the model predicts for them."""
     random = np.random.default_rng(4)
     pixels = random.integers(0, 256, (count, 12, 12, 3)).astype(np.uint8)
     names = models.task_of(model).labels
@@ -346,7 +346,7 @@ def labelled(model, count):
     return tf.data.Dataset.from_tensor_slices((pixels, labels))
 
 
-def test_a_small_model_rides_along_with_what_it_loses(image_model, tmp_path):
+def test_a_lite_model_is_written_with_its_loss_of_accuracy(image_model, tmp_path):
     split = labelled(image_model, 40)
     kwargs = {"check": False, "lite": "float16", "verbose": 0}
     path = tlkit.export(image_model, tmp_path, examples=split, **kwargs)
@@ -359,7 +359,7 @@ def test_a_small_model_rides_along_with_what_it_loses(image_model, tmp_path):
     assert "float16" in (extra / "model_card.md").read_text()
 
 
-def test_a_small_model_that_loses_too_much_leaves_nothing(image_model, tmp_path):
+def test_a_lite_model_that_loses_too_much_leaves_nothing(image_model, tmp_path):
     split = labelled(image_model, 10)
     kwargs = {"check": False, "lite": "float16", "verbose": 0}
     with pytest.raises(ExportError, match="accuracy_drop=-0.5"):

@@ -1,4 +1,4 @@
-"""TF Serving's own messages read what is written for it."""
+"""TF Serving's own protocol buffers read the files that are written for it."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def logs(path):
     ]
 
 
-def test_requests_are_of_real_examples_and_are_answered(tmp_path):
+def test_warm_up_requests_are_real_examples_and_succeed(tmp_path):
     source = write_text_encoder(tmp_path / "encoder" / "1")
     model = tlkit.text_classifier(source, ["good", "bad"])
     texts = ["good film", "bad film the", "the film", "good"]
@@ -46,7 +46,7 @@ def test_requests_are_of_real_examples_and_are_answered(tmp_path):
     ]
 
 
-def test_large_pictures_make_no_large_file(tmp_path):
+def test_large_images_make_no_large_file(tmp_path):
     source = write_image_encoder(tmp_path / "encoder" / "1")
     model = tlkit.image_classifier(source, 2, image_size=8)
     random = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def test_large_pictures_make_no_large_file(tmp_path):
         assert picture in take_examples(model, noise).raws
 
 
-def test_the_servers_settings_are_read_by_its_own_messages(tmp_path):
+def test_the_servers_settings_can_be_parsed(tmp_path):
     config = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
     source = write_image_encoder(tmp_path / "encoder" / "1")
     model = tlkit.image_classifier(source, 2, image_size=8)

@@ -1,4 +1,4 @@
-"""A server that polls the folder never sees half a version, whoever is killed."""
+"""A server that polls the folder sees complete versions only, whatever is killed."""
 
 import os
 import random
@@ -15,8 +15,8 @@ from tlkit.serving.versions import write_version
 
 KILLS = 50
 
-# For each line that comes in: a process of its own, which exports until it is killed.
-# It is forked before TensorFlow has started anything, and so needs no import.
+# Forks a process for each line of input, which exports until it is killed. Forking is
+# safe before TensorFlow starts threads, and saves the import.
 EXPORTS = """
 import os, signal, sys
 import tlkit, tensorflow_text
@@ -32,11 +32,11 @@ for _ in sys.stdin:
 
 
 def served(directory):
-    """The versions as a server sees them: folders whose names are numbers."""
+    """Returns the versions that a server sees: folders whose names are numbers."""
     return {path for path in directory.iterdir() if path.name.isdigit()}
 
 
-def test_a_version_appears_whole_or_not_at_all(tmp_path):
+def test_a_version_is_complete_or_absent(tmp_path):
     seen = []
 
     def write(folder):
@@ -50,7 +50,7 @@ def test_a_version_appears_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_export_left_is_cleared_away(tmp_path):
+def test_leftovers_of_a_killed_export_are_removed(tmp_path):
     left = tmp_path / ".tlkit-staging-killed"
     (left / "version").mkdir(parents=True)
     (left / "version" / "saved_model.pb").write_text("half")

@@ -1,4 +1,4 @@
-"""Small models give about what the full ones give, or are not written."""
+"""LiteRT models predict about what the full ones do, or are not written."""
 
 import sys
 
@@ -55,7 +55,9 @@ def scores_of(model, examples):
 
 
 @pytest.mark.parametrize("precision, apart", [("float16", 2e-3), ("int8", 0.06)])
-def test_a_small_image_model_runs_by_itself(image_model, tmp_path, precision, apart):
+def test_a_lite_image_model_predicts_as_the_full_one(
+    image_model, tmp_path, precision, apart
+):
     x = pictures(80)
     inputs, expected = scores_of(image_model, x)
     labels = expected.argmax(axis=1)
@@ -81,7 +83,7 @@ def test_a_small_image_model_runs_by_itself(image_model, tmp_path, precision, ap
 
 
 @pytest.mark.parametrize("precision, apart", [("float16", 5e-3), ("int8", 0.1)])
-def test_a_small_text_model_takes_token_ids(text_model, tmp_path, precision, apart):
+def test_a_lite_text_model_takes_token_ids(text_model, tmp_path, precision, apart):
     path = tmp_path / "small.tflite"
     inputs, expected = scores_of(text_model, TEXTS)
     report = write_lite(text_model, path, precision, TEXTS, calibration=TEXTS)
@@ -93,11 +95,11 @@ def test_a_small_text_model_takes_token_ids(text_model, tmp_path, precision, apa
     np.testing.assert_allclose(found, expected, atol=apart)
 
 
-def test_one_that_loses_too_much_is_not_written(image_model, tmp_path):
+def test_a_model_that_loses_too_much_is_not_written(image_model, tmp_path):
     x = pictures(40)
     _, expected = scores_of(image_model, x)
     labels = expected.argmax(axis=1)
-    wild = (x // 255).astype("uint8")  # black pictures, so ranges that fit no other
+    wild = (x // 255).astype("uint8")  # black images: their ranges fit no other image
     with pytest.raises(ExportError, match="int8 model was not written.*of accuracy"):
         write_lite(
             image_model, tmp_path / "a.tflite", "int8", x, labels, calibration=wild
@@ -119,7 +121,7 @@ def test_without_the_extra_tensorflow_runs_it(image_model, tmp_path, monkeypatch
 
 
 class _Odd(tf.Module):
-    """Something that LiteRT has no op for."""
+    """An encoder with an op that LiteRT lacks."""
 
     def __init__(self):
         super().__init__()
@@ -131,7 +133,7 @@ class _Odd(tf.Module):
         return tf.math.igamma(tf.ones_like(x), x)
 
 
-def test_an_op_that_is_not_there_is_named(tmp_path):
+def test_a_missing_op_is_named(tmp_path):
     module = _Odd()
     for training in (False, True):
         spec = tf.TensorSpec((None, None, None, 3), tf.float32)
@@ -152,7 +154,7 @@ def test_int8_needs_two_examples(image_model, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_report_is_for_people_too(tmp_path):
+def test_a_report_prints_its_figures(tmp_path):
     report = LiteReport(tmp_path, "int8", 1_250_000, 200, 0.97, 0.955, 0.98, 0.125)
     assert report.accuracy_drop == pytest.approx(0.015)
     assert "int8, 1.25 MB" in str(report)
@@ -163,7 +165,7 @@ def test_a_report_is_for_people_too(tmp_path):
 @pytest.mark.long
 @pytest.mark.real
 @pytest.mark.parametrize("name", REAL)
-def test_real_models_become_small(name, tmp_path):
+def test_real_models_become_lite_models(name, tmp_path):
     splits, model = REAL[name]()
     phase = tlkit.Phase("head", epochs=4, learning_rate=1e-2)
     tlkit.fit(model, splits, schedule=phase, batch_size=16, verbose=0)

@@ -1,4 +1,4 @@
-"""An export that answers otherwise than its model is refused, and leaves nothing."""
+"""An export whose predictions differ from its model's is rejected."""
 
 import numpy as np
 import pytest
@@ -28,21 +28,21 @@ def path(model, tmp_path_factory):
     return tlkit.export(model, tmp_path_factory.mktemp("films"), check=False)
 
 
-def test_the_same_answers_pass(model, path):
+def test_equal_predictions_pass(model, path):
     found = check_parity(model, path, take_examples(model, TEXTS))
     assert found.examples == 4
     assert 0 <= found.largest_difference <= 1e-6
 
 
 def moved(model, by):
-    """The model with one number changed since the export, and then as it was."""
+    """Changes the bias after the export; returns a function that restores it."""
     bias = model.get_layer("head").dense.bias
     before = bias.numpy()
     bias.assign(before + by)
     return lambda: bias.assign(before)
 
 
-def test_scores_that_differ_by_more_are_refused(model, path):
+def test_scores_that_differ_by_more_are_rejected(model, path):
     back = moved(model, [0.0, 1e-3, 0.0])
     try:
         with pytest.raises(ExportError, match="differ from the model"):
@@ -53,7 +53,7 @@ def test_scores_that_differ_by_more_are_refused(model, path):
         back()
 
 
-def test_other_labels_are_refused_whatever_the_tolerance(model, path):
+def test_other_labels_are_rejected_at_any_tolerance(model, path):
     back = moved(model, [-50.0, 50.0, 0.0])
     try:
         with pytest.raises(ExportError, match=r"in \d of 4 examples"):
@@ -62,7 +62,7 @@ def test_other_labels_are_refused_whatever_the_tolerance(model, path):
         back()
 
 
-def test_what_is_no_number_is_refused(model, path):
+def test_scores_of_nan_are_rejected(model, path):
     back = moved(model, [np.nan, 0.0, 0.0])
     try:
         with pytest.raises(ExportError):
@@ -71,7 +71,7 @@ def test_what_is_no_number_is_refused(model, path):
         back()
 
 
-def test_a_refused_export_leaves_nothing(model, tmp_path, monkeypatch):
+def test_a_rejected_export_leaves_nothing(model, tmp_path, monkeypatch):
     real = exporting.served_module
 
     def another(model, top):
@@ -97,7 +97,7 @@ def test_a_refused_export_leaves_nothing(model, tmp_path, monkeypatch):
     assert not directory.exists()
 
 
-def test_an_export_that_cannot_be_loaded_is_refused(model, path, tmp_path):
+def test_an_export_that_cannot_be_loaded_is_rejected(model, path, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"nonsense")
     with pytest.raises(ExportError, match="cannot be served: a process without tlkit"):
         check_parity(model, tmp_path, take_examples(model, TEXTS))
