@@ -3,8 +3,18 @@
 import keras
 import pytest
 
+from tests import forked
+from tlkit.serving import parity_check
+
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """The same draws in each run, so that a test that fails once fails again."""
+    """Makes the draws the same in each run, so that a test that fails fails again."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def forked_parity_checks(request, monkeypatch):
+    """Lets exports be checked in forked processes, but for the long tests."""
+    if request.node.get_closest_marker("long") is None:
+        monkeypatch.setattr(parity_check, "subprocess", forked)

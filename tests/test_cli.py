@@ -5,7 +5,6 @@ import io
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import types
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import forked
 from tests.tiny import write_image_encoder, write_text_encoder
 from tlkit import cli, data
 from tlkit.models import packing_of
@@ -21,7 +21,7 @@ from tlkit.models import packing_of
 
 def tlkit(*arguments, cwd, status=0):
     """Runs a command in a process of its own."""
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-m", "tlkit.cli", *map(str, arguments)],
         cwd=cwd,
         capture_output=True,

@@ -2,8 +2,9 @@
 
 import os
 import pathlib
-import subprocess
 import sys
+
+from tests import forked
 
 
 def test_two_devices(written):
@@ -11,5 +12,5 @@ def test_two_devices(written):
     command = [sys.executable, "-m", "tests.encoders.on_two_devices", *folders]
     root = pathlib.Path(__file__).parents[2]
     silent = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=silent)
+    done = forked.run(command, capture_output=True, cwd=root, env=silent)
     assert done.stdout.strip() == "fine", done.stderr[-3000:]

@@ -6,6 +6,8 @@ import pathlib
 import subprocess
 import sys
 
+from tests import forked
+
 HEAD = """
 import json, sys
 import tensorflow as tf
@@ -15,10 +17,10 @@ tf.config.set_logical_device_configuration(cpu, two)
 """
 
 
-def start(code: str, *, head: str = HEAD, **environment: str) -> subprocess.Popen:
+def start(code: str, *, head: str = HEAD, **environment: str) -> forked.Popen:
     """Starts a process; its last line is to be JSON."""
     silent = {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.Popen(
+    return forked.Popen(
         [sys.executable, "-W", "error::UserWarning", "-c", head + code],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -28,7 +30,7 @@ def start(code: str, *, head: str = HEAD, **environment: str) -> subprocess.Pope
     )
 
 
-def result_of(process: subprocess.Popen):
+def result_of(process: forked.Popen):
     """What the process printed in its last line."""
     printed, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors[-3000:]

@@ -1,7 +1,6 @@
 """`.keras` files stand alone, and encoders are cloned without a file."""
 
 import pathlib
-import subprocess
 import sys
 
 import keras
@@ -10,12 +9,15 @@ import pytest
 import tensorflow as tf
 
 import tlkit
+from tests import forked
 from tests.encoders.compare import assert_close, gradients_of, variables_of
 from tests.encoders.forms import FORMS
 from tests.encoders.test_forms import functional
 from tlkit.encoders import opened_encoder as opened_module
 
-KEPT = [name for name, form in FORMS.items() if form.opened is True and name != "table"]
+SAVED = [
+    name for name, form in FORMS.items() if form.opened is True and name != "table"
+]
 
 FRESH = """
 import json, os, pathlib, sys
@@ -45,9 +47,9 @@ def _total(model, inputs):
 
 @pytest.fixture(scope="module")
 def files(_opened, tmp_path_factory):
-    """A `.keras` file of each form, and what its model gives."""
+    """A `.keras` file of each form, and the outputs and gradients of its model."""
     folder = tmp_path_factory.mktemp("files")
-    for name in KEPT:
+    for name in SAVED:
         encoder, inputs = _opened(name), FORMS[name].examples()
         tlkit.freeze(encoder, train=1)
         model = functional(encoder, inputs)
@@ -66,12 +68,12 @@ def files(_opened, tmp_path_factory):
     return folder
 
 
-def test_files_are_whole_in_a_fresh_process(files):
+def test_files_stand_alone_in_a_fresh_process(files):
     command = [sys.executable, "-c", FRESH, str(files)]
     root = pathlib.Path(tlkit.__file__).parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    done = forked.run(command, capture_output=True, cwd=root)
     assert done.returncode == 0, done.stderr[-2000:]
-    for name in KEPT:
+    for name in SAVED:
         expected, found = (
             np.load(files / f"{name}.npz"),
             np.load(files / f"{name}.found.npz"),
@@ -114,7 +116,7 @@ def test_clones_have_weights_of_their_own(opened, name):
     assert all(gradient is not None for gradient in gradients)
 
 
-def test_config_keeps_what_was_chosen(opened):
+def test_the_config_has_the_trained_blocks(opened):
     encoder = opened("keras2")
     tlkit.freeze(encoder, train=["conv3.1"], batch_norm="train")
     copy = type(encoder).from_config(encoder.get_config())
@@ -125,14 +127,14 @@ def test_config_keeps_what_was_chosen(opened):
 
 
 @pytest.mark.parametrize("name", ["jax", "while"])
-def test_what_was_not_opened_says_how_else_to_save(opened, tmp_path, name):
+def test_the_error_of_an_encoder_not_opened_says_how_to_save(opened, tmp_path, name):
     model = functional(opened(name), FORMS[name].examples())
     with pytest.raises(tlkit.errors.EncoderError, match="save_weights") as caught:
         model.save(tmp_path / "model.keras")
     assert FORMS[name].opened in str(caught.value)
 
 
-def test_a_table_stays_behind(opened, tmp_path):
+def test_a_table_cannot_be_saved(opened, tmp_path):
     model = functional(opened("table"), FORMS["table"].examples())
     with pytest.raises(tlkit.errors.EncoderError, match="lookup table"):
         model.save(tmp_path / "model.keras")

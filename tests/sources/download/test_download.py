@@ -18,6 +18,7 @@ import time
 import pytest
 import tensorflow as tf
 
+from tests import forked
 from tests.sources.conftest import FILES
 from tests.sources.hub_server import archive, send, slowly
 from tlkit.errors import ExtraError, SourceError
@@ -154,12 +155,12 @@ def test_after_a_killed_download_the_next_starts_at_once(server, cache, tiny_arc
     server.answers["/tiny/1"] = slow
     url = f"{server.url}/tiny/1"
     script = "import sys; from tlkit.sources import resolve; resolve(sys.argv[1])"
-    with subprocess.Popen(
-        [sys.executable, "-c", script, url], stderr=subprocess.DEVNULL
-    ) as process:
+    command = [sys.executable, "-c", script, url]
+    with forked.Popen(command, stderr=subprocess.DEVNULL) as process:
         assert half_way.wait(60)
         time.sleep(0.2)
         process.kill()
+        process.wait(10)
     assert process.returncode == -signal.SIGKILL
 
     server.answers["/tiny/1"] = lambda handler: send(handler, tiny_archive)
@@ -229,9 +230,7 @@ def test_a_cut_between_two_members_leaves_nothing(server, cache, tiny_model, mem
     whole = archive(tiny_model, FILES[:members], mode="w")
     end = len(whole.rstrip(b"\0")) // 512 * 512 + 512
     server.answers["/tiny/1"] = lambda handler: send(handler, whole[:end])
-    with pytest.raises(
-        SourceError, match="not a complete SavedModel and was deleted"
-    ):
+    with pytest.raises(SourceError, match="not a complete SavedModel and was deleted"):
         fetch_url(f"{server.url}/tiny/1", verbose=0)
     assert files_in(cache) == []
 
@@ -299,12 +298,12 @@ def test_two_processes_may_fetch_the_same_at_once(server, cache, tiny_archive):
     )
     command = [sys.executable, "-c", script, f"{server.url}/tiny/1"]
     pair = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        forked.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(2)
     ]
     outputs = [process.communicate(timeout=120) for process in pair]
     assert [process.returncode for process in pair] == [0, 0], outputs
-    paths = {pathlib.Path(out.decode().strip()) for out, _ in outputs}
+    paths = {pathlib.Path(out.strip()) for out, _ in outputs}
     assert len(paths) == 1
     assert (paths.pop() / "saved_model.pb").exists()
     assert len(list((cache / "models").iterdir())) == 1

@@ -1,7 +1,6 @@
 """Another job is told from the same one, in words."""
 
 import json
-import subprocess
 import sys
 
 import keras
@@ -10,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tlkit
+from tests import forked
 from tests.training.conftest import LABELS, make_plain_model
 from tlkit import models
 from tlkit.errors import TrainingError
@@ -318,7 +318,7 @@ model = tlkit.image_classifier({str(image_encoder)!r}, {LABELS}, image_size=8)
 again = tlkit.image_classifier({str(image_encoder)!r}, {LABELS}, image_size=8)
 print(json.dumps([model_facts(model), model_facts(again)]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = forked.run([sys.executable, "-c", code], capture_output=True)
     assert done.returncode == 0, done.stderr[-3000:]
     here = json.loads(json.dumps(model_facts(make_model())))
     assert json.loads(done.stdout.splitlines()[-1]) == [here, here]

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 import tlkit
+from tests import forked
 from tlkit.errors import TrainingError
 from tlkit.training import Checkpoints, Phase, fit
 
@@ -166,7 +167,7 @@ def test_only_the_last_checkpoints_are_kept(image_encoder, tmp_path):
 
 def start(encoder, directory, epochs=60, **options):
     command = [sys.executable, str(JOB), str(encoder), str(directory), str(epochs)]
-    return subprocess.Popen(
+    return forked.Popen(
         command,
         cwd=JOB.parents[3],
         env=os.environ | {"PYTHONPATH": str(JOB.parents[3])},

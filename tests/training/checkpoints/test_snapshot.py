@@ -1,7 +1,6 @@
 """A run comes out of a snapshot as it went in."""
 
 import json
-import subprocess
 import sys
 
 import keras
@@ -10,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tlkit
+from tests import forked
 from tests.training.conftest import make_plain_model
 from tlkit.errors import TrainingError
 from tlkit.training.checkpoints import checkpoint_files as checkpoints
@@ -331,9 +331,8 @@ print(json.dumps(result))
 
 
 def test_a_run_goes_on_on_another_strategy(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", TWO, str(tmp_path)], capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", TWO, str(tmp_path)]
+    done = forked.run(command, capture_output=True)
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.splitlines()[-1])
     wanted = result.pop("undisturbed")

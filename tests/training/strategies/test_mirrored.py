@@ -1,20 +1,12 @@
 """Several replicas end where one device does."""
 
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
-# In a process of its own: logical devices are made before TensorFlow starts.
+from tests.training.two_devices import result_of, start
+
 CODE = """
-import json, sys
-import keras, numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-two = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpu, two)
+import keras, numpy as np
 import tlkit
 from tlkit.training import Phase, fit, strategy
 
@@ -43,15 +35,13 @@ assert mirrored.num_replicas_in_sync == 2
 places = {"one": (None, None), "inside": (mirrored, mirrored),
           "carried": (None, mirrored), "compiled": (None, mirrored)}
 result = {}
-for name in ["one", *sys.argv[1:]]:
-    home, place = places[name]
+for name, (home, place) in places.items():
     model = make(home)
     report = fit(
         model, x, y, strategy=place, validation_data=(x, y), verbose=0,
         # The last batch has three examples, the last update of an epoch one batch.
         batch_size=4, gradient_accumulation_steps=2,
         schedule=[Phase("head", epochs=2, learning_rate=1e-2),
-                  Phase(1, epochs=2, learning_rate=1e-2),
                   Phase("all", epochs=2, learning_rate=1e-2, layer_decay=0.5)],
         optimizer=keras.optimizers.AdamW(global_clipnorm=0.5), ema=0.9,
         jit_compile=name == "compiled",
@@ -62,20 +52,9 @@ print(json.dumps(result))
 """
 
 
-def run(*names):
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, *names],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
 def results():
-    return run("inside", "carried", "compiled")
+    return result_of(start(CODE))
 
 
 @pytest.mark.parametrize("name", ["inside", "carried", "compiled"])

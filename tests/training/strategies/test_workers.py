@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.eager import context
 
+from tests import forked
 from tlkit.errors import TrainingError
 from tlkit.launching import read_cluster
 from tlkit.launching.cluster import free_addresses, tf_config
@@ -129,7 +130,7 @@ def test_two_workers_agree_until_one_is_gone(victim):
     more = proxy | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
     script = pathlib.Path(__file__).with_name("two_workers.py")
     both = [
-        subprocess.Popen(
+        forked.Popen(
             [sys.executable, str(script), str(victim)],
             env=os.environ | more | {"TF_CONFIG": tf_config(addresses, k)},
             stdout=subprocess.PIPE,
