@@ -1,4 +1,23 @@
-"""Files become batches."""
+"""Data: files, arrays and texts become splits of examples, and these become batches.
+
+A source comes in: a folder, a CSV file, arrays, TensorFlow Datasets, TFRecord files.
+`Splits(train, validation, test, labels)` comes out, of plain `tf.data.Dataset`s. For
+each epoch, `batches` makes batches of them. In the order in which data passes:
+
+* `loaders/`: one module for each source; `shards/`: large files of tlkit's own;
+* `examples/`: `Splits`, random access, class balance, mixtures, the order of an epoch,
+  and batches;
+* `images/`: decodes and resizes images, in the graph of the data and of an export;
+* `augmentation/`: random changes of images: geometry, color, MixUp and others.
+
+An example is a pair of a raw value and a label. A raw value is an encoded image, a text
+or an array; the model's preprocessing (`tlkit.models`) turns it into inputs. A split
+has random access if its examples can be read by index; any other dataset is a stream.
+The same seed gives the same splits, order and augmentation on every machine. Feeds
+(`training/feeds`) hand the batches to the loop.
+
+To add a source, write a loader that ends in `examples.split_assembly.assemble`.
+"""
 
 from .augmentation.augmentation import Augmentation as Augmentation
 from .augmentation.color import Color as Color

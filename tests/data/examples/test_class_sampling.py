@@ -62,7 +62,7 @@ def test_weights_leave_out_classes_without_examples():
 
 @pytest.mark.parametrize("beta", [1, -0.1, float("nan"), "0.9"])
 def test_beta_is_checked(beta):
-    with pytest.raises(DataError, match="beta must be a number from 0"):
+    with pytest.raises(DataError, match=r"beta must be a number in \[0, 1\)"):
         tlkit.data.class_weights(numbered([2, 2]), beta=beta)
 
 

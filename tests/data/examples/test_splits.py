@@ -92,7 +92,7 @@ def test_a_share_is_not_rounded_to_none():
 
 @pytest.mark.parametrize("size", [-1, -0.1, 1.0, 1.5, "a fifth", True, None, np.nan])
 def test_a_size_that_is_none(size):
-    with pytest.raises(DataError, match="share of the examples from 0 up to 1"):
+    with pytest.raises(DataError, match=r"fraction of the examples in \[0, 1\)"):
         stratified_split(np.array([0, 1]), (size,))
 
 

@@ -266,13 +266,13 @@ def test_two_folders_for_one_split(tmp_path):
 
 def test_no_class_folders(tmp_path):
     (tmp_path / "one.jpg").write_bytes(encoded())
-    with pytest.raises(DataError, match=r"no class folders \(1 loose files would fit"):
+    with pytest.raises(DataError, match=r"no class folders \(1 files outside of one"):
         tlkit.data.image_folder(tmp_path, verbose=0)
 
 
 def test_splits_without_class_folders(tmp_path):
     write_classes(tmp_path, {"train": 3, "test": 3})
-    with pytest.raises(DataError, match=r"train has no class folders \(3 loose files"):
+    with pytest.raises(DataError, match=r"train has no class folders \(3 files"):
         tlkit.data.image_folder(tmp_path, verbose=0)
 
 
@@ -294,9 +294,9 @@ def test_an_archive_and_a_bucket(tmp_path):
     ("option", "value", "message"),
     [
         ("on_error", "ignore", 'on_error must be "skip" or "raise"; got \'ignore\''),
-        ("validation", -0.1, "size of a split is a share .* got -0.1"),
-        ("test", 10.0, "size of a split is a share .* got 10.0"),
-        ("test", "0.1", "size of a split is a share .* got '0.1'"),
+        ("validation", -0.1, "size of a split is a fraction .* got -0.1"),
+        ("test", 10.0, "size of a split is a fraction .* got 10.0"),
+        ("test", "0.1", "size of a split is a fraction .* got '0.1'"),
         ("seed", -3, "seed must be an integer"),
     ],
 )
@@ -311,7 +311,7 @@ def test_silent_and_with_lines(tmp_path, capsys, monkeypatch):
     tlkit.data.image_folder(tmp_path, verbose=0)
     assert "checking" not in capsys.readouterr().err
     tlkit.data.image_folder(tmp_path)
-    assert "checking pictures: 6 of 6, 0 s left" in capsys.readouterr().err
+    assert "checking images: 6 of 6, 0 s left" in capsys.readouterr().err
 
 
 def test_moving_elsewhere_does_not_lose_the_files(tmp_path, monkeypatch):

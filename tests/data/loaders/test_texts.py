@@ -336,8 +336,8 @@ def test_a_pair_is_empty_if_both_texts_are(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (("premise", "premise"), "columns of their own"),
-        (("premise", "label"), "columns of their own"),
+        (("premise", "premise"), "must be different columns"),
+        (("premise", "label"), "must be different columns"),
         ((), "one column, or two for pairs of texts; got none"),
         (("premise", "hypothesis", "label"), "one column, or two"),
         (("premise", "hypotesis"), "Did you mean 'hypothesis'"),

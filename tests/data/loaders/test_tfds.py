@@ -193,7 +193,7 @@ def test_splits_and_features_that_are_not_there(data_dir):
         _read("flags", data_dir, keys=("image", "color"))
     with pytest.raises(DataError, match="'number' of .*is not one class"):
         _read("flags", data_dir, keys=("picture", "number"))
-    with pytest.raises(DataError, match="does not say which of its features"):
+    with pytest.raises(DataError, match="has no supervised keys, which name the"):
         _read("tiny", data_dir)
 
 

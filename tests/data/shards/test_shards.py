@@ -180,7 +180,7 @@ def test_a_truncated_shard_is_named(shards):
 
 def test_a_shard_of_another_set_is_named(shards):
     (shards / "train-00000-of-00001.tfrecord").write_bytes(b"")
-    with pytest.raises(DataError, match="train-00000-of-00001.tfrecord is not of this"):
+    with pytest.raises(DataError, match="00000-of-00001.tfrecord does not belong"):
         tlkit.data.tfrecords(shards)
 
 
@@ -190,7 +190,9 @@ def test_a_flipped_bit_is_named_by_verify_and_stops_a_reader(shards):
     splits = tlkit.data.tfrecords(shards)
     with pytest.raises(tf.errors.DataLossError):
         list(splits.train)
-    with pytest.raises(DataError, match=rf"{path.name} has other contents") as caught:
+    with pytest.raises(
+        DataError, match=rf"{path.name} does not match its checksum"
+    ) as caught:
         tlkit.data.tfrecords(shards, verify=True, verbose=0)
     assert str(caught.value).count(".tfrecord") == 1
 
@@ -207,16 +209,16 @@ def test_random_access_compares_checksums_too(shards):
 def test_damaged_places_are_noticed(shards):
     path = shards / "train-rows.npy"
     path.write_bytes(flipped(path.read_bytes(), path.stat().st_size - 16))
-    with pytest.raises(DataError, match=r"train-rows.npy has other contents"):
+    with pytest.raises(DataError, match=r"train-rows.npy does not match its checksum"):
         tlkit.data.tfrecords(shards)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version 2 of their form"),
+        ({"version": 2}, "version 2 of the format"),
         ({"format": "other"}, "was not written by tlkit.data.write_shards"),
-        ({"labels": ["dog", "cat", "fox"]}, "shards.json has other contents"),
+        ({"labels": ["dog", "cat", "fox"]}, "shards.json does not match its checksum"),
     ],
 )
 def test_an_index_that_is_not_right(shards, change, message):

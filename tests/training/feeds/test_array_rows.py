@@ -45,7 +45,7 @@ def test_arrays_give_what_tensors_of_them_give(name):
 def test_large_arrays_of_numbers_are_held(monkeypatch):
     assert isinstance(held_rows(NESTS["pair"]), TensorRows)
     assert isinstance(held_rows(np.zeros([2**24 + 1], "float32")), ArrayRows)
-    monkeypatch.setattr(rows, "_MANY_BYTES", 1)
+    monkeypatch.setattr(rows, "_COPY_LIMIT", 1)
     assert isinstance(held_rows(np.array([b"a", b"b"], object)), TensorRows)
     assert isinstance(held_rows(NESTS["named"]), ArrayRows)
 
@@ -61,7 +61,7 @@ def test_training_is_the_same_with_large_arrays(monkeypatch, numbers, preprocess
     weights = np.linspace(0, 1, len(y))
     given = []
     for most in (2**26, 1):
-        monkeypatch.setattr(rows, "_MANY_BYTES", most)
+        monkeypatch.setattr(rows, "_COPY_LIMIT", most)
         feed = make_feed(x, y, weights, options)
         given.append(
             [list(feed.batches(epoch).as_numpy_iterator()) for epoch in (0, 1)]
@@ -73,7 +73,7 @@ def test_training_is_the_same_with_large_arrays(monkeypatch, numbers, preprocess
 def test_fit_ends_with_the_same_weights(monkeypatch, numbers):
     ended = []
     for most in (2**26, 1):
-        monkeypatch.setattr(rows, "_MANY_BYTES", most)
+        monkeypatch.setattr(rows, "_COPY_LIMIT", most)
         model = make_plain_model()
         model.compile("adam", "sparse_categorical_crossentropy")
         fit(model, *numbers, epochs=2, validation_data=numbers, verbose=0)

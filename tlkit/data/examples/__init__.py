@@ -1,4 +1,18 @@
-"""examples: to be described."""
+"""Examples: raw values with labels, from the splits of a loader to batches.
+
+A loader hands its examples to `split_assembly`; `batches` returns the batches of an
+epoch. In the order in which data passes:
+
+* `splits`: `Splits`, and the division of examples into them;
+* `split_assembly`: the examples of a loader become `Splits`;
+* `random_access`: `Examples`, which are read by index; the splits are views of them.
+  `raw_values`: a raw value as one string, and back;
+* `class_sampling`, `mixtures`: other training splits of the same examples;
+* `example_order`: the order of an epoch; `batches`: its batches;
+* `tf_data`: how pipelines run: parallel, in order, without the autotuner.
+
+A view has random access. Any other dataset is a stream, shuffled within a buffer.
+"""
 
 from .batches import buffer_size as buffer_size
 from .example_order import order as order

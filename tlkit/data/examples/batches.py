@@ -1,4 +1,4 @@
-"""Splits become batches of what a model takes."""
+"""The batches of a split for one epoch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import DataError
-from ..images.decoder import usual_kinds_first
+from ..images.decoder import rare_formats_in_python
 from .example_order import WINDOW, Order, mixed_seed, order
 from .random_access import examples_of, read_order
 from .tf_data import parallel_map, shuffled, untuned
 
 _BUFFER_BYTES = 256 * 2**20
-# What one string is taken to weigh: an encoded picture, and a text.
-_PICTURE_BYTES = 128 * 2**10
+# Estimates of the size of one string.
+_IMAGE_BYTES = 128 * 2**10
 _TEXT_BYTES = 2 * 2**10
 
 
@@ -36,42 +36,39 @@ def batches(
     worker: int = 0,
     fill: int | None = None,
 ) -> tf.data.Dataset:
-    """Turns one split into batches for one epoch.
+    """Returns the batches of one split for one epoch.
 
-    The order depends on nothing but `seed` and `epoch`, not on TensorFlow's global seed
-    either: going through the result twice gives the same batches, and a repeated run
-    repeats them.
+    The order depends on `seed` and `epoch` alone, not on TensorFlow's global seed. So
+    every iteration over the result, and every run, has the same batches.
 
     Args:
-        dataset: Elements `(raw, label, …)`, not batched. What follows `raw` is batched
-            and passed on.
+        dataset: Elements `(raw, label, …)`, not batched. The parts after `raw` are
+            batched and passed on.
         preprocess: Turns raw values into the model's inputs. If its attribute
-            `per_example` is true it takes one raw value (pictures, whose sizes differ,
-            are decoded and resized one by one); otherwise, and without that attribute,
-            a batch of them (texts are cut into tokens and padded together). `None`
-            passes raw values on.
+            `per_example` is true, it takes one raw value: images, whose sizes differ,
+            are decoded and resized one by one. Otherwise it takes a batch of them:
+            texts are tokenized and padded together. `None` passes raw values on.
         batch_size: Examples in a batch, at least 1.
-        shuffle: Whether to shuffle, with a buffer of up to some 256 MiB.
+        shuffle: Whether to shuffle: a split with random access as a whole, a stream
+            within a buffer of up to 256 MiB.
         seed: Not negative.
-        epoch: Not negative. Every epoch has an order of its own.
-        drop_remainder: Whether to leave out the last batch if it is smaller, as a TPU
-            wants it.
-        similar_lengths: Whether texts of similar lengths come into a batch together
-            when they are shuffled, so that less of it is padding. Texts are sorted in
-            windows of 32 batches, and the batches of a window shuffled.
-        skip: How many batches to leave out at the beginning; nothing of them is
-            decoded.
-        workers: How many processes share each batch; `batch_size` must be a multiple.
-        worker: Which of them this is, from 0. Each takes its examples of every batch
-            before anything is decoded.
-        fill: If given, the data is filled up to a multiple of that many examples with
-            its first ones, and elements have one more part: float32, 1 for an example
-            and 0 for one that only fills up. Give the workers' number, or more, so
-            that all of them have as many batches.
+        epoch: Not negative. Every epoch has its own order.
+        drop_remainder: Whether to leave out a smaller last batch, as a TPU requires.
+        similar_lengths: Whether shuffled texts of similar lengths come into one batch,
+            which saves padding. Texts are sorted in windows of 32 batches, and the
+            batches of a window are shuffled.
+        skip: How many batches to leave out at the beginning, without decoding them.
+        workers: How many processes read a part of each batch; `batch_size` must be a
+            multiple of it.
+        worker: The index of this process, from 0. It reads its examples of every batch.
+        fill: Pads the data to a multiple of that many examples with its first ones.
+            Elements then have one more part: float32, 0 for padding examples and 1 for
+            the others. With the number of workers, or a multiple of it, all workers
+            have as many batches.
 
     Returns:
-        A dataset of `(inputs, labels, …)` with a batch axis in front. One that decodes
-        pictures is for this process: it calls Python for the rarer kinds of them.
+        A dataset of `(inputs, labels, …)` with a batch axis in front. A dataset that
+        decodes images works in this process only: for rare formats it calls Python.
 
     Raises:
         DataError: A number is out of its range.
@@ -79,7 +76,9 @@ def batches(
     Example:
 
     ```python
-    for inputs, labels in tlkit.data.batches(splits.test, None, batch_size=32): ...
+    splits = tlkit.data.arrays(np.zeros((50, 4)), [0, 1] * 25)
+    batches = tlkit.data.batches(splits.train, None, batch_size=32)
+    [len(labels) for inputs, labels in batches]  # [32, 8]
     ```
     """
     if not isinstance(batch_size, int | np.integer) or batch_size < 1:
@@ -90,7 +89,7 @@ def batches(
         raise DataError(
             f"batch_size must be a multiple of the {workers} workers; got {batch_size}."
         )
-    own_size = batch_size // workers
+    local_size = batch_size // workers
     per_example = bool(getattr(preprocess, "per_example", False))
     for_tokens = preprocess is not None and not per_example
     grouped = shuffle and similar_lengths and for_tokens and _holds_strings(dataset)
@@ -112,23 +111,23 @@ def batches(
     else:
         first = dataset
         if shuffle:
-            # Before anything is decoded: a picture takes ten times as much memory as
-            # its file, and tokens are made for one batch at a time.
+            # Before decoding: an image takes ten times as much memory as its file, and
+            # texts are tokenized one batch at a time.
             buffer = buffer_size(dataset, preprocess)
             dataset = shuffled(dataset, buffer, mixed_seed(seed, epoch))
         if grouped:
             dataset = _by_length(dataset, batch_size * WINDOW)
         if fill is not None:
-            dataset = _fill_up(dataset, first, fill)
+            dataset = _padded(dataset, first, fill)
         if workers > 1:
-            # The order is decided by the seed alone, so the shares do not overlap.
+            # The order depends on the seed alone, so the shards do not overlap.
             dataset = dataset.shard(workers, worker)
         if not grouped:
-            dataset = dataset.skip(skip * own_size)
+            dataset = dataset.skip(skip * local_size)
     if per_example:
-        with usual_kinds_first():
+        with rare_formats_in_python():
             dataset = _map_first(dataset, preprocess)
-    dataset = dataset.batch(own_size, drop_remainder=drop_remainder)
+    dataset = dataset.batch(local_size, drop_remainder=drop_remainder)
     if grouped:
         dataset = shuffled(dataset, WINDOW, mixed_seed(seed, epoch)).skip(skip)
     if for_tokens:
@@ -136,19 +135,22 @@ def batches(
     return untuned(dataset.prefetch(tf.data.AUTOTUNE))
 
 
-def _fill_up(
+def _padded(
     dataset: tf.data.Dataset, first: tf.data.Dataset, multiple: int
 ) -> tf.data.Dataset:
-    """Marks examples, and adds some of the first ones to come to a multiple."""
+    """Pads a dataset to a multiple with examples of `first`, and marks the padding."""
     count = int(dataset.cardinality())
     if count < 0:
-        raise DataError("A dataset of unknown length cannot be filled up.")
+        raise DataError(
+            "A dataset of unknown length cannot be padded for several workers. Type: "
+            "dataset.apply(tf.data.experimental.assert_cardinality(n))"
+        )
     marked = lambda value: lambda *parts: (*parts, tf.constant(value))
     dataset = dataset.map(marked(1.0))
-    added = -count % multiple
-    if not added:
+    padding = -count % multiple
+    if not padding:
         return dataset
-    return dataset.concatenate(first.repeat().take(added).map(marked(0.0)))
+    return dataset.concatenate(first.repeat().take(padding).map(marked(0.0)))
 
 
 def _holds_strings(dataset: tf.data.Dataset) -> bool:
@@ -158,7 +160,7 @@ def _holds_strings(dataset: tf.data.Dataset) -> bool:
 
 
 def _by_length(dataset: tf.data.Dataset, window: int) -> tf.data.Dataset:
-    """Sorts strings by their lengths within windows of that many."""
+    """Sorts texts by their lengths within windows of that many examples."""
 
     def sort(raws, *rest):
         order = tf.argsort(tf.strings.length(raws), stable=True)
@@ -169,7 +171,7 @@ def _by_length(dataset: tf.data.Dataset, window: int) -> tf.data.Dataset:
     dataset = dataset.batch(window).map(sort).unbatch()
     if count < 0:
         return dataset
-    # `unbatch` forgets how many there are.
+    # `unbatch` loses the cardinality.
     return dataset.apply(tf.data.experimental.assert_cardinality(count))
 
 
@@ -177,23 +179,26 @@ def _map_first(
     dataset: tf.data.Dataset, function: Callable[[Any], Any], *, batched: bool = False
 ) -> tf.data.Dataset:
     """Applies a function to the first part of every element."""
-    own = type(function).__module__.partition(".")[0] == __name__.partition(".")[0]
+    is_ours = type(function).__module__.partition(".")[0] == "tlkit"
     of_first = lambda raw, *rest: (function(raw), *rest)
-    return parallel_map(dataset, of_first, batched=batched, autograph=not own)
+    return parallel_map(dataset, of_first, batched=batched, autograph=not is_ours)
 
 
 def buffer_size(dataset: tf.data.Dataset, preprocess: Callable | None) -> int:
-    """How many raw examples `batches` shuffles at a time: those that fit in 256 MiB."""
+    """Computes how many examples `batches` shuffles at a time.
+
+    These are all with random access, and of a stream those that fit into 256 MiB.
+    """
     examples = examples_of(dataset)
     if examples is not None:
-        return len(examples)  # indices are shuffled, not examples
+        return len(examples)  # their indices are shuffled
     per_example = bool(getattr(preprocess, "per_example", False))
     spec = dataset.element_spec
     raw = spec[0] if isinstance(spec, tuple) else spec
-    each = _PICTURE_BYTES if per_example else _TEXT_BYTES
+    each = _IMAGE_BYTES if per_example else _TEXT_BYTES
     if isinstance(raw, tf.TensorSpec) and raw.dtype != tf.string:
         known = raw.shape.rank is not None and raw.shape.num_elements()
-        each = raw.dtype.size * (known or _PICTURE_BYTES)
+        each = raw.dtype.size * (known or _IMAGE_BYTES)
     size = max(1, math.floor(_BUFFER_BYTES / each))
     cardinality = int(dataset.cardinality())
     return min(size, cardinality) if cardinality > 0 else size

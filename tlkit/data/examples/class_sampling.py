@@ -1,4 +1,4 @@
-"""How often the examples of each class are trained on."""
+"""Class counts, class weights, and training splits with as many examples per class."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ def class_counts(
     """Counts the examples of each class.
 
     Args:
-        splits: The data set. Of one that cannot tell the classes alone, such as TFDS's,
-            all examples are read.
+        splits: The data set. A stream, such as TFDS's, is read to its end.
         split: `"train"`, `"validation"` or `"test"`.
-        verbose: 1 shows the progress of that, 0 is silent.
+        verbose: 1 shows the progress of reading a stream, 0 is silent.
 
     Returns:
-        How many there are, by the names of the labels in their order; 0 where there is
-        none.
+        The number of examples by the name of the label, in the order of the labels.
 
     Raises:
         DataError: There is no such split, or a label is not in `splits.labels`.
@@ -43,19 +41,19 @@ def class_counts(
 def class_weights(
     splits: Splits, *, beta: float | None = None, verbose: int = 1
 ) -> dict[int, float]:
-    """Weights under which every class counts alike, for `class_weight` of `fit`.
+    """Computes weights that balance the classes, for `class_weight` of `fit`.
 
-    By default a class weighs `examples / (classes * examples of the class)`, which is
-    "balanced" in scikit-learn: examples weigh 1 on average. With `beta` it is
-    the inverse of the effective number of its examples, `(1 - beta**n) / (1 - beta)`,
-    scaled so that the weights of all classes sum to their number (Cui et al. 2019,
-    arXiv 1901.05555): large classes overlap with themselves, so further examples of
-    them add less and less.
+    By default the weight of a class is `examples / (classes * examples of the class)`,
+    which is "balanced" in scikit-learn: the mean weight of the examples is 1. With
+    `beta` it is the inverse of the effective number of its examples, `(1 - beta**n) /
+    (1 - beta)`, scaled so that the weights of all classes sum to their number (Cui et
+    al. 2019, arXiv 1901.05555): examples of large classes overlap, so further ones add
+    less and less.
 
     Args:
         splits: The data set; its training split is counted, as by `class_counts`.
-        beta: `None`, or from 0 (all classes weigh 1) up to but not 1 (the inverse of
-            their counts). The paper takes 0.9, 0.99, 0.999 or 0.9999.
+        beta: `None`, or in [0, 1): 0 weights each class by 1, and near 1 it is the
+            inverse of the counts. The paper uses 0.9, 0.99, 0.999 or 0.9999.
         verbose: As for `class_counts`.
 
     Returns:
@@ -67,12 +65,12 @@ def class_weights(
     Example:
 
     ```python
-    weights = tlkit.data.class_weights(splits)
+    weights = tlkit.data.class_weights(splits)  # {0: 1.2, 1: 0.86}
     tlkit.fit(model, splits, class_weight=weights)
     ```
     """
     if beta is not None and not (_is_number(beta) and 0 <= beta < 1):
-        raise DataError(f"beta must be a number from 0 up to, not 1; got {beta!r}.")
+        raise DataError(f"beta must be a number in [0, 1); got {beta!r}.")
     counts = _counts(splits, "train", verbose)
     present = np.flatnonzero(counts)
     counts = counts[present].astype(np.float64)
@@ -87,19 +85,18 @@ def class_weights(
 def take_per_class(
     splits: Splits, examples: int, *, seed: int = 0, verbose: int = 1
 ) -> Splits:
-    """Keeps a few examples of each class to train on.
+    """Takes a few examples of each class for the training split.
 
     Args:
-        splits: The data set. If it cannot read examples by their place, such as TFDS's,
-            those that are kept are held in memory, as they are: pictures encoded.
-        examples: How many of each class to keep, at least 1. A class that has less
-            keeps all it has.
-        seed: Not negative. Decides which, and their order.
-        verbose: 1 shows the progress of reading them, 0 is silent.
+        splits: The data set. From a stream, such as TFDS's, the examples are read into
+            memory: images encoded.
+        examples: How many of each class to take, at least 1; all of a smaller class.
+        seed: Not negative. Decides which examples, and their order.
+        verbose: 1 shows the progress of reading a stream, 0 is silent.
 
     Returns:
         The same data set with a smaller training split, in a random order. The other
-        splits are as they were.
+        splits do not change.
 
     Raises:
         DataError: A number is out of its range.
@@ -108,17 +105,17 @@ def take_per_class(
 
     ```python
     few = tlkit.data.take_per_class(splits, 5)
-    report = tlkit.fit(model, few)
+    tlkit.data.class_counts(few)  # {"daisy": 5, "rose": 5}
     ```
     """
     _check_positive(examples, "examples")
     labels = _checked_labels(splits, "train", verbose)
     keys = _order_keys(len(labels), seed)
     members = _members(labels, keys, len(splits.labels))
-    kept = np.concatenate([own[:examples] for own in members])
-    places = kept[np.argsort(keys[kept], kind="stable")]
+    indices = np.concatenate([of_class[:examples] for of_class in members])
+    indices = indices[np.argsort(keys[indices], kind="stable")]
     return dataclasses.replace(
-        splits, train=pick(splits.train, places, verbose=verbose)
+        splits, train=pick(splits.train, indices, verbose=verbose)
     )
 
 
@@ -129,25 +126,24 @@ def balanced(
     seed: int = 0,
     verbose: int = 1,
 ) -> Splits:
-    """Trains on every class equally often, by repeating examples of small classes.
+    """Balances the training split by repeating examples of small classes.
 
-    What is repeated and, where a class has more than it gives, what is left out is
-    drawn once, by the seed: every epoch has the same examples in another order, so
-    that what a frozen encoder makes of them can be kept. Within a class, all examples
-    are repeated equally often, or once more than others.
+    Sampling happens once, controlled by the seed. Every epoch has the same examples in
+    a different order, so activations of frozen blocks can be cached. Within a class,
+    all examples are repeated equally often, or once more than others.
 
     Args:
-        splits: The data set. If it cannot read examples by their place, such as TFDS's,
-            the training split is held in memory, up to 1 GiB of it.
-        examples_per_class: How many each class gives to an epoch. Default: as many as
-            the largest class has, so that nothing is left out.
+        splits: The data set. The training split of a stream, such as TFDS's, is read
+            into memory, up to 1 GiB.
+        examples_per_class: How many examples of each class an epoch has. Default: the
+            size of the largest class, so that no example is left out.
         seed: Not negative.
-        verbose: 1 shows the progress of reading them, 0 is silent.
+        verbose: 1 shows the progress of reading a stream, 0 is silent.
 
     Returns:
         The same data set with another training split, in a random order, of
-        `examples_per_class` times the classes that have examples. The other splits are
-        as they were: figures on them are those of the true shares.
+        `examples_per_class` times the classes that have examples. The other splits do
+        not change, so that metrics on them hold for the true class frequencies.
 
     Raises:
         DataError: A number is out of its range.
@@ -155,27 +151,27 @@ def balanced(
     Example:
 
     ```python
-    splits = tlkit.data.balanced(splits)
-    splits.sizes["train"]   # classes times the size of the largest
+    tlkit.data.class_counts(splits)                       # {"daisy": 9, "rose": 4}
+    tlkit.data.class_counts(tlkit.data.balanced(splits))  # {"daisy": 9, "rose": 9}
     ```
     """
     labels = _checked_labels(splits, "train", verbose)
     members = _members(labels, _order_keys(len(labels), seed), len(splits.labels))
-    members = [own for own in members if len(own)]
+    members = [of_class for of_class in members if len(of_class)]
     if examples_per_class is None:
         examples_per_class = max(map(len, members))
     _check_positive(examples_per_class, "examples_per_class")
-    places = np.concatenate([np.resize(own, examples_per_class) for own in members])
-    places = places[random_order(len(places), seed=seed)]
+    indices = np.concatenate([np.resize(m, examples_per_class) for m in members])
+    indices = indices[random_order(len(indices), seed=seed)]
     return dataclasses.replace(
-        splits, train=pick(splits.train, places, verbose=verbose)
+        splits, train=pick(splits.train, indices, verbose=verbose)
     )
 
 
 def _effective_numbers(counts: np.ndarray, beta: float) -> np.ndarray:
     if beta == 0:
         return np.ones_like(counts)
-    # Not 1 - beta**n: for a beta near 1 that has few digits left.
+    # Not 1 - beta**n, which loses most digits for a beta near 1.
     return np.expm1(counts * math.log(beta)) / (beta - 1)
 
 
@@ -185,16 +181,16 @@ def _counts(splits: Splits, split: str, verbose: int) -> np.ndarray:
 
 
 def _checked_labels(splits: Splits, split: str, verbose: int) -> np.ndarray:
-    """int32 `[n]`, the labels of a split, all of which have a name."""
+    """Returns the labels of a split, int32 `[n]`, all of which have a name."""
     if split not in SPLIT_NAMES or getattr(splits, split) is None:
-        there = ", ".join(map(repr, splits.sizes))
-        raise DataError(f"There is no split {split!r}. There is: {there}.")
+        names = ", ".join(map(repr, splits.sizes))
+        raise DataError(f"There is no split {split!r}. There is: {names}.")
     labels = labels_of(getattr(splits, split), verbose=verbose)
     wrong = (labels < 0) | (labels >= len(splits.labels))
     if wrong.any():
-        place = int(np.argmax(wrong))
+        index = int(np.argmax(wrong))
         raise DataError(
-            f"Example {place:,} of the {split} split has the label {labels[place]}; "
+            f"Example {index:,} of the {split} split has the label {labels[index]}; "
             f"with {len(splits.labels)} labels, they run from 0 to "
             f"{len(splits.labels) - 1}."
         )
@@ -204,14 +200,14 @@ def _checked_labels(splits: Splits, split: str, verbose: int) -> np.ndarray:
 
 
 def _members(labels: np.ndarray, keys: np.ndarray, classes: int) -> list[np.ndarray]:
-    """The places of the examples of each class, in the order of their keys."""
+    """Returns the indices of the examples of each class, sorted by their keys."""
     order = np.lexsort([keys, labels])
     edges = np.searchsorted(labels[order], np.arange(classes + 1))
     return [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
 
 def _order_keys(count: int, seed: int) -> np.ndarray:
-    """Raw bits, which are the same with every version of NumPy (NEP 19)."""
+    """Returns raw random bits, the same with every version of NumPy (NEP 19)."""
     return np.random.PCG64([check_seed(seed), count, 1]).random_raw(count)
 
 

@@ -1,4 +1,4 @@
-"""In which order examples come, batch by batch, for data with random access."""
+"""The order of the examples of an epoch, for data with random access."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import tensorflow as tf
 from .splits import check_seed
 from .tf_data import shuffled, untuned
 
-# How many batches are sorted by length together. More would leave less padding, but
-# batches of an epoch's beginning and of its end are then no longer drawn alike.
+# How many batches are sorted by length together. More would save padding, but texts
+# from far apart in the shuffled order would come into one batch.
 WINDOW = 32
 
 
@@ -20,9 +20,9 @@ class Order:
     """The examples of an epoch, batch by batch.
 
     Attributes:
-        rows: int64 `[batches, batch_size]`, the places of the examples in the data; -1
+        rows: int64 `[batches, batch_size]`, indices of the examples in the data; -1
             where a batch is not full.
-        present: Float32, likewise: 0 for examples that only fill up.
+        present: float32, of the same shape: 0 for padding examples.
     """
 
     rows: np.ndarray
@@ -42,38 +42,38 @@ def order(
     worker: int = 0,
     fill: int = 1,
 ) -> Order:
-    """Decides which examples come together, and when.
+    """Computes which examples each batch of an epoch has.
 
-    It depends on nothing but the arguments, so every worker, a second run and features
-    instead of pictures meet the same batches.
+    The result depends on the arguments alone. So all workers, a repeated run, and a run
+    on cached activations have the same batches.
 
     Args:
         count: How many examples there are, at least 1.
-        batch_size: Examples in a batch over all workers, a multiple of them.
+        batch_size: Examples in a batch over all workers, a multiple of `workers`.
         shuffle: Whether to shuffle.
         seed: Not negative.
-        epoch: Not negative. Every epoch has an order of its own.
-        buffer: Shuffle as `tf.data` does with a buffer of that size. Default: all.
+        epoch: Not negative. Every epoch has its own order.
+        buffer: Shuffles as `tf.data` does with a buffer of that size. Default: all.
         lengths: `[count]` lengths. Shuffled examples of similar lengths then come into
-            a batch together: they are sorted in windows of 32 batches, and the batches
+            one batch: they are sorted in windows of 32 batches, and the batches are
             shuffled.
-        workers: How many processes share each batch.
-        worker: Which of them this is, from 0.
-        fill: The examples are filled up to a multiple of that with the first ones.
+        workers: How many processes read a part of each batch.
+        worker: The index of this one, from 0.
+        fill: The examples are padded to a multiple of that with the first ones.
 
     Returns:
-        The order, of this worker's share.
+        The order of this worker's examples.
     """
-    places = np.arange(count, dtype=np.int64)
+    indices = np.arange(count, dtype=np.int64)
     if shuffle:
-        places = _shuffled(count, buffer or count, mixed_seed(seed, epoch))
+        indices = _shuffled(count, buffer or count, mixed_seed(seed, epoch))
     by_length = shuffle and lengths is not None
     if by_length:
-        places = _sorted_in_windows(places, np.asarray(lengths), batch_size * WINDOW)
-    added = -count % fill
-    filled = np.concatenate([places, np.resize(np.arange(count), added)])
-    present = np.arange(len(filled)) < count
-    rows = _in_batches(filled, batch_size, -1)
+        indices = _sorted_in_windows(indices, np.asarray(lengths), batch_size * WINDOW)
+    padding = np.resize(np.arange(count), -count % fill)
+    padded = np.concatenate([indices, padding])
+    present = np.arange(len(padded)) < count
+    rows = _in_batches(padded, batch_size, -1)
     present = _in_batches(present.astype(np.float32), batch_size, 0.0)
     if by_length:
         mixed = np.random.default_rng(mixed_seed(seed, epoch)).permutation(len(rows))
@@ -82,13 +82,13 @@ def order(
 
 
 def mixed_seed(seed: int, epoch: int) -> int:
-    """One seed of the two, so that neighbors in either have nothing in common."""
+    """Hashes a seed and an epoch into one seed; neighbors give unrelated ones."""
     words = np.random.SeedSequence([check_seed(seed), check_seed(epoch)])
     return int(words.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _shuffled(count: int, buffer: int, seed: int) -> np.ndarray:
-    # TensorFlow's own, since pictures are shuffled by it while they stream.
+    # By TensorFlow, so that the order is that of examples shuffled as a stream.
     with tf.device("CPU"):
         numbers = shuffled(tf.data.Dataset.range(count), min(buffer, count), seed)
         chunks = list(untuned(numbers.batch(4096)).as_numpy_iterator())
@@ -96,10 +96,10 @@ def _shuffled(count: int, buffer: int, seed: int) -> np.ndarray:
 
 
 def _sorted_in_windows(
-    places: np.ndarray, lengths: np.ndarray, window: int
+    indices: np.ndarray, lengths: np.ndarray, window: int
 ) -> np.ndarray:
-    windows = np.arange(len(places)) // window
-    return places[np.lexsort([lengths[places], windows])]
+    windows = np.arange(len(indices)) // window
+    return indices[np.lexsort([lengths[indices], windows])]
 
 
 def _in_batches(values: np.ndarray, size: int, missing) -> np.ndarray:

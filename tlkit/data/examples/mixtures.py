@@ -1,4 +1,4 @@
-"""Several data sets become one, each with a share of the training."""
+"""Mixtures: several data sets become one, each with a fraction of its examples."""
 
 from __future__ import annotations
 
@@ -29,28 +29,26 @@ def mixture(
     examples: int | None = None,
     seed: int = 0,
 ) -> Splits:
-    """Mixes data sets of the same kind, each with a share of the training examples.
+    """Mixes data sets of the same kind, each with a fraction of the training examples.
 
     Labels are matched by their names: the result has those of the first data set, then
-    those that others add. What is repeated, and what is left out if `examples` is
-    small, is drawn once, by the seed: every epoch has the same examples in another
-    order, so that what a frozen encoder makes of them can be kept. A data set that
-    cannot be read by place, such as TFDS's, gives its first examples, in its order.
+    the further ones of the others. Sampling happens once, controlled by the seed. Every
+    epoch has the same examples in a different order, so activations of frozen blocks
+    can be cached. Of a stream, such as TFDS's, the first examples are taken.
 
     Args:
         sources: The data sets, by name or in a sequence.
-        weights: The share of each of the training examples, by the same names or in the
-            same order: numbers above 0; only their ratios matter. Default: their sizes,
-            so that every example comes once.
-        examples: How many training examples an epoch has. Default: as few as give
-            every example at least once; those of data sets with a larger weight than
-            their size come again.
+        weights: The fraction of each data set in the training examples, by the same
+            names or in the same order: numbers above 0; only their ratios matter.
+            Default: their sizes, so that every example comes once.
+        examples: How many training examples an epoch has. Default: as few as have
+            every example at least once; data sets with a weight above their size are
+            repeated.
         seed: Not negative.
 
     Returns:
-        A data set whose training split has `examples` of them, in a random order. Its
-        validation and test splits are those of all data sets that have one, one behind
-        the other, everything once.
+        A data set with `examples` training examples, in a random order. Its validation
+        and test splits are those of all data sets that have one, concatenated.
 
     Raises:
         DataError: There is no data set, they differ in kind, in shape or in dtype, or a
@@ -60,28 +58,29 @@ def mixture(
 
     ```python
     splits = tlkit.data.mixture(
-        {"ours": ours, "public": public}, weights={"ours": 1, "public": 3}
+        {"ours": ours, "public": public}, weights={"ours": 1, "public": 3}, examples=800
     )
+    splits.sizes["train"]  # 800: 200 of ours, 600 public ones
     ```
     """
     named = _named(sources)
     _check_alike(named)
     labels = tuple(dict.fromkeys(name for s in named.values() for name in s.labels))
     sizes = np.array([_size(splits.train, name) for name, splits in named.items()])
-    counts = _shares(sizes, _read_weights(weights, named, sizes), examples)
+    counts = _counts(sizes, _read_weights(weights, named, sizes), examples)
     index = {label: number for number, label in enumerate(labels)}
-    ids = [np.array([index[x] for x in s.labels], np.int32) for s in named.values()]
+    new = [np.array([index[x] for x in s.labels], np.int32) for s in named.values()]
     parts = [
-        _relabeled(_draw(splits.train, size, count, check_seed(seed) + number), own)
-        for number, (splits, size, count, own) in enumerate(
-            zip(named.values(), sizes.tolist(), counts.tolist(), ids, strict=True)
+        _relabeled(_draw(splits.train, size, count, check_seed(seed) + number), ids)
+        for number, (splits, size, count, ids) in enumerate(
+            zip(named.values(), sizes.tolist(), counts.tolist(), new, strict=True)
         )
     ]
     which = np.repeat(np.arange(len(parts)), counts)
     train = _interleaved(parts, which[random_order(len(which), seed=seed)])
     held_out = {}
     for name in SPLIT_NAMES[1:]:
-        held_out[name] = _joined([getattr(s, name) for s in named.values()], ids)
+        held_out[name] = _concatenated([getattr(s, name) for s in named.values()], new)
     return Splits(
         train=train,
         **held_out,
@@ -142,12 +141,12 @@ def _choose(parts: list[tf.data.Dataset], which: np.ndarray) -> tf.data.Dataset:
     return deterministic(dataset.apply(known))
 
 
-def _joined(
-    datasets: list[tf.data.Dataset | None], ids: list[np.ndarray]
+def _concatenated(
+    datasets: list[tf.data.Dataset | None], new_labels: list[np.ndarray]
 ) -> tf.data.Dataset | None:
     parts = [
-        _relabeled(dataset, own)
-        for dataset, own in zip(datasets, ids, strict=True)
+        _relabeled(dataset, labels)
+        for dataset, labels in zip(datasets, new_labels, strict=True)
         if dataset is not None
     ]
     if not parts:
@@ -172,26 +171,27 @@ def _named(sources: Mapping[str, Splits] | Sequence[Splits]) -> dict[str, Splits
 
 
 def _check_alike(named: dict[str, Splits]) -> None:
-    """Raises a `DataError` unless all examples go through one preprocessing."""
+    """Raises a `DataError` unless all examples have one kind, shape and dtype."""
     first_name, first = next(iter(named.items()))
-    wanted = (first.kind, raw_spec(first.train))
+    expected = (first.kind, raw_spec(first.train))
     for name, splits in named.items():
         for split in splits.sizes:
             form = (splits.kind, raw_spec(getattr(splits, split)))
-            if form[0] != wanted[0] or not _fit(form[1], wanted[1]):
+            if form[0] != expected[0] or not _equal(form[1], expected[1]):
                 raise DataError(
                     "Data sets that are mixed must be of the same kind, shape and "
-                    f"dtype. {first_name!r} has {_said(wanted)}; the {split} split of "
-                    f"{name!r} has {_said(form)}."
+                    f"dtype. {first_name!r} has {_words(expected)}; the {split} split "
+                    f"of {name!r} has {_words(form)}."
                 )
 
 
-def _fit(spec: tf.TensorSpec, wanted: tf.TensorSpec) -> bool:
-    same = spec.shape.rank == wanted.shape.rank and spec.dtype == wanted.dtype
-    return same and (spec.shape.rank is None or list(spec.shape) == list(wanted.shape))
+def _equal(one: tf.TensorSpec, other: tf.TensorSpec) -> bool:
+    if one.dtype != other.dtype or one.shape.rank != other.shape.rank:
+        return False
+    return one.shape.rank is None or list(one.shape) == list(other.shape)
 
 
-def _said(form: tuple[str, tf.TensorSpec]) -> str:
+def _words(form: tuple[str, tf.TensorSpec]) -> str:
     return f"{form[0]} of {form[1].dtype.name} {form[1].shape}"
 
 
@@ -206,7 +206,7 @@ def _size(dataset: tf.data.Dataset, name: str) -> int:
 
 
 def _read_weights(weights, named: dict[str, Splits], sizes: np.ndarray) -> np.ndarray:
-    """The share of each data set; all of them sum to 1."""
+    """Returns the fraction of each data set, float64 `[sources]`, of sum 1."""
     if weights is None:
         weights = sizes
     elif isinstance(weights, Mapping):
@@ -224,29 +224,31 @@ def _read_weights(weights, named: dict[str, Splits], sizes: np.ndarray) -> np.nd
         )
     if not (np.isfinite(numbers).all() and (numbers > 0).all()):
         raise DataError(
-            "weights must be numbers above 0 (leave out what you do not want); got "
+            "weights must be numbers above 0 (leave out a data set with weight 0); got "
             f"{weights!r}."
         )
     return numbers / numbers.sum()
 
 
-def _shares(sizes: np.ndarray, shares: np.ndarray, examples: int | None) -> np.ndarray:
-    """int64 `[sources]`, how many training examples each gives."""
+def _counts(
+    sizes: np.ndarray, fractions: np.ndarray, examples: int | None
+) -> np.ndarray:
+    """Computes the training examples of each data set, int64 `[sources]`."""
     if examples is None:
-        total = (sizes / shares).max()
-        return np.maximum(np.rint(shares * total).astype(np.int64), sizes)
+        total = (sizes / fractions).max()
+        return np.maximum(np.rint(fractions * total).astype(np.int64), sizes)
     whole = isinstance(examples, int | np.integer) and not isinstance(examples, bool)
     if not whole or examples < len(sizes):
         raise DataError(
             "examples must be an integer of at least one for each data set, "
             f"{len(sizes)} or more; got {examples!r}."
         )
-    counts = np.floor(shares * examples).astype(np.int64)
-    behind = np.argsort(counts - shares * examples, kind="stable")
-    counts[behind[: examples - counts.sum()]] += 1
+    counts = np.floor(fractions * examples).astype(np.int64)
+    by_remainder = np.argsort(counts - fractions * examples, kind="stable")
+    counts[by_remainder[: examples - counts.sum()]] += 1
     if not counts.all():
         raise DataError(
             f"Of {examples:,} examples, the smallest weight gives no whole one. Type a "
-            f"larger number, such as examples={math.ceil(1 / shares.min()):,}."
+            f"larger number, such as examples={math.ceil(1 / fractions.min()):,}."
         )
     return counts

@@ -1,6 +1,6 @@
-"""What every loader returns: the splits of one data set.
+"""`Splits`: a data set in its three splits, and the division of examples into them.
 
-Dividing examples into splits: stratified, seeded, the same on every platform.
+The division is stratified and seeded, and the same on every platform.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ import tensorflow as tf
 
 from ...errors import DataError
 
-_NAMED = 10  # how many paths a warning names before it only counts
+_NAMED = 10  # how many paths a warning names
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """One example that was left out, and why.
+    """One example that a loader left out, with the reason.
 
     Attributes:
-        path: The file that it is, or that it stands in; for data in memory the
-            argument that it stands in, such as `"x"`.
-        reason: What is wrong with it.
-        row: Where it stands in a file, as a spreadsheet numbers its rows: the header is
-            row 1. In memory, its index. `None` for a file of its own.
+        path: Its file; for data in memory the argument, such as `"x"`.
+        reason: Why it cannot be used.
+        row: Its row in the file, as a spreadsheet counts: the header is row 1. In
+            memory, its index. `None` if the file is this one example.
     """
 
     path: str
@@ -49,20 +48,33 @@ class Splits:
 
     Each split is a plain `tf.data.Dataset`: not batched, deterministic, of known
     cardinality. Its elements are pairs `(raw, label)`. The label is an int32 scalar,
-    an index into `labels`. What `raw` is depends on `kind`:
+    an index into `labels`. The raw value depends on `kind`:
 
-    * `"image"`: a scalar string, the bytes of an encoded picture (JPEG, PNG, GIF,
-      BMP, WebP);
-    * `"text"`: a scalar string, a text in UTF-8, or `[2]` of them, a pair;
+    * `"image"`: a scalar string, the bytes of an encoded image (JPEG, PNG, GIF, BMP,
+      WebP);
+    * `"text"`: a scalar string, a text in UTF-8, or a string tensor `[2]`, a pair;
     * `"array"`: an array of numbers.
 
+    The splits of most loaders also have random access: `fit` reads their examples by
+    index, shuffles all of them, and caches activations. A dataset that is derived from
+    a split, such as `splits.train.map(f)`, is read as a stream instead: it is shuffled
+    within a buffer, and activations are not cached unless `cache` names a place.
+
     Attributes:
-        train: The examples to train on, in a seeded random order.
-        validation: The examples to choose by, or `None`.
-        test: The examples to judge by, or `None`.
+        train: The training examples, in a seeded random order.
+        validation: The validation examples, or `None`.
+        test: The test examples, or `None`.
         labels: The names of the classes, by their index.
         kind: `"image"`, `"text"` or `"array"`.
-        skipped: What was left out, and why.
+        skipped: The examples that the loader left out, with reasons.
+
+    Example:
+
+    ```python
+    splits = tlkit.data.arrays(x, y, labels=["cat", "dog"])
+    splits        # Splits(array: train 80, validation 10, test 10; 2 labels: …)
+    splits.sizes  # {"train": 80, "validation": 10, "test": 10}
+    ```
     """
 
     train: tf.data.Dataset
@@ -74,7 +86,7 @@ class Splits:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The number of examples in each split that there is, by its name."""
+        """The number of examples in each split that is not `None`, by its name."""
         splits = {name: getattr(self, name) for name in SPLIT_NAMES}
         return {
             name: int(dataset.cardinality())
@@ -98,11 +110,11 @@ SPLIT_NAMES = ("train", "validation", "test")
 
 
 def warn_skipped(skipped: Sequence[Skipped], what: str) -> None:
-    """Says once, with names, what was left out.
+    """Warns once that examples were left out, and names the first of them.
 
     Args:
-        skipped: What was left out; nothing is said about nothing.
-        what: What they are, in the plural, such as `"pictures"`.
+        skipped: The examples; if there is none, there is no warning.
+        what: The examples in the plural, such as `"images"`.
     """
     if not skipped:
         return
@@ -114,9 +126,6 @@ def warn_skipped(skipped: Sequence[Skipped], what: str) -> None:
         SkippedWarning,
         stacklevel=3,
     )
-
-
-# === Splitting ===
 
 
 def stratified_split(
@@ -131,16 +140,15 @@ def stratified_split(
 
     Args:
         labels: `[n]` integers, the class of each example.
-        held_out: The size of each split to hold out: a share as a float in (0, 1), or
-            a number of examples as an int, or 0 for none. A share is rounded to the
-            nearest number of examples, but not to none.
+        held_out: The size of each split to hold out: a fraction as a float in (0, 1),
+            or a number of examples as an int, or 0 for none. A fraction is rounded to
+            the nearest number of examples, but not to 0.
         seed: Not negative. The same seed gives the same split, with every version of
             NumPy and on every machine.
 
     Returns:
-        `len(held_out) + 1` arrays of sorted int64 indices into `labels`: first what is
-        left for training, then each held out split. Together they hold every index
-        once.
+        `len(held_out) + 1` arrays of sorted int64 indices into `labels`: first the
+        training examples, then each held out split. Each index occurs once in total.
 
     Raises:
         DataError: A size is negative, or together they leave too little to train on.
@@ -148,7 +156,9 @@ def stratified_split(
     Example:
 
     ```python
-    train, validation, test = stratified_split(labels, (0.1, 0.1), seed=0)
+    labels = np.array([0, 1] * 50)
+    train, validation, test = tlkit.data.stratified_split(labels, (0.1, 0.1))
+    len(train), len(validation), len(test)  # (80, 10, 10)
     ```
     """
     labels = np.asarray(labels)
@@ -157,29 +167,29 @@ def stratified_split(
     )
     totals = _totals(held_out, len(labels))
     counts = _counts(class_sizes, totals)
-    # Ordered by raw bits, not by Generator.permutation: NumPy promises to keep the
-    # bits of a BitGenerator for ever, but not what a Generator makes of them (NEP 19).
+    # Sorted by raw bits, not Generator.permutation: NumPy keeps the bits of a
+    # BitGenerator stable for ever, but not the methods of a Generator (NEP 19).
     keys = np.random.PCG64(check_seed(seed)).random_raw(len(labels))
     splits: list[list[np.ndarray]] = [[] for _ in range(len(totals) + 1)]
     for index in range(len(classes)):
-        own = np.flatnonzero(members == index)
-        own = own[np.argsort(keys[own], kind="stable")]
+        of_class = np.flatnonzero(members == index)
+        of_class = of_class[np.argsort(keys[of_class], kind="stable")]
         start = 0
         for split, count in enumerate(counts[:, index], start=1):
-            splits[split].append(own[start : start + count])
+            splits[split].append(of_class[start : start + count])
             start += count
-        splits[0].append(own[start:])
+        splits[0].append(of_class[start:])
     return tuple(_sorted(parts) for parts in splits)
 
 
 def random_order(count: int, *, seed: int = 0) -> np.ndarray:
-    """A seeded permutation of `range(count)`, the same on every platform."""
+    """Returns a seeded permutation of `range(count)`, the same on every platform."""
     keys = np.random.PCG64([check_seed(seed), count]).random_raw(count)
     return np.argsort(keys, kind="stable")
 
 
 def check_seed(seed: int) -> int:
-    """Returns the seed, or raises a `DataError` if it is none."""
+    """Returns the seed, or raises a `DataError` if it is not an int of 0 or more."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise DataError(f"seed must be an integer of 0 or more; got {seed!r}.")
     return int(seed)
@@ -190,20 +200,20 @@ def _sorted(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def check_size(size: float | int) -> float | int:
-    """Returns the size of a split, or raises a `DataError` if it is none."""
+    """Returns the size of a split, or raises a `DataError` if it is not valid."""
     whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
     if whole and size >= 0:
         return int(size)
     if isinstance(size, float | np.floating) and 0 <= size < 1:
         return float(size)
     raise DataError(
-        "The size of a split is a share of the examples from 0 up to 1 (a float), or a "
+        "The size of a split is a fraction of the examples in [0, 1) (a float), or a "
         f"number of examples (an int); got {size!r}."
     )
 
 
 def _totals(held_out: Sequence[float | int], examples: int) -> list[int]:
-    """Turns shares into numbers of examples."""
+    """Converts fractions to numbers of examples."""
     totals = []
     for size in map(check_size, held_out):
         if isinstance(size, float) and size:
@@ -213,10 +223,10 @@ def _totals(held_out: Sequence[float | int], examples: int) -> list[int]:
 
 
 def _counts(class_sizes: np.ndarray, totals: list[int]) -> np.ndarray:
-    """How many examples of each class each held out split gets: `[splits, classes]`."""
-    wanted = sum(total > 0 for total in totals)
+    """Computes each class's examples in each held out split: `[splits, classes]`."""
+    later = sum(total > 0 for total in totals)
     examples = int(class_sizes.sum())
-    # What a class can spare. The one that it keeps is for training.
+    # Each class keeps one example for training.
     spare = class_sizes - 1
     if sum(totals) > spare.sum():
         tiny = examples <= len(class_sizes) + len(totals)
@@ -226,15 +236,15 @@ def _counts(class_sizes: np.ndarray, totals: list[int]) -> np.ndarray:
             + ("Add examples, or type" if tiny else "Type smaller sizes, such as")
             + " validation=0, test=0."
         )
-    everywhere = class_sizes > wanted
+    everywhere = class_sizes > later
     counts = np.zeros((len(totals), len(class_sizes)), np.int64)
     for split, total in enumerate(totals):
         if not total:
             continue
-        wanted -= 1
-        # The last one of a class is not taken while a later split is owed one, unless
-        # this split cannot be filled otherwise.
-        limit = spare - np.where(everywhere, wanted, 0)
+        later -= 1
+        # Each class reserves one example for each later split, unless this split would
+        # become too small.
+        limit = spare - np.where(everywhere, later, 0)
         if limit.sum() < total:
             limit = spare
         counts[split] = _apportion(
@@ -250,18 +260,19 @@ def _apportion(
     """Rounds quotas to integers of a given sum, by their largest remainders.
 
     Args:
-        quotas: `[classes]`, what each class should give, in fractions.
-        total: The sum to reach; at most `limit.sum()`.
-        limit: `[classes]`, the most that each class can give.
-        everywhere: `[classes]`, bool: give at least one, if the total allows it.
+        quotas: float `[classes]`, the exact number of examples of each class.
+        total: The sum, at most `limit.sum()`.
+        limit: int `[classes]`, the most examples of each class.
+        everywhere: bool `[classes]`, whether a class gets at least one, if the total
+            allows it.
     """
     counts = np.minimum(np.floor(quotas).astype(np.int64), limit)
     counts = np.maximum(counts, np.minimum(everywhere, limit))
     while counts.sum() < total:
         counts[np.argmax(np.where(counts < limit, quotas - counts, -np.inf))] += 1
     while counts.sum() > total:
-        # First from those that have more than the one that they are promised.
-        rich = counts > np.where(everywhere, 1, 0)
-        pool = rich if rich.any() else counts > 0
+        # First from classes with more than their minimum.
+        above = counts > np.where(everywhere, 1, 0)
+        pool = above if above.any() else counts > 0
         counts[np.argmin(np.where(pool, quotas - counts, np.inf))] -= 1
     return counts

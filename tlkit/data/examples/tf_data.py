@@ -1,11 +1,11 @@
-"""How `tf.data` runs what tlkit reads with: in parallel, in order, without its tuner.
+"""`tf.data` pipelines: parallel, in order, and without the autotuner.
 
-A thread of `tf.data` tunes parallelism in longer and longer periods: 10 ms, doubled
-each time. An iterator that is let go of waits for that thread, and some epochs then
-last until such a period is over: 2.55, 5.11, 10.23 or 20.47 seconds from their
-beginning, up to twice their work. Seen with TensorFlow 2.21, gone without the tuner:
-`python -m tests.benchmarks.epoch_ends`. The likely cause, which the lengths suggest, is
-that the thread is woken before it can see that it is cancelled, and goes on sleeping.
+A thread of `tf.data` tunes parallelism in periods that double from 10 ms. An iterator
+that is deleted waits for that thread, so some epochs end only with such a period: 2.55,
+5.11, 10.23 or 20.47 s after their beginning, up to twice the time of their work. It
+was measured with TensorFlow 2.21; without the tuner there is no wait (`python -m
+tests.benchmarks.epoch_ends`). The lengths suggest the cause: the thread is woken before
+it can see that it is cancelled, and sleeps on.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-# Private, since nothing public shuffles by one seed alone: see `shuffled`.
+# Private: no public function shuffles by one seed alone. See `shuffled`; if it goes,
+# tests/data/examples/test_example_order.py fails.
 from tensorflow.python.eager import context
 
-_MOST_BATCHES = 16
+_MAX_BATCHES = 16  # a batch of images may take 20 MB, and a TPU host has 96 cores
 
 
 def parallel_map(
@@ -28,44 +29,41 @@ def parallel_map(
     batched: bool = False,
     autograph: bool = False,
 ) -> tf.data.Dataset:
-    """A map on all cores, whose results stay in order.
+    """Maps a function over a dataset on all cores; the results stay in order.
 
     Args:
-        dataset: What is mapped.
+        dataset: The elements.
         function: Takes the parts of an element.
-        batched: Whether elements are batches, of which fewer are made at a time.
-        autograph: Whether `if` and `for` in the function, and in what it calls, may be
-            meant for tensors. Here they never are, and AutoGraph takes a tenth of a
-            second to find that out.
+        batched: Whether elements are batches, of which fewer are computed at a time.
+        autograph: Whether to convert `if` and `for` over tensors in the function. The
+            functions of tlkit have none, and AutoGraph takes 0.1 s to find that out.
     """
     if not autograph:
         function = tf.autograph.experimental.do_not_convert(function)
-    # In numbers: AUTOTUNE means 16 at most without a tuner. Results that wait for their
-    # turn take up places, and threads that hand one over are not at work: with as many
-    # calls and threads as cores, pictures came a fourth more slowly. A batch of them
-    # may take 20 MB, and a machine for TPUs has a hundred cores and more.
+    # Without a tuner, AUTOTUNE means 16 at most. With as many calls and threads as
+    # cores, images were a fourth slower: results that wait for their turn count as
+    # calls, and threads that hand one over do no work.
     cores = _cores()
-    calls = min(cores, _MOST_BATCHES) if batched else 4 * cores
+    calls = min(cores, _MAX_BATCHES) if batched else 4 * cores
     mapped = dataset.map(function, num_parallel_calls=calls, deterministic=True)
     options, given = tf.data.Options(), mapped.options().threading
     if given.private_threadpool_size is None:
         options.threading.private_threadpool_size = 2 * cores
-    # The calls keep all cores busy. That an op of one waits for threads that are in
-    # another cost pictures a twentieth.
+    # The calls keep all cores busy; parallelism inside an op made images 5 % slower.
     if given.max_intra_op_parallelism is None:
         options.threading.max_intra_op_parallelism = 1
     return mapped.with_options(options)
 
 
 def deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The same dataset, which says that its order matters, without a tuner."""
+    """Returns the dataset with the option to keep its order, without the tuner."""
     options = tf.data.Options()
     options.deterministic = True
     return untuned(dataset.with_options(options))
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The same dataset without a tuner, unless its options ask for one."""
+    """Returns the dataset without the tuner, unless its options set the tuner."""
     if dataset.options().autotune.enabled is not None:
         return dataset
     options = tf.data.Options()
@@ -74,11 +72,10 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def shuffled(dataset: tf.data.Dataset, buffer: int, seed: int) -> tf.data.Dataset:
-    """The same dataset in an order that the seed alone decides, each time the same.
+    """Shuffles a dataset in an order that depends on the seed alone.
 
-    TensorFlow shuffles by two seeds, the second of which is `tf.random.set_seed`'s: a
-    job would read in another order, and could not be resumed, in a process that has
-    set another.
+    TensorFlow shuffles by two seeds, and the second is that of `tf.random.set_seed`. A
+    process that has set another would read in another order, and could not resume.
     """
     eager = context.context()
     before = eager._seed

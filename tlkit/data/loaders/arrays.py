@@ -1,4 +1,4 @@
-"""Arrays and texts that are in memory already."""
+"""Loads arrays and texts that are in memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from ..examples.batch_assembly import Examples, assemble, read_split_sizes
+from ..examples.split_assembly import LoadedExamples, assemble, read_split_sizes
 from ..examples.splits import Skipped, Splits, warn_skipped
 from .texts import Text, check_on_empty, drop_empty
 
@@ -27,41 +27,43 @@ def arrays(
     test_data: _Pair | None = None,
     on_empty: str = "skip",
 ) -> Splits:
-    """Takes examples that are in memory: arrays of numbers, or texts.
+    """Makes splits of examples in memory: arrays of numbers, or texts.
 
-    A split that is not given is taken from `x` and `y`, stratified and by the seed: a
-    class with a single example stays in the training split.
+    A split that is not given is taken from `x` and `y`: stratified, and controlled by
+    the seed. A class with a single example stays in the training split.
 
     Args:
-        x: Either numbers with the examples along the first axis, such as pictures
+        x: Numbers with the examples along the first axis, such as images
             `[n, height, width]` or `[n, height, width, channels]`, of any integer or
             float dtype (float64 becomes float32); or `n` texts; or `n` pairs of texts.
         y: `[n]` or `[n, 1]`, the class of each example: indices into `labels`, or names
             of labels.
-        labels: The names of the classes by their index. Without, they are the sorted
-            names in `y`, or `"0"`, `"1"`, … up to the largest index in it.
+        labels: The names of the classes by their index. Default: the sorted names in
+            `y`, or `"0"`, `"1"`, … up to the largest index in it.
         validation: The size of the validation split, unless there is
-            `validation_data`: a share as a float in [0, 1), or a number of examples as
-            an int, or 0 for none.
-        test: The size of the test split, unless there is `test_data`, likewise.
+            `validation_data`: a fraction as a float in [0, 1), or a number of examples
+            as an int; 0 for none.
+        test: The size of the test split, unless there is `test_data`; as for
+            `validation`.
         seed: Not negative. Decides the splits and the order of the training examples.
         validation_data: A pair `(x, y)` with the validation split.
         test_data: A pair `(x, y)` with the test split.
-        on_empty: What to do with a text, or both texts of a pair, that is empty or
-            blank: `"skip"` leaves it out with a warning, `"raise"` stops.
+        on_empty: `"skip"` leaves out empty and blank texts (pairs: if both are) with a
+            warning, `"raise"` raises an error.
 
     Returns:
         Splits of the kind `"array"` or `"text"`.
 
     Raises:
-        DataError: `x` and `y` do not have the same length, a number is not finite, a
-            label is not known or not seen in training, or there is only one class.
+        DataError: `x` and `y` differ in length, a number is not finite, a label is
+            unknown or does not occur in training, or there is only one class.
 
     Example:
 
     ```python
     (x, y), test_data = keras.datasets.fashion_mnist.load_data()
     splits = tlkit.data.arrays(x, y, test_data=test_data)
+    splits.sizes  # {"train": 54000, "validation": 6000, "test": 10000}
     ```
     """
     check_on_empty(on_empty)
@@ -78,7 +80,7 @@ def arrays(
     else:
         labels, named = _check_labels(labels), True
     kind = "text" if isinstance(raws, list) else "array"
-    found, skipped = {}, []
+    loaded, skipped = {}, []
     for split, pair in pairs.items():
         where = _NAMES[split]
         _check_alike(pair[0], raws, where)
@@ -86,18 +88,18 @@ def arrays(
         examples = (pair[0], names)
         if kind == "text":
             examples = _without_empty(*examples, where, on_empty, skipped)
-        found[split] = Examples(*examples, labels, where)
+        loaded[split] = LoadedExamples(*examples, labels, where)
     warn_skipped(skipped, "texts")
     what = "texts" if kind == "text" else "examples"
-    return assemble(found, sizes, kind=kind, what=what, skipped=skipped)
+    return assemble(loaded, sizes, kind=kind, what=what, skipped=skipped)
 
 
-# What a user calls the splits.
+# The arguments that hold the splits, for messages.
 _NAMES = {"train": "x", "validation": "validation_data", "test": "test_data"}
 
 
 def _check_pair(pair: _Pair, where: str) -> tuple[list[Text] | np.ndarray, np.ndarray]:
-    """Texts as a list or numbers as an array, and as many classes."""
+    """Returns texts as a list or numbers as an array, and as many classes."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise DataError(f"{where} must be a pair (x, y); got {_describe(pair)}.")
     raws, classes = _check_raws(pair[0], where), np.asarray(pair[1])
@@ -119,7 +121,7 @@ def _check_pair(pair: _Pair, where: str) -> tuple[list[Text] | np.ndarray, np.nd
 
 
 def _check_raws(x: Any, where: str) -> list[Text] | np.ndarray:
-    # Not through NumPy: it would make all texts as long as the longest.
+    # Not through NumPy, which would pad all texts to the longest.
     if isinstance(x, list | tuple) and x and _holds_texts(x[0]):
         return _check_texts(list(x), where)
     try:
@@ -147,7 +149,7 @@ def _holds_texts(example: Any) -> bool:
 
 
 def _check_texts(texts: list[Any], where: str) -> list[Text]:
-    """Texts, or pairs of them as tuples."""
+    """Returns the texts, or pairs of them as tuples."""
     paired = bool(texts) and isinstance(texts[0], list | tuple)
     if not paired:
         for index, text in enumerate(texts):
@@ -156,7 +158,7 @@ def _check_texts(texts: list[Any], where: str) -> list[Text]:
     for index, pair in enumerate(texts):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise DataError(
-                f"Example {index:,} of {where} must be a pair of texts, as those "
+                f"Example {index:,} of {where} must be a pair of texts, like those "
                 f"before it; got {pair!r:.80}."
             )
         for text in pair:
@@ -177,7 +179,7 @@ def _check_text(text: Any, what: str) -> None:
 
 
 def _check_finite(array: np.ndarray, where: str) -> None:
-    # One example at a time: a mask of all of them would be as long as the data.
+    # One example at a time: a mask of all of them would take as much memory.
     for index, example in enumerate(array):
         if not np.isfinite(example).all():
             raise DataError(
@@ -187,7 +189,7 @@ def _check_finite(array: np.ndarray, where: str) -> None:
 
 
 def _check_classes(classes: np.ndarray, where: str) -> np.ndarray:
-    """The classes as int64 indices, or as an array of str."""
+    """Returns the classes as int64 indices, or as an array of str."""
     if classes.dtype.kind in "OUT" and all(isinstance(name, str) for name in classes):
         return classes.astype(object)
     try:
@@ -229,7 +231,7 @@ def _check_labels(labels: Sequence[str]) -> tuple[str, ...]:
 def _label_names(
     classes: np.ndarray, labels: tuple[str, ...], named: bool, where: str
 ) -> list[str]:
-    """The name of each example's class; the name may yet be one that is not known."""
+    """Returns the name of each example's class; it may be an unknown one."""
     if classes.dtype == object:
         names = [name.strip() for name in classes]
         unknown = sorted(set(names) - {*labels, ""}) if named else []
@@ -252,11 +254,11 @@ def _label_names(
 def _check_alike(
     raws: list[Text] | np.ndarray, train: list[Text] | np.ndarray, where: str
 ) -> None:
-    """Raises a `DataError` if a split has other examples than the training split."""
-    wanted = _what(train)
-    if _what(raws) != wanted:
-        raise DataError(f"{where} must hold {wanted}, as x does.")
-    if wanted != "numbers":
+    """Raises a `DataError` if a split differs from the training split in its form."""
+    kind = _kind(train)
+    if _kind(raws) != kind:
+        raise DataError(f"{where} must hold {kind}, as x does.")
+    if kind != "numbers":
         return
     if raws.shape[1:] != train.shape[1:] or raws.dtype != train.dtype:
         raise DataError(
@@ -265,7 +267,7 @@ def _check_alike(
         )
 
 
-def _what(raws: list[Text] | np.ndarray) -> str:
+def _kind(raws: list[Text] | np.ndarray) -> str:
     if isinstance(raws, np.ndarray):
         return "numbers"
     return "texts" if isinstance(raws[0], str) else "pairs of texts"
@@ -279,8 +281,8 @@ def _without_empty(
     skipped: list[Skipped],
 ) -> tuple[list[Text], list[str]]:
     rows = zip(range(len(texts)), texts, names, strict=True)
-    kept = drop_empty(rows, where, on_empty, skipped)
-    return [text for text, _ in kept], [name for _, name in kept]
+    pairs = drop_empty(rows, where, on_empty, skipped)
+    return [text for text, _ in pairs], [name for _, name in pairs]
 
 
 def _describe(value: Any) -> str:

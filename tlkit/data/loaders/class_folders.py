@@ -1,4 +1,7 @@
-"""Folders of classes: which files belong to which class, and to which split."""
+"""Lists the files of a folder of class folders, by split and class.
+
+Tested in tests/data/loaders/test_image_folder.py and test_texts.py.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 
 from ...errors import DataError
 
-# Names of a split's folder, as published data sets have them.
+# Names of the splits' folders in published data sets.
 _SYNONYMS = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid", "dev"),
@@ -37,12 +40,12 @@ def find_class_files(
 ) -> tuple[dict[str, ClassFiles], bool]:
     """Lists the files of `directory/<class>/…` or `directory/<split>/<class>/…`.
 
-    It is the second form if there is a folder `train`, and nothing beside it but the
-    folders of other splits. Hidden files are passed over.
+    It is the second form if there is a folder `train`, and otherwise only folders of
+    other splits. Hidden files are ignored.
 
     Args:
         directory: The folder.
-        suffixes: Ends of the names to list, in lower case, such as `".txt"`. They
+        suffixes: Suffixes of the files to list, in lower case, such as `".txt"`. They
             match in any case.
 
     Returns:
@@ -82,13 +85,13 @@ def _check_directory(directory: str | os.PathLike[str]) -> Path:
         near = root.parent
         while not near.is_dir():
             near = near.parent
-        there = ", ".join(_folders(near)[:10]) or "no folders"
-        raise DataError(f"There is no folder {root}. In {near} there is: {there}.")
+        names = ", ".join(_folders(near)[:10]) or "no folders"
+        raise DataError(f"There is no folder {root}. In {near} there is: {names}.")
     return root
 
 
 def _folders(directory: Path) -> list[str]:
-    """The names of the folders in a folder, sorted; hidden ones are left out."""
+    """Returns the sorted names of the folders in a folder, without hidden ones."""
     with os.scandir(directory) as entries:
         return sorted(
             entry.name
@@ -98,28 +101,28 @@ def _folders(directory: Path) -> list[str]:
 
 
 def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
-    """Which folder holds which split, or `None` if the folders are classes."""
+    """Returns the folder of each split, or `None` if the folders are classes."""
     splits: dict[str, str] = {}
     for name, synonyms in _SYNONYMS.items():
-        found = [folder for folder in folders if folder.lower() in synonyms]
-        if len(found) > 1:
+        matches = [folder for folder in folders if folder.lower() in synonyms]
+        if len(matches) > 1:
             raise DataError(
-                f"{root} has two folders for the {name} split: {' and '.join(found)}. "
-                "Keep one."
+                f"{root} has two folders for the {name} split: "
+                f"{' and '.join(matches)}. Keep one."
             )
-        if found:
-            splits[name] = found[0]
+        if matches:
+            splits[name] = matches[0]
     others = [folder for folder in folders if folder not in splits.values()]
     if "train" not in splits:
         return None
     if not others:
         return splits
     if len(splits) == 1:
-        return None  # A class of trains, among other vehicles.
+        return None  # `train` may be a class, among other vehicles
     raise DataError(
-        f"{root} has folders of splits ({', '.join(splits.values())}) and beside them "
-        f"others ({', '.join(others[:10])}). It may hold splits or classes, but not "
-        "both: move the others away."
+        f"{root} has folders of splits ({', '.join(splits.values())}) and others "
+        f"({', '.join(others[:10])}). It must hold either splits or classes: move the "
+        "others away."
     )
 
 
@@ -129,7 +132,7 @@ def _class_files(
     if not labels:
         loose = sum(name.lower().endswith(suffixes) for name in os.listdir(directory))
         raise DataError(
-            f"{directory} has no class folders ({loose:,} loose files would fit). "
+            f"{directory} has no class folders ({loose:,} files outside of one). "
             f"It must hold one folder for each class: {directory.name}/<class>/"
             f"*{suffixes[0]}"
         )
@@ -142,14 +145,14 @@ def _class_files(
 
 
 def _walk(directory: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """All files below a folder by their ends, sorted; hidden ones are left out."""
-    found = []
+    """Returns the sorted files below a folder with these suffixes, not hidden ones."""
+    paths = []
     for folder, below, names in os.walk(directory):
         below[:] = [name for name in below if not name.startswith(".")]
-        found += [
+        paths += [
             os.path.join(folder, name)
             for name in names
             if name.lower().endswith(suffixes) and not name.startswith(".")
         ]
     # By parts, not by the whole string: the separator sorts differently on Windows.
-    return sorted(found, key=lambda path: path.split(os.sep))
+    return sorted(paths, key=lambda path: path.split(os.sep))

@@ -1,4 +1,7 @@
-"""Reading columns of a CSV file, and saying exactly what is wrong with it."""
+"""Reads columns of a CSV file; an error names the row and its fault.
+
+Tested in tests/data/loaders/test_texts.py.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,18 @@ from pathlib import Path
 from ...errors import DataError
 
 _TAB_SUFFIXES = (".tsv", ".tab")
-# The largest that csv takes everywhere: it keeps a C long, of 32 bits on Windows.
+# The largest value that csv accepts on all platforms: a C long has 32 bits on Windows.
 _FIELD_LIMIT = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class TableFormat:
-    """How a table is written.
+    """The format of a CSV file.
 
     Attributes:
-        delimiter: One character between the fields, or `None` to go by the file's name.
-        quote: One character around fields, or `None` if none has a meaning.
+        delimiter: One character between the fields, or `None` to choose it by the
+            suffix of the file.
+        quote: One character around fields, or `None` if there are no quotes.
         encoding: A name that `codecs.lookup` knows.
     """
 
@@ -49,23 +53,23 @@ def read_columns(
     Args:
         path: The file.
         columns: The names of the columns in the header.
-        table: How the file is written.
+        table: The format of the file.
 
     Returns:
         For each row its number, as a spreadsheet counts (the header is row 1), and its
         fields in the order of `columns`. Blank rows are left out.
 
     Raises:
-        DataError: The file is missing, has other columns, rows of different lengths,
-            a quote that is not closed, or bytes that are not in its encoding.
+        DataError: The file is missing, or has no such column, rows of different
+            lengths, a quote that is not closed, or bytes outside its encoding.
     """
     file = check_file(path)
     with _rows(file, table) as rows:
         header = next(rows, None)
         if header is None:
             raise DataError(f"{file} is empty; its first row must name the columns.")
-        places = [_find_column(name, header, file, rows) for name in columns]
-        found = []
+        positions = [_find_column(name, header, file, rows) for name in columns]
+        result = []
         for number, row in enumerate(rows, start=2):
             if not row:
                 continue
@@ -73,30 +77,29 @@ def read_columns(
                 raise DataError(
                     f"Row {number:,} of {file} (ends on line {rows.line_num:,}) has "
                     f"{len(row)} fields; the header has {len(header)}. A field that "
-                    "contains the delimiter must stand in quotes. If quotes have no "
-                    "meaning in this file, type: quote=None"
+                    "contains the delimiter must be quoted. If quotes have no meaning "
+                    "in this file, type: quote=None"
                 )
-            found.append((number, [row[place] for place in places]))
-    return found
+            result.append((number, [row[position] for position in positions]))
+    return result
 
 
 def check_file(path: str | os.PathLike[str]) -> Path:
-    """Returns the absolute path of a file, or raises a `DataError` if it is none."""
+    """Returns the absolute path of a file, or raises a `DataError` if it is no file."""
     file = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))
     if file.is_dir():
         raise DataError(f"{file} is a folder, not a file. Type: text_folder(…)")
     if not file.is_file():
-        near = sorted(os.listdir(file.parent)) if file.parent.is_dir() else []
-        there = ", ".join(near[:10]) or "nothing"
+        names = sorted(os.listdir(file.parent)) if file.parent.is_dir() else []
         raise DataError(
-            f"There is no file {file}.{did_you_mean(file.name, near)} In {file.parent} "
-            f"there is: {there}."
+            f"There is no file {file}.{did_you_mean(file.name, names)} In "
+            f"{file.parent} there is: {', '.join(names[:10]) or 'nothing'}."
         )
     return file
 
 
 def check_encoding(encoding: str) -> str:
-    """Returns the encoding's name; UTF-8 with leave to begin with a byte order mark."""
+    """Returns the encoding's name; for UTF-8 the one that skips a byte order mark."""
     try:
         name = codecs.lookup(encoding).name
     except (LookupError, TypeError) as error:
@@ -108,44 +111,44 @@ def check_encoding(encoding: str) -> str:
 
 
 def encoding_error(file: Path, encoding: str) -> DataError:
-    """Finds the first bytes of a file that are not in an encoding, and says so."""
+    """Returns an error that names the first byte of a file outside an encoding."""
     decoder = codecs.getincrementaldecoder(check_encoding(encoding))()
     offset, line = 0, 1
     with open(file, "rb") as lines:
         marked = lines.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         lines.seek(0)
-        # An empty piece at the end shows a character that is cut off there.
-        for piece in itertools.chain(lines, [b""]):
+        # The empty string at the end detects an incomplete last character.
+        for content in itertools.chain(lines, [b""]):
             pending = decoder.getstate()[0]
             try:
-                decoder.decode(piece, final=not piece)
+                decoder.decode(content, final=not content)
             except UnicodeError as error:
                 offset += getattr(error, "start", 0) - len(pending)
                 break
-            offset += len(piece)
-            line += piece.count(b"\n")
+            offset += len(content)
+            line += content.count(b"\n")
     return DataError(
         f"{file} is not written in {encoding}: the byte at offset {offset:,} (line "
-        f"{line:,}) cannot be decoded. Save it as UTF-8, or say what it is. Type: "
+        f"{line:,}) cannot be decoded. Save it as UTF-8, or name its encoding. Type: "
         + ("encoding='utf-16'" if marked else "encoding='cp1252' (or 'latin-1', …)")
     )
 
 
 def did_you_mean(name: str, names: list[str]) -> str:
-    """A sentence with the closest of the names, or nothing."""
+    """Returns a sentence with the closest of the names, or an empty string."""
     close = difflib.get_close_matches(name, names, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
 @contextlib.contextmanager
 def _rows(file: Path, table: TableFormat) -> Iterator[csv.reader]:
-    """Opens a table; what goes wrong inside becomes a `DataError`."""
+    """Opens a CSV file; errors of reading it become a `DataError`."""
     delimiter = table.delimiter or _delimiter_by_name(file)
     limit = csv.field_size_limit(_FIELD_LIMIT)
     try:
         with open(file, encoding=check_encoding(table.encoding), newline="") as lines:
-            # Strict: otherwise a quote that is never closed swallows all that follows
-            # into one field, without a word.
+            # Strict: otherwise all that follows an unclosed quote silently becomes one
+            # field.
             rows = csv.reader(
                 lines,
                 delimiter=delimiter,
@@ -158,7 +161,7 @@ def _rows(file: Path, table: TableFormat) -> Iterator[csv.reader]:
             except csv.Error as error:
                 raise DataError(
                     f"{file} is not a table, near line {rows.line_num:,}: {error}. "
-                    "A quote inside quotes is written twice. If quotes have no meaning "
+                    "A quote inside quotes is doubled. If quotes have no meaning "
                     "in this file, type: quote=None"
                 ) from error
     except UnicodeError as error:

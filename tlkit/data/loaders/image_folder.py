@@ -1,4 +1,4 @@
-"""Pictures in folders."""
+"""Loads images from a folder of class folders."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import tensorflow as tf
 
 from ...errors import DataError
 from ...progress import progress
-from ..examples.batch_assembly import Examples, assemble, read_split_sizes
+from ..examples.split_assembly import LoadedExamples, assemble, read_split_sizes
 from ..examples.splits import Skipped, Splits, warn_skipped
 from ..images.decoder import check
 from .class_folders import ClassFiles, find_class_files
 
-# The second row is for no version of TensorFlow. They are listed all the same, so that
-# a folder full of them is reported and not passed over.
+# TensorFlow decodes none of the second row. They are listed, so that a folder of them
+# is reported and not ignored.
 _SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".jxl"),
     *(".tif", ".tiff", ".heic", ".avif"),
 )
-_CHUNK = 1024  # files that wait for a thread at a time, however many there are
+_CHUNK = 1024  # files that are submitted to the threads at a time
 
 
 def image_folder(
@@ -37,45 +37,46 @@ def image_folder(
     verify: bool = True,
     verbose: int = 1,
 ) -> Splits:
-    """Reads a folder of pictures, with one folder for each class.
+    """Loads a folder of images, with one folder for each class.
 
     The folder has one of two forms. `directory/<class>/…/*.jpg` is divided into splits
-    here: stratified, and by the seed. `directory/<split>/<class>/…/*.jpg`, with
-    `train`, and `validation` (or `val`, `valid`, `dev`) and `test` where there are any,
-    is taken as it is, except that a missing validation split is taken from `train`.
-    Without a folder `test` there is then no test split.
+    here: stratified, and controlled by the seed. `directory/<split>/<class>/…/*.jpg`
+    has the folder `train`, and may have `validation` (or `val`, `valid`, `dev`) and
+    `test`. Of this form a missing validation split is taken from `train`, but a missing
+    test split is not.
 
-    Pictures are JPEG, PNG, GIF or WebP (their first frames) or BMP. The contents
-    decide, not the ends of the names. Every picture is decoded once, up front, as it
-    will be for training, so that a broken one does not stop it hours later; a JPEG at
-    an eighth of its size, which finds what is broken as well. Pictures are read again
-    when they are needed: no more than a few are in memory. One of more than 2²⁸ pixels
-    counts as broken unless it is a JPEG, which is decoded no larger than it has to be.
+    Images are JPEG, PNG, BMP, or the first frame of a GIF or WebP; their contents
+    decide, not their suffixes. Every image is decoded once when it is loaded, so that a
+    broken one does not stop the training hours later. For a JPEG an eighth of its size
+    is enough. Later, images are read when they are needed: only a few are in memory.
+    Images of more than 2²⁸ pixels count as broken, except JPEGs, which are decoded at
+    the smallest size that is needed.
 
     Args:
         directory: The folder.
-        validation: The size of the validation split: a share as a float in [0, 1), or a
-            number of pictures as an int, or 0 for none.
-        test: The size of the test split, likewise.
-        seed: Not negative. Decides the splits and the order of the training pictures.
-        on_error: What to do with a picture that cannot be decoded: `"skip"` leaves it
-            out with a warning that names it, `"raise"` stops.
-        verify: Whether to decode every picture up front. Without, a broken one is an
-            error of TensorFlow in the middle of the training, which does not name it.
-        verbose: 1 shows the progress of the check, 0 is silent.
+        validation: The size of the validation split: a fraction as a float in [0, 1),
+            or a number of images as an int; 0 for none.
+        test: The size of the test split, as for `validation`.
+        seed: Not negative. Decides the splits and the order of the training images.
+        on_error: `"skip"` leaves out images that cannot be decoded with a warning that
+            names them, `"raise"` raises an error.
+        verify: Whether to decode every image once when it is loaded. If not, a broken
+            one raises an error of TensorFlow during training, which does not name it.
+        verbose: 1 shows the progress of the verification, 0 is silent.
 
     Returns:
         Splits of the kind `"image"`. The raw value of an example is the bytes of its
         file. The labels are the sorted names of the folders.
 
     Raises:
-        DataError: The folder has neither form, a class has no pictures, a label is not
-            in the training split, or a picture is broken and `on_error="raise"`.
+        DataError: The folder has neither form, a class has no images, a label does not
+            occur in training, or an image is broken and `on_error="raise"`.
 
     Example:
 
     ```python
     splits = tlkit.data.image_folder("flowers")
+    splits  # Splits(image: train 2,936, validation 367, test 367; 5 labels: 'daisy', …
     model = tlkit.image_classifier("resnet_v2_50", splits.labels)
     tlkit.fit(model, splits)
     ```
@@ -83,25 +84,25 @@ def image_folder(
     if on_error not in ("skip", "raise"):
         raise DataError(f'on_error must be "skip" or "raise"; got {on_error!r}.')
     sizes = read_split_sizes(validation, test, seed)
-    found, divided = find_class_files(directory, _SUFFIXES)
+    files, divided = find_class_files(directory, _SUFFIXES)
     broken: dict[str, str] = {}
     if verify:
-        paths = [path for split in found.values() for path, _ in split.files]
-        broken = _check_pictures(paths, on_error == "raise", verbose)
+        paths = [path for split in files.values() for path, _ in split.files]
+        broken = _find_broken(paths, on_error == "raise", verbose)
     skipped = tuple(Skipped(path, reason) for path, reason in broken.items())
-    warn_skipped(skipped, "pictures")
+    warn_skipped(skipped, "images")
     return assemble(
-        {name: _examples(split, broken) for name, split in found.items()},
+        {name: _examples(split, broken) for name, split in files.items()},
         replace(sizes, test=0) if divided else sizes,
         kind="image",
-        what="pictures",
+        what="images",
         skipped=skipped,
     )
 
 
-def _examples(split: ClassFiles, broken: dict[str, str]) -> Examples:
+def _examples(split: ClassFiles, broken: dict[str, str]) -> LoadedExamples:
     files = [(path, label) for path, label in split.files if path not in broken]
-    return Examples(
+    return LoadedExamples(
         raws=[path for path, _ in files],
         names=[split.labels[label] for _, label in files],
         labels=split.labels,
@@ -109,37 +110,37 @@ def _examples(split: ClassFiles, broken: dict[str, str]) -> Examples:
     )
 
 
-def _check_pictures(paths: list[str], stop: bool, verbose: int) -> dict[str, str]:
-    """Decodes every picture; what is wrong with each broken one, by its path."""
+def _find_broken(paths: list[str], stop: bool, verbose: int) -> dict[str, str]:
+    """Decodes every image; returns the reason for each broken one, by its path."""
     broken = {}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         reasons = _in_chunks(pool, paths)
         for path, reason in progress(
             zip(paths, reasons, strict=True),
             total=len(paths),
-            what="checking pictures",
+            what="checking images",
             verbose=verbose,
         ):
             if reason is None:
                 continue
             if stop:
                 raise DataError(
-                    f"The picture {path} cannot be used: {reason} Mend or remove it, "
-                    'or leave such pictures out. Type: on_error="skip"'
+                    f"The image {path} cannot be used: {reason} Repair or remove it, "
+                    'or leave such images out. Type: on_error="skip"'
                 )
             broken[path] = reason
     return broken
 
 
 def _in_chunks(pool: ThreadPoolExecutor, paths: list[str]) -> Iterator[str | None]:
-    # Executor.map submits everything at once, which is a future for each of a million
-    # files, and all of them are decoded before an error stops anything.
+    # Executor.map submits all at once: a future for each of a million files, all of
+    # which are decoded before an error is raised.
     for start in range(0, len(paths), _CHUNK):
         yield from pool.map(_reason_broken, paths[start : start + _CHUNK])
 
 
 def _reason_broken(path: str) -> str | None:
-    """Decodes one picture; says what is wrong with it, if anything is."""
+    """Decodes one image; returns the reason if it is broken, else `None`."""
     try:
         _checker()(path)
     except tf.errors.OpError:
@@ -149,13 +150,13 @@ def _reason_broken(path: str) -> str | None:
 
 @functools.cache
 def _checker() -> Callable[[str], tf.Tensor]:
-    # As a graph: dozens of small ops for each picture would hold Python's lock.
+    # A graph: eagerly, dozens of small ops for each image would hold Python's lock.
     signature = [tf.TensorSpec([], tf.string)]
     return tf.function(lambda path: check(tf.io.read_file(path)), signature)
 
 
 def _reason_in_words(path: str) -> str | None:
-    # Once more, since an error of a graph tells where in the code the graph was made.
+    # Again without a graph, whose errors contain a stack trace.
     try:
         check(tf.io.read_file(path))
     except tf.errors.OpError as error:
@@ -164,10 +165,10 @@ def _reason_in_words(path: str) -> str | None:
 
 
 def _plain_reason(message: str) -> str:
-    """Strips what TensorFlow says about its own inside."""
+    """Removes TensorFlow's internal details from a message."""
     message = re.sub(r"^\{\{.*?\}\}|\[Op:.*$", "", message, flags=re.DOTALL)
     message = " ".join(message.split())
-    # Of our own checks, whose parts stand in brackets.
+    # Of our own assertions, whose parts are in brackets.
     message = re.sub(r"^assertion failed: \[(.*)\]$", r"\1", message)
     message = message.replace("] [", " ")
     return message if message.endswith(".") else f"{message}."

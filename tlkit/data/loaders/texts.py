@@ -1,4 +1,4 @@
-"""Texts: in a CSV file, or in folders."""
+"""Loads texts from a CSV file, or from a folder of class folders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...errors import DataError
 from ...progress import progress
-from ..examples.batch_assembly import Examples, assemble, read_split_sizes
+from ..examples.split_assembly import LoadedExamples, assemble, read_split_sizes
 from ..examples.splits import Skipped, Splits, warn_skipped
 from .class_folders import ClassFiles, find_class_files
 from .csv_columns import TableFormat, check_encoding, encoding_error, read_columns
@@ -33,33 +33,33 @@ def text_csv(
     encoding: str = "utf-8",
     on_empty: str = "skip",
 ) -> Splits:
-    """Reads texts and their labels from a CSV file with a header.
+    """Loads texts and their labels from a CSV file with a header.
 
-    Fields may stand in quotes and then contain line breaks. A text is taken as it is
-    written; a label loses the blanks around it. A split that has no file of its own is
-    taken from `path`, stratified and by the seed: a class with a single text stays in
-    the training split.
+    Quoted fields may contain line breaks. Blanks around a label are removed; texts do
+    not change. A split without a file is taken from `path`: stratified, and controlled
+    by the seed. A class with a single text stays in the training split.
 
     Args:
-        path: The file. The other two are written in the same way.
+        path: The file. The other two have the same format.
         text: The name of the column of texts, or the names of two columns for pairs of
             texts, such as `("premise", "hypothesis")`.
         label: The name of the column of labels.
         validation: The size of the validation split, unless there is a
-            `validation_path`: a share as a float in [0, 1), or a number of texts as an
-            int, or 0 for none.
-        test: The size of the test split, unless there is a `test_path`, likewise.
+            `validation_path`: a fraction as a float in [0, 1), or a number of texts as
+            an int; 0 for none.
+        test: The size of the test split, unless there is a `test_path`; as for
+            `validation`.
         seed: Not negative. Decides the splits and the order of the training texts.
         validation_path: A file with the validation split.
         test_path: A file with the test split.
         delimiter: One character between fields. `None` is a tab for files that end in
             `.tsv` or `.tab`, and a comma for all others.
-        quote: The character around fields, or `None` if quotes are characters like any
-            other, as they are in many `.tsv` files.
-        encoding: The encoding of the files. A byte order mark is passed over.
-        on_empty: What to do with a row whose text or label is empty or blank: `"skip"`
-            leaves it out with a warning that names it, `"raise"` stops. A pair is empty
-            if both of its texts are.
+        quote: The character around fields, or `None` if quotes have no meaning, as in
+            many `.tsv` files.
+        encoding: The encoding of the files. A byte order mark is ignored.
+        on_empty: `"skip"` leaves out rows with an empty or blank text or label (pairs:
+            if both texts are) with a warning that names them, `"raise"` raises an
+            error.
 
     Returns:
         Splits of the kind `"text"`, with the sorted labels. The raw value of a pair is
@@ -67,13 +67,14 @@ def text_csv(
 
     Raises:
         DataError: A file or a column is missing, a row has too few or too many fields,
-            bytes are not in the encoding, there is only one class, a label is not seen
-            in training, or a text is empty and `on_empty="raise"`.
+            bytes are outside the encoding, there is only one class, a label does not
+            occur in training, or a text is empty and `on_empty="raise"`.
 
     Example:
 
     ```python
     splits = tlkit.data.text_csv("reviews.csv", text="review", label="stars")
+    splits.labels  # ("1", "2", "3", "4", "5")
     model = tlkit.text_classifier("small_bert_L-4_H-512", splits.labels)
     tlkit.fit(model, splits)
 
@@ -86,7 +87,7 @@ def text_csv(
     table = TableFormat(delimiter, quote, encoding)
     columns = _check_columns(text, label)
     paths = {"train": path, "validation": validation_path, "test": test_path}
-    found, skipped = {}, []
+    loaded, skipped = {}, []
     for name, file in paths.items():
         if file is not None:
             rows = [
@@ -95,9 +96,9 @@ def text_csv(
             ]
             where = os.path.abspath(os.path.expanduser(os.fspath(file)))
             rows = drop_empty(rows, where, on_empty, skipped)
-            found[name] = text_examples(rows, where)
+            loaded[name] = _text_examples(rows, where)
     warn_skipped(skipped, "rows")
-    return assemble(found, sizes, kind="text", what="texts", skipped=skipped)
+    return assemble(loaded, sizes, kind="text", what="texts", skipped=skipped)
 
 
 def text_folder(
@@ -110,57 +111,58 @@ def text_folder(
     on_empty: str = "skip",
     verbose: int = 1,
 ) -> Splits:
-    """Reads a folder of `.txt` files, with one folder for each class.
+    """Loads a folder of `.txt` files, with one folder for each class, into memory.
 
     The folder has one of two forms. `directory/<class>/…/*.txt` is divided into splits
-    here: stratified, and by the seed. `directory/<split>/<class>/…/*.txt`, with
-    `train`, and `validation` (or `val`, `valid`, `dev`) and `test` where there are any,
-    is taken as it is, except that a missing validation split is taken from `train`.
-    Without a folder `test` there is then no test split. The texts are held in memory.
+    here: stratified, and controlled by the seed. `directory/<split>/<class>/…/*.txt`
+    has the folder `train`, and may have `validation` (or `val`, `valid`, `dev`) and
+    `test`. Of this form a missing validation split is taken from `train`, but a missing
+    test split is not.
 
     Args:
         directory: The folder.
-        validation: The size of the validation split: a share as a float in [0, 1), or a
-            number of texts as an int, or 0 for none.
-        test: The size of the test split, likewise.
+        validation: The size of the validation split: a fraction as a float in [0, 1),
+            or a number of texts as an int; 0 for none.
+        test: The size of the test split, as for `validation`.
         seed: Not negative. Decides the splits and the order of the training texts.
-        encoding: The encoding of the files. A byte order mark is passed over.
-        on_empty: What to do with a file that is empty or blank: `"skip"` leaves it out
-            with a warning that names it, `"raise"` stops.
+        encoding: The encoding of the files. A byte order mark is ignored.
+        on_empty: `"skip"` leaves out empty and blank files with a warning that names
+            them, `"raise"` raises an error.
         verbose: 1 shows the progress, 0 is silent.
 
     Returns:
         Splits of the kind `"text"`. The labels are the sorted names of the folders.
 
     Raises:
-        DataError: The folder has neither form, a class has no texts, a label is not in
-            the training split, bytes are not in the encoding, or a text is empty and
+        DataError: The folder has neither form, a class has no texts, a label does not
+            occur in training, bytes are outside the encoding, or a text is empty and
             `on_empty="raise"`.
 
     Example:
 
     ```python
-    splits = tlkit.data.text_folder("aclImdb")
+    splits = tlkit.data.text_folder("aclImdb", validation=0.2)
+    splits  # Splits(text: train 20,000, validation 5,000, test 25,000; 2 labels: …
     ```
     """
     check_on_empty(on_empty)
     check_encoding(encoding)
     sizes = read_split_sizes(validation, test, seed)
-    found, divided = find_class_files(directory, (".txt",))
-    examples, skipped = {}, []
-    for name, split in found.items():
+    class_files, divided = find_class_files(directory, (".txt",))
+    loaded, skipped = {}, []
+    for name, split in class_files.items():
         files = progress(
             split.files, total=len(split.files), what="reading texts", verbose=verbose
         )
-        examples[name] = _read_texts(split, files, encoding, on_empty, skipped)
+        loaded[name] = _read_texts(split, files, encoding, on_empty, skipped)
     warn_skipped(skipped, "texts")
     if divided:
         sizes = replace(sizes, test=0)
-    return assemble(examples, sizes, kind="text", what="texts", skipped=skipped)
+    return assemble(loaded, sizes, kind="text", what="texts", skipped=skipped)
 
 
 def _check_columns(text: str | Sequence[str], label: str) -> tuple[str, ...]:
-    """The names of the columns of texts, and of that of labels."""
+    """Returns the names of the columns of texts and of the column of labels."""
     texts = (text,) if isinstance(text, str) else tuple(text)
     if len(texts) not in (1, 2):
         raise DataError(
@@ -171,14 +173,12 @@ def _check_columns(text: str | Sequence[str], label: str) -> tuple[str, ...]:
         raise DataError(f"text and label must be two columns; both are {text!r}.")
     columns = (*texts, label)
     if len(set(columns)) < len(columns):
-        raise DataError(
-            f"text and label must be columns of their own; got {columns!r}."
-        )
+        raise DataError(f"text and label must be different columns; got {columns!r}.")
     return columns
 
 
 def check_on_empty(on_empty: str) -> None:
-    """Raises a `DataError` unless it is one of the two things to do."""
+    """Raises a `DataError` unless it is `"skip"` or `"raise"`."""
     if on_empty not in ("skip", "raise"):
         raise DataError(f'on_empty must be "skip" or "raise"; got {on_empty!r}.')
 
@@ -193,20 +193,20 @@ def drop_empty(
 
     Args:
         rows: For each row its number, its text or pair of texts, and its label.
-        where: The file, or "" for data in memory.
+        where: The file, or the argument for data in memory.
         on_empty: `"skip"` or `"raise"`.
-        skipped: A list to add to.
+        skipped: The list that is added to.
 
     Returns:
         Pairs of a text and its label, without blanks around the label.
     """
-    kept = []
+    pairs = []
     for number, text, name in rows:
         fields = {"text": text if isinstance(text, str) else "".join(text)}
         fields["label"] = name
         empty = [field for field, value in fields.items() if not value.strip()]
         if not empty:
-            kept.append((text, name.strip()))
+            pairs.append((text, name.strip()))
             continue
         field = empty[0] if len(empty) == 1 else "row"
         entry = Skipped(where, f"the {field} is empty.", number)
@@ -215,14 +215,14 @@ def drop_empty(
                 f'{entry} Fill it in, or leave such rows out. Type: on_empty="skip"'
             )
         skipped.append(entry)
-    return kept
+    return pairs
 
 
-def text_examples(rows: list[tuple[Text, str]], where: str) -> Examples:
-    """Pairs of a text and its label as examples, with sorted labels."""
+def _text_examples(rows: list[tuple[Text, str]], where: str) -> LoadedExamples:
+    """Makes examples of pairs of a text and its label, with sorted labels."""
     names = [name for _, name in rows]
     labels = tuple(sorted(set(names)))
-    return Examples([text for text, _ in rows], names, labels, where)
+    return LoadedExamples([text for text, _ in rows], names, labels, where)
 
 
 def _read_texts(
@@ -231,7 +231,7 @@ def _read_texts(
     encoding: str,
     on_empty: str,
     skipped: list[Skipped],
-) -> Examples:
+) -> LoadedExamples:
     texts, names = [], []
     for path, label in files:
         text = _read_text(path, encoding)
@@ -245,7 +245,7 @@ def _read_texts(
                 'Type: on_empty="skip"'
             )
         skipped.append(Skipped(path, "the text is empty."))
-    return Examples(texts, names, split.labels, split.directory)
+    return LoadedExamples(texts, names, split.labels, split.directory)
 
 
 def _read_text(path: str, encoding: str) -> str:

@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets, by name."""
+"""Loads data sets of TensorFlow Datasets by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..examples.tf_data import deterministic, parallel_map
 
 _INFO = "dataset_info.json"
 _VALIDATION = ("validation", "valid", "val", "dev")
-_NAMED = 10
+_NAMED = 10  # how many data sets an error names
 
 
 def tfds(
@@ -36,44 +36,46 @@ def tfds(
     download: bool = False,
     verbose: int = 1,
 ) -> Splits:
-    """Reads a data set of TensorFlow Datasets: pictures, texts or numbers with a class.
+    """Loads a data set of TensorFlow Datasets: images, texts or numbers with a class.
 
-    A data set that is prepared is read where it stands, without a network. Pictures
-    come as they are encoded, and are decoded by the model like any others.
+    A prepared data set is read from its folder, without a network. Images stay encoded
+    until the model's preprocessing decodes them. The splits are streams, shuffled
+    within a buffer; with `examples_per_class` the training split has random access.
 
     Args:
         name: A name such as `"beans"`, `"glue/sst2"` or `"mnist:3.0.1"`, or the folder
             of a prepared data set, with its `dataset_info.json`.
-        data_dir: Where data sets are prepared. Default: where TensorFlow Datasets has
-            them, `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
-        train: What to train on: one of its splits, or a slice such as `"train[:80%]"`
-            or `"train[:1000]+extra"`.
-        validation: A split or slice, or `None` for none, or how much to take from the
-            end of `train`, which must then be a whole split: a share as a float in
-            [0, 1), or a number of examples. `"auto"`: its own validation split, or else
-            0.1, or none if `train` is a slice.
+        data_dir: The folder of prepared data sets. Default: that of TensorFlow
+            Datasets, `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        train: The training split: one of its splits, or a slice such as
+            `"train[:80%]"` or `"train[:1000]+extra"`.
+        validation: A split or slice, or `None` for none, or the size of a validation
+            split that is taken from the end of `train`, which must be a whole split: a
+            fraction as a float in [0, 1), or a number of examples. `"auto"`: its own
+            validation split, or else 0.1, or none if `train` is a slice.
         test: A split or slice, or `None` for none. `"auto"`: its own test split, if
-            there is one whose labels are known.
-        keys: The features with the example and with its class. Default: what the data
-            set says itself (its supervised keys).
-        examples_per_class: Keeps so many of each class to train on: see
-            `tlkit.data.take_per_class`.
+            there is one with labels.
+        keys: The features with the example and with its class. Default: the supervised
+            keys of the data set.
+        examples_per_class: How many examples of each class the training split has: see
+            `tlkit.data.take_per_class`. Default: all.
         seed: Not negative. Decides which these are.
-        download: Whether to download and prepare what is not there.
-        verbose: 1 shows the progress of reading a few of each class, 0 is silent.
+        download: Whether to download and prepare a data set that is not prepared.
+        verbose: 1 shows the progress of `examples_per_class`, 0 is silent.
 
     Returns:
         Splits, in the order of the data set, with its names of classes.
 
     Raises:
-        DataError: It is not prepared, has no such split, slice or feature, no single
-            class for each example, or examples without labels.
+        DataError: It is not prepared; it has no such split, slice or feature; an
+            example has no label, or several.
         ExtraError: TensorFlow Datasets is not installed.
 
     Example:
 
     ```python
     splits = tlkit.data.tfds("beans", examples_per_class=20)
+    splits.sizes  # {"train": 60, "validation": 133, "test": 128}
     splits = tlkit.data.tfds(
         "mnist", train="train[:80%]", validation="train[80%:]", download=True
     )
@@ -107,25 +109,22 @@ def tfds(
     return take_per_class(splits, examples_per_class, seed=seed, verbose=verbose)
 
 
-# === Finding the data set ===
-
-
 def _builder(package: ModuleType, name, data_dir, download: bool) -> Any:
     if data_dir is None:
         data_dir = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     root = pathlib.Path(data_dir).expanduser()
-    found = _find(root, os.fspath(name))
-    if found is not None:
-        return package.builder_from_directory(found)
+    folder = _find(root, os.fspath(name))
+    if folder is not None:
+        return package.builder_from_directory(folder)
     if not download:
         raise DataError(
             f"The data set {os.fspath(name)!r} is not prepared in {root}. Prepared "
-            f"there: {', '.join(_prepared(root)) or '(nothing)'}. To fetch it, type: "
-            f"tlkit.data.tfds({os.fspath(name)!r}, download=True)"
+            f"there: {', '.join(_prepared(root)) or '(nothing)'}. To download it, "
+            f"type: tlkit.data.tfds({os.fspath(name)!r}, download=True)"
         )
     require_network(
         f"The data set {os.fspath(name)!r}",
-        "Prepare it where there is a network, and give its folder as data_dir.",
+        "Prepare it on a machine with a network, and pass its folder as data_dir.",
     )
     try:
         builder = package.builder(os.fspath(name), data_dir=str(root))
@@ -139,77 +138,74 @@ def _builder(package: ModuleType, name, data_dir, download: bool) -> Any:
 
 
 def _find(root: pathlib.Path, name: str) -> pathlib.Path | None:
-    """The folder of a prepared data set, its newest version unless one is named."""
-    own = pathlib.Path(name).expanduser()
-    if (own / _INFO).is_file():
-        return own
+    """Returns the folder of a prepared data set; the newest version by default."""
+    folder = pathlib.Path(name).expanduser()
+    if (folder / _INFO).is_file():
+        return folder
     match = re.fullmatch(r"(\w+)(?:/([^:]+))?(?::([\d.]+))?", name)
     if match is None:
         return None
     dataset, config, version = match.groups()
     base = root / dataset / config if config else root / dataset
-    found = [path for path in _versions(base) if version in (None, path.name)]
-    if not found and config is None and base.is_dir():
+    matches = [path for path in _versions(base) if version in (None, path.name)]
+    if not matches and config is None and base.is_dir():
         configs = [path for path in sorted(base.iterdir()) if _versions(path)]
         if len(configs) > 1:
             names = ", ".join(repr(f"{dataset}/{path.name}") for path in configs)
             raise DataError(f"There are several of {name!r}; name one of: {names}.")
-        found = _versions(configs[0]) if configs else []
-        found = [path for path in found if version in (None, path.name)]
-    return found[-1] if found else None
+        versions = _versions(configs[0]) if configs else []
+        matches = [path for path in versions if version in (None, path.name)]
+    return matches[-1] if matches else None
 
 
 def _versions(base: pathlib.Path) -> list[pathlib.Path]:
-    """The prepared versions in a folder, the newest last."""
-    found = [path.parent for path in base.glob(f"*/{_INFO}")]
-    found = [path for path in found if re.fullmatch(r"\d+(\.\d+)*", path.name)]
-    return sorted(found, key=lambda path: [int(n) for n in path.name.split(".")])
+    """Returns the folders of prepared versions, the newest last."""
+    folders = [path.parent for path in base.glob(f"*/{_INFO}")]
+    folders = [path for path in folders if re.fullmatch(r"\d+(\.\d+)*", path.name)]
+    return sorted(folders, key=lambda path: [int(n) for n in path.name.split(".")])
 
 
 def _prepared(root: pathlib.Path) -> list[str]:
-    found = [*root.glob(f"*/*/{_INFO}"), *root.glob(f"*/*/*/{_INFO}")]
-    names = sorted({str(path.parent.parent.relative_to(root)) for path in found})
+    infos = [*root.glob(f"*/*/{_INFO}"), *root.glob(f"*/*/*/{_INFO}")]
+    names = sorted({str(path.parent.parent.relative_to(root)) for path in infos})
     return names[:_NAMED] + ["…"] * (len(names) > _NAMED)
-
-
-# === What of it ===
 
 
 def _keys(package: ModuleType, builder: Any, keys) -> tuple[str, str]:
     features = builder.info.features
-    there = ", ".join(f"{key!r} ({type(features[key]).__name__})" for key in features)
-    given = builder.info.supervised_keys if keys is None else tuple(keys)
-    if given is None or len(given) != 2 or not all(isinstance(k, str) for k in given):
+    listed = ", ".join(f"{key!r} ({type(features[key]).__name__})" for key in features)
+    pair = builder.info.supervised_keys if keys is None else tuple(keys)
+    if pair is None or len(pair) != 2 or not all(isinstance(key, str) for key in pair):
         raise DataError(
-            f"{builder.info.full_name} does not say which of its features is the "
-            f"example and which the class. Its features: {there}. Type: "
+            f"{builder.info.full_name} has no supervised keys, which name the features "
+            f"with the example and the class. Its features: {listed}. Type: "
             'keys=("<example>", "<class>")'
         )
-    for key in given:
+    for key in pair:
         if key not in features:
             raise DataError(
                 f"{builder.info.full_name} has no feature {key!r}. Its features: "
-                f"{there}."
+                f"{listed}."
             )
-    if not isinstance(features[given[1]], package.features.ClassLabel):
+    if not isinstance(features[pair[1]], package.features.ClassLabel):
         raise DataError(
-            f"The feature {given[1]!r} of {builder.info.full_name} is not one class "
-            f"(ClassLabel). Its features: {there}."
+            f"The feature {pair[1]!r} of {builder.info.full_name} is not one class "
+            f"(ClassLabel). Its features: {listed}."
         )
-    return given
+    return pair
 
 
 def _choose(builder: Any, train: str, validation, test) -> dict[str, str | None]:
-    """The slices of the three splits."""
-    own = builder.info.splits
-    whole = train in own
+    """Returns the slices of the three splits."""
+    existing = builder.info.splits
     if validation == "auto":
-        named = [name for name in _VALIDATION if name in own]
-        validation = named[0] if named else 0.1 if whole else None
+        named = [name for name in _VALIDATION if name in existing]
+        default = 0.1 if train in existing else None
+        validation = named[0] if named else default
     if validation is not None and not isinstance(validation, str):
         train, validation = _divide(builder, train, check_size(validation))
     if test == "auto":
-        test = "test" if "test" in own and not train.startswith("test") else None
+        test = "test" if "test" in existing and not train.startswith("test") else None
     return {"train": train, "validation": validation, "test": test}
 
 
@@ -221,16 +217,16 @@ def _divide(builder: Any, train: str, size: float | int) -> tuple[str, str | Non
         if train not in builder.info.splits:
             reason = f"train={train!r} is not one of its splits: {_splits(builder)}"
         raise DataError(
-            f"A validation split cannot be cut off: {reason}. Type a slice, such as "
+            f"A validation split cannot be taken: {reason}. Type a slice, such as "
             'train="train[:90%]", validation="train[90%:]", or validation=None.'
         )
     count = builder.info.splits[train].num_examples
-    held = max(1, int(size * count + 0.5)) if isinstance(size, float) else size
-    if held >= count:
+    held_out = max(1, int(size * count + 0.5)) if isinstance(size, float) else size
+    if held_out >= count:
         raise DataError(
             f"validation={size!r} takes all of the {count:,} examples of {train!r}."
         )
-    return f"{train}[:{count - held}]", f"{train}[{count - held}:]"
+    return f"{train}[:{count - held_out}]", f"{train}[{count - held_out}:]"
 
 
 def _read(package: ModuleType, builder: Any, split: str, raw: str, label: str):
@@ -263,7 +259,7 @@ def _read(package: ModuleType, builder: Any, split: str, raw: str, label: str):
 
 
 def _is_labeled(dataset: tf.data.Dataset, split: str) -> bool:
-    """Whether the first example has a label; -1 stands for none."""
+    """Whether the first example has a label; -1 is none."""
     try:
         _, first = next(iter(dataset.take(1)))
     except tf.errors.OpError as error:

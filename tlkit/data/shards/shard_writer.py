@@ -1,4 +1,7 @@
-"""Splits become TFRecord shards, which are all there or not at all."""
+"""Writes splits as TFRecord shards: all files, or none.
+
+Tested in tests/data/shards/test_shards.py.
+"""
 
 from __future__ import annotations
 
@@ -38,20 +41,19 @@ def write_shards(
 ) -> pathlib.Path:
     """Writes a data set into a few large files, which `tlkit.data.tfrecords` reads.
 
-    For sets that are too many files for the disk, or are read over a network. Each
-    split becomes files `train-00000-of-00012.tfrecord`, …, of `tf.train.Example`
-    records with the features `raw` (the bytes of a picture as they are, a text in
-    UTF-8, or an array by `tf.io.serialize_tensor`) and `label` (int64), in the order of
-    the split. `shards.json` says what they are, with checksums.
+    This is faster for millions of small files, and over a network. Each split becomes
+    files `train-00000-of-00012.tfrecord`, …, of `tf.train.Example` records in the order
+    of the split. Their features are `raw` (the bytes of an encoded image, a text in
+    UTF-8, or an array by `tf.io.serialize_tensor`) and `label` (int64). `shards.json`
+    lists the files with checksums.
 
-    The folder appears when all of it is written. What a killed process left beside it
-    is removed by the next one that writes there.
+    The files are written into a temporary folder, which is renamed at the end. The next
+    process that writes there removes the temporary folder of a killed one.
 
     Args:
         splits: The data set.
         directory: A folder that does not exist yet, or is empty.
-        shard_size: The bytes that a file should not exceed; an example that is larger
-            has one for itself.
+        shard_size: The maximum bytes of a file; a larger example has its own file.
         verbose: 1 shows the progress, 0 is silent.
 
     Returns:
@@ -65,8 +67,9 @@ def write_shards(
 
     ```python
     splits = tlkit.data.image_folder("flowers")
-    tlkit.data.write_shards(splits, "flowers-shards")
-    splits = tlkit.data.tfrecords("flowers-shards")
+    folder = tlkit.data.write_shards(splits, "flowers-shards")
+    sorted(folder.iterdir())[0].name  # "shards.json"
+    splits = tlkit.data.tfrecords(folder)
     ```
     """
     if isinstance(shard_size, bool) or not isinstance(shard_size, int | np.integer):
@@ -81,8 +84,8 @@ def write_shards(
     for name, dataset in datasets.items():
         if raw_spec(dataset) != spec:
             raise DataError(
-                f"The {name} split has other examples than the training split: "
-                f"{raw_spec(dataset)} instead of {spec}."
+                f"The {name} split must have raw values like those of the training "
+                f"split, {spec}; got {raw_spec(dataset)}."
             )
     index: dict[str, Any] = {
         "format": FORMAT,
@@ -110,13 +113,13 @@ def write_shards(
 
 
 def index_digest(index: dict[str, Any]) -> str:
-    """The SHA-256 of what an index says."""
-    said = {key: value for key, value in index.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    """Computes the SHA-256 of the content of an index, in hexadecimal."""
+    content = {key: value for key, value in index.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class _ShardWriter:
-    """Writes the records of one split, a file after the other."""
+    """Writes the records of one split, one file after the other."""
 
     def __init__(self, folder: pathlib.Path, split: str, shard_size: int):
         self._folder, self._split, self._limit = folder, split, shard_size
@@ -136,7 +139,7 @@ class _ShardWriter:
         self._shards[-1]["bytes"] += size
 
     def close(self) -> None:
-        """Closes the file that is open, and makes sure that all of it is there."""
+        """Closes the open file, and checks that it has all its bytes."""
         if self._file is None:
             return
         self._file.close()
@@ -148,13 +151,13 @@ class _ShardWriter:
         shard["sha256"] = sha256_of(path)
 
     def abandon(self) -> None:
-        """Closes the file whatever happens: it is about to be removed."""
+        """Closes the open file, ignoring errors: it is about to be removed."""
         with contextlib.suppress(OSError, tf.errors.OpError):
             if self._file is not None:
                 self._file.close()
 
     def finish(self) -> dict[str, Any]:
-        """Gives the files their names; what the index says of the split."""
+        """Renames the files; returns the entry of the split in the index."""
         total = len(self._shards)
         shards = []
         for number, shard in enumerate(self._shards):
@@ -166,10 +169,10 @@ class _ShardWriter:
         contents = io.BytesIO()  # np.save hides why a disk took less
         np.save(contents, rows)
         file.write_bytes(contents.getvalue())
-        about = {"file": file.name, "bytes": file.stat().st_size}
+        entry = {"file": file.name, "bytes": file.stat().st_size}
         return {
             "examples": len(rows),
-            "rows": {**about, "sha256": sha256_of(file)},
+            "rows": {**entry, "sha256": sha256_of(file)},
             "shards": shards,
         }
 
@@ -201,18 +204,18 @@ def _write_split(
             writer.write(serialize(raw, label), label)
         writer.close()
     except tf.errors.OpError as error:
-        # TensorFlow's file system has errors of its own; a full disk is one of them.
+        # TensorFlow's file system raises these for a full disk, too.
         raise OSError(error.message) from error
     finally:
         writer.abandon()
 
 
 def _read(dataset: tf.data.Dataset, split: str) -> Iterator[tuple[bytes, int]]:
-    """The raw values as bytes, and their labels."""
+    """Yields the raw values as bytes, with their labels."""
     dataset = parallel_map(dataset, lambda raw, label: (to_bytes(raw), label))
     count = 0
     try:
-        # A step of a dataset in Python takes longer than the rest together.
+        # In chunks: a step of a dataset in Python is slower than all the rest.
         chunks = untuned(dataset.batch(_CHUNK).prefetch(1)).as_numpy_iterator()
         for raws, labels in chunks:
             count += len(labels)

@@ -1,4 +1,4 @@
-"""Examples with random access: numbers, tokens."""
+"""Rows with random access: arrays of numbers, strings or tokens."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-# From here on a copy of the arrays takes longer than calls of Python for the batches.
-_MANY_BYTES = 2**26
+# A copy of larger arrays takes longer than calling Python for every batch.
+_COPY_LIMIT = 2**26
 
 
 class Rows(Protocol):
-    """As many examples as there are, each with the same nest of values."""
+    """A number of rows, each with the same nest of values."""
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of rows."""
 
-    def gather(self, places: tf.Tensor) -> Any:
-        """The nest of dense tensors `[batch, …]` of some examples, in a graph too.
+    def gather(self, indices: tf.Tensor) -> Any:
+        """Returns some rows as a nest of dense tensors `[batch, …]`, also in a graph.
 
         Args:
-            places: int64 `[batch]`.
+            indices: int64 `[batch]`.
         """
 
     def digest(self) -> str:
-        """A digest of all values, in hexadecimal."""
+        """Computes a digest of all values, in hexadecimal."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Lengths:
-    """How long the rows are that have no common length, texts above all.
+    """The lengths of rows that differ in length, such as texts.
 
     Attributes:
         each: int64 `[count]`.
-        padded_length: Gives the length to which a batch is padded, of its longest row;
-            one of a few, since what is compiled is compiled for each.
-        missing: What rows are padded with, for each column.
+        padded_length: Returns the length to which a batch is padded from that of its
+            longest row. There are few results, since a model is compiled for each.
+        missing: The padding value of each column.
     """
 
     each: np.ndarray
@@ -53,9 +53,9 @@ class TensorRows:
     """Rows that are held as tensors, on the CPU.
 
     Attributes:
-        columns: A nest of tensors `[count, …]`; with lengths of `tf.RaggedTensor`
+        columns: A nest of tensors `[count, …]`; with lengths, of `tf.RaggedTensor`
             `[count, (length), …]`.
-        lengths: How long the rows are, where they have no common length.
+        lengths: The lengths of the rows, if they differ.
     """
 
     columns: Any
@@ -67,29 +67,29 @@ class TensorRows:
             return len(self.lengths.each)
         return len(tf.nest.flatten(self.columns)[0])
 
-    def gather(self, places: tf.Tensor) -> Any:
-        found = [tf.gather(column, places) for column in _flat(self.columns)]
+    def gather(self, indices: tf.Tensor) -> Any:
+        columns = [tf.gather(column, indices) for column in _flat(self.columns)]
         if self.lengths is not None:
-            longest = tf.cast(tf.reduce_max(found[0].row_lengths()), tf.int32)
+            longest = tf.cast(tf.reduce_max(columns[0].row_lengths()), tf.int32)
             tokens = self.lengths.padded_length(longest)
-            pairs = zip(found, self.lengths.missing, strict=True)
-            found = [_dense(column, tokens, missing) for column, missing in pairs]
-        return tf.nest.pack_sequence_as(self.columns, found, expand_composites=False)
+            pairs = zip(columns, self.lengths.missing, strict=True)
+            columns = [_dense(column, tokens, missing) for column, missing in pairs]
+        return tf.nest.pack_sequence_as(self.columns, columns, expand_composites=False)
 
     def digest(self) -> str:
-        found = hashlib.sha256()
+        result = hashlib.sha256()
         for tensor in tf.nest.flatten(self.columns, expand_composites=True):
-            found.update(f"{tensor.dtype.name} {tensor.shape}".encode())
+            result.update(f"{tensor.dtype.name} {tensor.shape}".encode())
             if tensor.dtype == tf.string:
-                found.update(repr(tensor.numpy().tolist()).encode())
+                result.update(repr(tensor.numpy().tolist()).encode())
             else:
-                found.update(np.ascontiguousarray(tensor.numpy()).tobytes())
-        return found.hexdigest()
+                result.update(np.ascontiguousarray(tensor.numpy()).tobytes())
+        return result.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArrayRows:
-    """Rows of arrays of numbers, as they are: tensors of them would be copies.
+    """Rows of large arrays of numbers, without a copy into tensors.
 
     Attributes:
         columns: A nest of arrays `[count, …]`.
@@ -101,54 +101,54 @@ class ArrayRows:
     def count(self) -> int:
         return len(_flat(self.columns)[0])
 
-    def gather(self, places: tf.Tensor) -> Any:
+    def gather(self, indices: tf.Tensor) -> Any:
         arrays = _flat(self.columns)
-        take = lambda chosen: [array.take(chosen, axis=0) for array in arrays]
+        read = lambda indices: [array.take(indices, axis=0) for array in arrays]
         specs = [tf.TensorSpec([None, *a.shape[1:]], a.dtype) for a in arrays]
-        return gather_in_python(take, places, specs, self.columns)
+        return gather_in_python(read, indices, specs, self.columns)
 
     def digest(self) -> str:
-        # That of `TensorRows`.
-        found = hashlib.sha256()
+        # The same as that of `TensorRows`.
+        result = hashlib.sha256()
         for array in _flat(self.columns):
-            found.update(f"{array.dtype.name} {array.shape}".encode())
-            found.update(np.ascontiguousarray(array).data)
-        return found.hexdigest()
+            result.update(f"{array.dtype.name} {array.shape}".encode())
+            result.update(np.ascontiguousarray(array).data)
+        return result.hexdigest()
 
 
 def gather_in_python(
     read: Callable[[np.ndarray], list[np.ndarray]],
-    places: tf.Tensor,
+    indices: tf.Tensor,
     specs: Sequence[tf.TensorSpec],
     structure: Any,
 ) -> Any:
-    """What a function of Python gives of some rows, in a graph too.
+    """Returns the rows that a Python function reads, also in a graph.
 
     Args:
-        read: Gives the columns, each `[batch, …]`, of the rows at some places.
-        places: int64 `[batch]`.
-        specs: Of the columns.
+        read: Returns the columns, each `[batch, …]`, of the rows of some indices.
+        indices: int64 `[batch]`.
+        specs: The specs of the columns.
         structure: The nest that the columns are packed into, in flattened order.
     """
     dtypes = [spec.dtype for spec in specs]
-    # Flattened, since eagerly a list of one comes back as that one.
-    found = _flat(tf.numpy_function(read, [places], dtypes, stateful=False))
-    for spec, tensor in zip(specs, found, strict=True):
-        tensor.set_shape(spec.shape)
-    return tf.nest.pack_sequence_as(structure, found)
+    # Flattened, since eagerly a list of one comes back as its element.
+    columns = _flat(tf.numpy_function(read, [indices], dtypes, stateful=False))
+    for spec, column in zip(specs, columns, strict=True):
+        column.set_shape(spec.shape)
+    return tf.nest.pack_sequence_as(structure, columns)
 
 
 def held_rows(columns: Any) -> TensorRows | ArrayRows:
-    """Rows of a nest of arrays, in memory."""
+    """Returns rows of a nest of arrays, without a copy if they are large."""
     arrays = _flat(columns)
     numbers = all(array.dtype.kind in "biuf" for array in arrays)
-    if numbers and sum(array.nbytes for array in arrays) >= _MANY_BYTES:
+    if numbers and sum(array.nbytes for array in arrays) >= _COPY_LIMIT:
         return ArrayRows(columns)
     return tensor_rows(columns)
 
 
 def tensor_rows(columns: Any, lengths: Lengths | None = None) -> TensorRows:
-    """Rows of arrays, or of ragged tensors, as tensors."""
+    """Returns rows of a nest of arrays or ragged tensors, as tensors."""
     with tf.device("CPU"):
         tensors = [
             tf.convert_to_tensor(c) if isinstance(c, np.ndarray) else c

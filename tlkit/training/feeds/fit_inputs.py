@@ -144,7 +144,7 @@ def _slices(columns: Any) -> tf.data.Dataset:
             return tf.data.Dataset.from_tensor_slices(rows.columns)
     indices = tf.data.Dataset.range(rows.count).batch(_CHUNK)
     examples = parallel_map(indices, rows.gather).unbatch()
-    # `unbatch` forgets how many there are.
+    # `unbatch` loses the cardinality.
     return examples.apply(tf.data.experimental.assert_cardinality(rows.count))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from ...errors import DataError
-from ..strategies.workers import count as workers_of
+from ..strategies.workers import worker_count
 from .dataset_feed import pad_batch
 from .feed import Feed, WorkerPart
 
@@ -79,7 +79,7 @@ def _all_present(*batch):
 
 def _worker_part(strategy: tf.distribute.Strategy) -> WorkerPart | None:
     """Returns the part of this process, or `None` if it is the only one."""
-    workers = workers_of(strategy)
+    workers = worker_count(strategy)
     if workers == 1:
         return None
     resolver = strategy.cluster_resolver
