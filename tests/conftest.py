@@ -1,10 +1,19 @@
 """What holds for each test."""
 
+import gc
+
 import keras
 import pytest
 
 from tests import forked
 from tlkit.serving import parity_check
+
+
+def pytest_collection_finish():
+    """Spares the garbage collector the million objects that imports have created."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(autouse=True)

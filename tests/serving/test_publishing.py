@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 import warnings
 
@@ -13,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 import tlkit
+from tests import forked
 from tests.encoders.compare import assert_close, gradients_of
 from tests.encoders.forms import FORMS, write_swish_without
 from tests.serving.real_models import REAL
@@ -70,7 +70,7 @@ def use(*pairs, folder):
         given = inputs if isinstance(inputs, dict) else {"x": inputs}
         np.savez(folder / f"{i}.npz", **{k: np.asarray(x) for k, x in given.items()})
         arguments += [str(path), str(folder / f"{i}.npz")]
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-c", USE, *arguments],
         cwd=folder,
         capture_output=True,
