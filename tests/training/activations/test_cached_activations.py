@@ -1,4 +1,4 @@
-"""What frozen blocks give is kept, and training comes out as without."""
+"""Training with cached activations has the same result as without a cache."""
 
 import dataclasses
 import types
@@ -114,7 +114,7 @@ class Counted:
 # === The same with and without ===
 
 
-def test_pictures_end_where_they_would_without(image_encoder, photos):
+def test_images_have_the_same_result_as_without(image_encoder, photos):
     schedule = phases("head", 1, 2)
     plan = tlkit.plan(
         image_model(image_encoder), schedule, examples=23, batch_size=4, cache="memory"
@@ -131,7 +131,7 @@ def test_pictures_end_where_they_would_without(image_encoder, photos):
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_texts_end_where_they_would_without(text_encoder, texts, tmp_path):
+def test_texts_have_the_same_result_as_without(text_encoder, texts, tmp_path):
     schedule = phases("head", 1, 2, dropout=True)
     cache = ActivationCache("disk", directory=tmp_path)
     model = text_model(text_encoder)
@@ -181,7 +181,7 @@ def test_weights_of_examples(image_encoder, photos):
 
 
 @pytest.mark.long
-def test_xla_compiles_what_is_kept(text_encoder, texts):
+def test_xla_compiles_with_cached_activations(text_encoder, texts):
     # Compiled both times: XLA draws other numbers for dropout.
     found, plain = (
         train(
@@ -264,7 +264,7 @@ def test_a_run_is_resumed_in_the_middle(image_encoder, photos, tmp_path):
 # === When it is computed, and when not ===
 
 
-def test_blocks_that_were_trained_are_computed_anew(image_encoder, photos):
+def test_blocks_that_were_trained_are_recomputed(image_encoder, photos):
     schedule = phases("head", "all", "head", 1, learning_rate=3e-2)
     data, plain_data = Counted(*photos), Counted(*photos)
     found, plain = (
@@ -372,7 +372,7 @@ def averaging(tmp_path_factory):
 
 
 @pytest.mark.parametrize("long", [3, 6])
-def test_where_padding_counts_nothing_is_kept(averaging, capsys, long):
+def test_if_padding_matters_nothing_is_cached(averaging, capsys, long):
     """Also where the first batch, of the longest, has no padding."""
     words = ["the film films good bad ! " * 20] * long + ["good !", "bad", "the film"]
     data = words, np.arange(len(words)) % 3
@@ -422,7 +422,7 @@ def test_what_does_not_fit_in_float16_leaves_what_does(image_encoder, photos, ca
     assert activations.part_and_feeds(2)[1][0] is not activations.feeds[0]
 
 
-def test_float16_takes_half_the_room(image_encoder, photos):
+def test_float16_takes_half_the_memory(image_encoder, photos):
     model = image_model(image_encoder)
     sizes, values = {}, {}
     for dtype in ("float32", "float16"):

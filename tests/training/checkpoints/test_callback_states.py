@@ -1,4 +1,4 @@
-"""Callbacks go on where they were."""
+"""Callbacks of a resumed run continue from their states."""
 
 import keras
 import numpy as np
@@ -48,12 +48,12 @@ class Run:
 def through_disk(tmp_path):
     """Takes the state of one run to another, through a file."""
 
-    def carry(one, other):
+    def transfer(one, other):
         checkpoints.write(tmp_path, 1, {}, {"callbacks": one.states.collect()}, keep=1)
         other.states.restore(checkpoints.latest(tmp_path).state["callbacks"])
         return other
 
-    return carry
+    return transfer
 
 
 FIGURES = [5.0, 4.0, 4.5, 4.2, 4.4, 4.3, 3.0]
@@ -77,7 +77,7 @@ def keras_callbacks(folder):
 
 
 @pytest.mark.parametrize("done", range(6))
-def test_those_of_keras_go_on(done, tmp_path, through_disk):
+def test_callbacks_of_keras_continue(done, tmp_path, through_disk):
     undisturbed = Run(*keras_callbacks(tmp_path / "a")).begin().epochs(FIGURES)
     one = Run(*keras_callbacks(tmp_path / "b")).begin().epochs(FIGURES[:done])
     other = through_disk(one, Run(*keras_callbacks(tmp_path / "c")).begin())
@@ -101,7 +101,7 @@ def test_those_of_keras_go_on(done, tmp_path, through_disk):
     assert rates[0] == rates[1] < 0.1
 
 
-def test_tensorboard_goes_on(tmp_path, through_disk):
+def test_tensorboard_continues(tmp_path, through_disk):
     pytest.importorskip("tensorboard")
 
     def make(folder, **options):
@@ -172,7 +172,7 @@ class Annealing(keras.callbacks.Callback):
         self.file = open  # as good as an open file
 
 
-def test_those_of_users_go_on(through_disk):
+def test_callbacks_of_users_continue(through_disk):
     seen = []
     one = Run(Annealing(name="cold")).begin().epochs([3.0, 2.0])
     other = through_disk(one, Run(Annealing(seen=seen)).begin())
@@ -213,7 +213,7 @@ class Speaking(keras.callbacks.Callback):
         self.state = ("set", state)
 
 
-def test_a_callback_may_speak_for_itself(through_disk):
+def test_a_callback_may_define_its_state(through_disk):
     state = {"list": [1, (2.5, None)], 7: np.arange(3)}
     other = through_disk(Run(Speaking(state)), Run(Speaking()))
     word, found = other.list.callbacks[0].state
@@ -239,7 +239,7 @@ def test_another_list_of_callbacks(through_disk):
     assert [c.best for c in other.list.callbacks[:2]] == [2.0, None]
     assert [c.wait for c in other.list.callbacks[:2]] == [1, 0]
 
-    # What is new begins anew, and says nothing; what had nothing is not missed.
+    # A new callback starts without a warning, as does a missing one without state.
     more = Run(stop("val_loss"), recorder, stop("loss"), Annealing()).begin()
     through_disk(one, more)
     assert recorder.temperature == 3.0  # typed anew
@@ -248,7 +248,7 @@ def test_another_list_of_callbacks(through_disk):
     assert [more.list.callbacks[k].best for k in (0, 2)] == [2.0, 1.0]
 
 
-def test_a_log_goes_on_in_its_file(tmp_path, through_disk):
+def test_a_log_file_is_continued(tmp_path, through_disk):
     log = tmp_path / "log.csv"
     one = Run(keras.callbacks.CSVLogger(log)).begin().epochs([3.0, 2.0])
     one.list.callbacks[0].csv_file.close()  # as a killed process does

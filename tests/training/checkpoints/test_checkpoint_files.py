@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there: kills, full disks and damage."""
+"""Checkpoints are complete or absent, also after kills, full disks and damage."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Another job is told from the same one, in words."""
+"""Differences between a job and the one that wrote a checkpoint are named."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""A run comes out of a snapshot as it went in."""
+"""A run is restored from a snapshot as it was."""
 
 import json
 import sys
@@ -225,7 +225,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(numbers):
     assert "optimizer/iteration is missing in the checkpoint" in str(caught.value)
 
 
-def test_other_metrics_begin_anew(numbers):
+def test_other_metrics_start_from_zero(numbers):
     job = Job(make_plain_model(), keras.optimizers.SGD(), [make_accuracy()])
     job.step(*numbers)
     arrays, state = job.take()
@@ -330,7 +330,7 @@ print(json.dumps(result))
 """
 
 
-def test_a_run_goes_on_on_another_strategy(tmp_path):
+def test_a_run_is_resumed_under_another_strategy(tmp_path):
     command = [sys.executable, "-c", TWO, str(tmp_path)]
     done = forked.run(command, capture_output=True)
     assert done.returncode == 0, done.stderr[-3000:]

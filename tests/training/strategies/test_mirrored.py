@@ -33,7 +33,7 @@ y = np.arange(19) % 3
 mirrored = strategy("mirrored")
 assert mirrored.num_replicas_in_sync == 2
 places = {"one": (None, None), "inside": (mirrored, mirrored),
-          "carried": (None, mirrored), "compiled": (None, mirrored)}
+          "copied": (None, mirrored), "compiled": (None, mirrored)}
 result = {}
 for name, (home, place) in places.items():
     model = make(home)
@@ -57,7 +57,7 @@ def results():
     return result_of(start(CODE))
 
 
-@pytest.mark.parametrize("name", ["inside", "carried", "compiled"])
+@pytest.mark.parametrize("name", ["inside", "copied", "compiled"])
 def test_two_replicas_end_where_one_device_does(results, name):
     for one, two in zip(results["one"], results[name], strict=True):
         scale = np.abs(one).max()

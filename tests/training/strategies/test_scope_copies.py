@@ -105,7 +105,7 @@ def extended():
         (extended, "2 layers or variables of its own, and 1"),
     ],
 )
-def test_what_cannot_be_made_again_says_what_to_type(make, words):
+def test_a_model_that_cannot_be_copied_is_an_error(make, words):
     with pytest.raises(TrainingError, match=words) as caught:
         copy_into_scope(make(), tf.distribute.MirroredStrategy(["CPU:0"]))
     assert "    with strategy.scope():\n" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Where a model is trained: which devices exist, and what must be copied."""
+"""Strategies by name, and which models must be copied into a scope."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Workers meet, agree, and notice who is missing or gone."""
+"""Workers connect, communicate, and name those that are missing or lost."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ def addresses(monkeypatch):
     return found
 
 
-def test_alone_there_is_nobody_to_ask():
+def test_one_process_needs_no_communication():
     for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy()):
         assert workers.worker_count(strategy) == 1
         assert workers.is_chief(strategy)
@@ -51,13 +51,13 @@ def test_without_a_cluster_the_error_says_how_to_start(monkeypatch):
 
 
 @pytest.mark.parametrize("seconds", ["soon", "0", "-1", "nan", "inf"])
-def test_a_wrong_time_limit_is_refused(addresses, monkeypatch, seconds):
+def test_a_wrong_timeout_is_an_error(addresses, monkeypatch, seconds):
     monkeypatch.setenv("TLKIT_START_TIMEOUT", seconds)
     with pytest.raises(TrainingError, match="TLKIT_START_TIMEOUT must be a number"):
         connect()
 
 
-def test_who_does_not_come_is_named(addresses):
+def test_a_missing_worker_is_named(addresses):
     began = time.monotonic()
     with pytest.raises(TrainingError) as caught:
         connect(1)
@@ -123,7 +123,7 @@ def test_the_strategy_has_to_be_made_first(addresses, monkeypatch):
 
 # The chief notices by heartbeats, the others by the connection.
 @pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.long), 1])
-def test_two_workers_agree_until_one_is_gone(victim):
+def test_two_workers_communicate_until_one_is_lost(victim):
     addresses = free_addresses(2)
     # A proxy, through which gRPC would lead even these two.
     proxy = {"http_proxy": "http://127.0.0.1:1", "no_proxy": "example.org"}

@@ -144,7 +144,7 @@ def make_room(root: pathlib.Path, needed: int, limit: int) -> bool:
     """Removes all sets in outdated formats, then the least recently used ones.
 
     Args:
-        root: The folder that holds one folder for each set of activations.
+        root: The folder of all sets.
         needed: The bytes that are about to be written.
         limit: The bytes that all sets may take together.
 

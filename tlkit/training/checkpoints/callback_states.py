@@ -84,9 +84,6 @@ class CallbackStates:
         Callbacks are matched by their class, the monitored metric and their order. A
         new callback starts from its beginning. If the user has changed an argument, the
         new value remains.
-
-        Args:
-            saved: What `collect` returned, also in another process.
         """
         for name, state in saved.items():
             callback = self._callbacks.get(name)

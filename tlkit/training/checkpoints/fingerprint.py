@@ -45,11 +45,8 @@ def fingerprint(
         train: The training examples.
         optimizer: The optimizer, with its initial settings.
         loss: A Keras loss, a function or a name.
-        seed: The seed of the run.
-        batch_size: Examples in a batch.
-        class_weight: Weights of the classes, or `None`.
-        **others: More settings of the run, such as `gradient_accumulation_steps`, as
-            plain values.
+        seed, batch_size, class_weight: As for `fit`.
+        **others: More settings of `fit`, as plain values.
 
     Returns:
         The facts, as plain values for the `state` of a checkpoint.
@@ -68,23 +65,23 @@ def fingerprint(
 def check_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Verifies that a checkpoint belongs to the job that is to be resumed.
 
-    Args:
-        saved: The fingerprint in the checkpoint.
-        now: The fingerprint of the present job.
-
     Raises:
-        TrainingError: They differ.
+        TrainingError: The fingerprints differ.
     """
-    found = differences(saved, now)
-    if found:
-        hidden = len(found) - _LISTED
-        more = [f"… and {hidden:,} more"] if hidden > 0 else []
-        raise TrainingError(
-            "The checkpoint belongs to another job, and is not changed:\n  "
-            + "\n  ".join([*found[:_LISTED], *more])
-            + "\nUndo these changes to resume it. To start over, give another "
-            "directory, or delete the folder `checkpoints` in this one."
-        )
+    if sentences := differences(saved, now):
+        raise mismatch_error("The checkpoint belongs to another job", sentences)
+
+
+def mismatch_error(title: str, sentences: Sequence[str]) -> TrainingError:
+    """Returns an error that lists what differs from a checkpoint, and what to do."""
+    hidden = len(sentences) - _LISTED
+    more = [f"… and {hidden:,} more"] if hidden > 0 else []
+    return TrainingError(
+        f"{title}, and is not changed:\n  "
+        + "\n  ".join([*sentences[:_LISTED], *more])
+        + "\nUndo these changes to resume it. To start over, give another directory, "
+        "or delete the folder `checkpoints` in this one."
+    )
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -68,10 +68,10 @@ def data_facts(feed: Feed, *, batch_size: int, weights: bool = True) -> dict[str
 def data_differences(
     saved: dict[str, Any], now: dict[str, Any], *, same_order: bool
 ) -> list[str]:
-    """Returns sentences that name the differences between two data sets.
+    """Returns sentences that name the differences between two `data_facts`.
 
     Args:
-        saved: The `data_facts` in a checkpoint.
+        saved: The facts in a checkpoint.
         now: Those of the present job.
         same_order: Whether both jobs shuffle with the same seed.
     """
@@ -154,12 +154,7 @@ def _is_close(saved: str | list, now: str | list) -> bool:
 
 
 def model_facts(model: keras.Model) -> dict[str, Any]:
-    """Returns the structure of a built model, whatever the values of its weights.
-
-    Returns:
-        `weights`: dtype and shape by a name that is the same in every process;
-        `layers`: the class and the config of each layer.
-    """
+    """Returns dtype and shape of a model's weights, and the configs of its layers."""
     names = stable_names(model.weights)
     return {
         "weights": {

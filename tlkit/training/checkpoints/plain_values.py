@@ -56,12 +56,7 @@ def encode(value: Any, store: Callable[[np.ndarray], str], *, depth: int = 0) ->
 
 
 def decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """Decodes a value that `encode` returned.
-
-    Args:
-        value: The JSON value.
-        arrays: The stored arrays by name.
-    """
+    """Decodes a value that `encode` returned, with the stored arrays by name."""
     if isinstance(value, list):
         return [decode(item, arrays) for item in value]
     if not isinstance(value, dict):

@@ -161,11 +161,7 @@ class Saver:
         """Notes the parts of a phase that later checkpoints need.
 
         In a resumed phase, restores its patience and its checksums.
-
-        Args:
-            planned: The phase.
-            patience: Its patience.
-            merge_replicas: Averages the variables that differ between replicas.
+        `merge_replicas` averages the variables that differ between replicas.
         """
         self._patience, self._merge_replicas = patience, merge_replicas
         self._phase_start, self.seconds_before = time.monotonic(), 0.0
@@ -179,9 +175,8 @@ class Saver:
             planned.frozen_weights(model),
             tuple(map(tuple, state["before"])),
         )
-        patience.set_state(
-            _with_prefix("patience/", checkpoint.arrays), state["patience"]
-        )
+        weights = _with_prefix("patience/", checkpoint.arrays)
+        patience.set_state(weights, state["patience"])
         self.seconds_before = state["phase_seconds"]
 
     # === Saving ===

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ...errors import TrainingError
 from ..loop.update_counts import counts_by_name, update_counts
 from .callback_states import CallbackStates
 from .checkpoint_files import CheckpointWarning
+from .fingerprint import mismatch_error
 from .variable_names import stable_names, unique_names, without_number
 
 
@@ -66,11 +66,8 @@ def restore_snapshot(
     not fit start from zero, with a `CheckpointWarning`.
 
     Args:
-        arrays: The arrays of the snapshot.
-        state: The plain values of the snapshot.
-        model: The model, with all of its weights built.
-        optimizer: Built for the same variables.
-        metrics: With their variables built.
+        arrays, state: The snapshot.
+        model, optimizer, metrics: With all of their variables built.
         callbacks: After `on_train_begin`, which resets them.
 
     Raises:
@@ -84,16 +81,9 @@ def restore_snapshot(
     counted = not counts.keys().isdisjoint(saved)  # since tlkit 0.2
     if counted:
         variables |= counts
-    wrong = list(_misfits(saved, variables).values())
-    if wrong:
-        more = f"\n  … and {len(wrong) - 10:,} more" if len(wrong) > 10 else ""
-        raise TrainingError(
-            "The checkpoint does not fit the model or its optimizer:\n  "
-            + "\n  ".join(wrong[:10])
-            + more
-            + "\nUndo these changes to resume it. To start over, give another "
-            "directory, or delete the folder `checkpoints` in this one."
-        )
+    if sentences := list(_misfits(saved, variables).values()):
+        title = "The checkpoint does not fit the model or its optimizer"
+        raise mismatch_error(title, sentences)
     for name, variable in variables.items():
         variable.assign(saved[name])
     if counts and not counted:
@@ -128,12 +118,7 @@ def _kind(value: np.ndarray | keras.Variable) -> str:
 def weights_by_name(
     model: keras.Model, prefix: str = "weights/"
 ) -> dict[str, keras.Variable]:
-    """Returns the model's weights by names that are the same in every process.
-
-    Args:
-        model: The model, or anything else with `weights`.
-        prefix: The beginning of all names.
-    """
+    """Returns the model's weights by names that are the same in every process."""
     return _by_name(prefix, stable_names(model.weights), model.weights)
 
 

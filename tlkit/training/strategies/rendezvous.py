@@ -1,8 +1,7 @@
-"""The rendezvous of the workers in `TF_CONFIG`: each waits for all others, at most a
-given time, and then creates its strategy.
+"""Waits for the other workers in `TF_CONFIG` until a timeout, and connects with them.
 
-TensorFlow would wait in C++ and hold Python's lock, so that no message could name the
-missing workers. Therefore each worker first greets the others on their addresses:
+TensorFlow waits in C++ and holds Python's lock, so that no message could name missing
+workers. Therefore the workers first greet each other on their addresses:
 
 1. It listens on its own address, and answers every connection with a greeting, which
    contains its name and a checksum of all addresses.

@@ -143,15 +143,7 @@ def _placement(
 
 
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
-    """Rejects batches with fewer examples than replicas.
-
-    Args:
-        batch_size: Examples in a batch, over all replicas.
-        strategy: The strategy.
-
-    Raises:
-        DataError: It is less than the number of replicas.
-    """
+    """Raises a `DataError` if a batch has fewer examples than there are replicas."""
     replicas = strategy.num_replicas_in_sync
     if batch_size < replicas:
         raise DataError(

@@ -93,9 +93,6 @@ def naming_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     TensorFlow notices within 10 s, by heartbeats, and then aborts all collectives. The
     strategy cannot be used any more, and the process has to end.
 
-    Args:
-        strategy: The strategy.
-
     Raises:
         TrainingError: A worker is lost.
     """
