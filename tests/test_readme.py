@@ -120,6 +120,19 @@ def test_the_test_command_is_there_for_continuous_integration():
     assert command == 'pip install -e ".[test]" && pytest -n 2 --dist loadfile'
 
 
+def test_the_table_of_modules_names_modules_that_exist():
+    table = README.read_text().partition("| to change | look in |\n")[2]
+    rows = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")]
+    assert len(rows) > 20
+    for row in rows:
+        folder, *names = re.findall("`(.+?)`", row)
+        path = README.parent / folder
+        assert path.exists(), folder
+        for name in names:
+            module = path / (name if name.endswith("/") else f"{name}.py")
+            assert module.exists(), (folder, name)
+
+
 def test_every_python_example_can_be_compiled():
     for number, code in enumerate(blocks("python")):
         compile(code, f"README.md, example {number}", "exec")
