@@ -1,7 +1,7 @@
-"""Run by `test_launch.py` as each worker of a job: a loop written by hand.
+"""A hand-written training loop, which `test_launch.py` runs as each worker of a job.
 
-Arguments: a folder, and the seconds to rest after each call. The chief keeps the
-weights in the folder; a job that starts again goes on from there.
+Arguments: a folder, and the seconds to sleep after each call. The chief saves the
+weights in the folder; a restarted job continues from there.
 """
 
 import json
@@ -63,7 +63,7 @@ with workers.naming_lost_workers(strategy):
     while done < UPDATES:
         several(batches, tf.constant(IN_A_CALL))
         done += IN_A_CALL
-        workers.any_of(strategy, False)
+        workers.any_worker(strategy, False)
         if chief:
             np.savez(folder / "half.npz", weights=weights.numpy(), done=done)
             os.replace(folder / "half.npz", saved)

@@ -1,4 +1,4 @@
-"""A small file system of its own for a process, so that a full disk is a real one."""
+"""Gives a process a small file system of its own, to test with a full disk."""
 
 import pathlib
 import shutil
@@ -8,14 +8,14 @@ import pytest
 
 
 def through_own_disk(disk: pathlib.Path, *, then: str, options: str = "size=1m"):
-    """What a command is to be run through, so that it finds a file system at `disk`.
+    """Returns a command prefix that mounts a file system at `disk`.
 
-    The test is skipped where none can be mounted.
+    Skips the test if none can be mounted.
 
     Args:
-        disk: A folder that is not there yet.
-        then: A shell command that is run behind it, before the file system is gone.
-        options: How it is mounted.
+        disk: A folder that does not exist yet.
+        then: A shell command that runs after the command, with the file system.
+        options: Options of `mount`.
     """
     disk.mkdir()
     mount = f"mount -t tmpfs -o {options} none {disk}"

@@ -14,6 +14,7 @@ Words: a *staging* folder is a temporary folder beside a destination, on the sam
 size and digest of every file in a folder.
 """
 
+from . import strict_json as strict_json
 from .atomic import atomic_file as atomic_file
 from .atomic import atomic_folder as atomic_folder
 from .atomic import move_into_place as move_into_place

@@ -47,11 +47,7 @@ def fetch_url(url: str, *, timeout: float = 60.0, verbose: int = 1) -> pathlib.P
         unpack(archive, folder)
         return facts
 
-    model = cached_url(url)
-    if model is None:
-        require_network(url)
-        model = _fetch(url, url, download, timeout=timeout)
-    return model
+    return cached_url(url) or _fetch(url, url, download, timeout=timeout)
 
 
 def cached_url(url: str) -> pathlib.Path | None:
@@ -85,11 +81,7 @@ def fetch_bucket(url: str, *, verbose: int = 1) -> pathlib.Path:
         unpack(archive, folder)
         return {"size": archive.stat().st_size, "sha256": sha256_of(archive)}
 
-    model = cached_model(url)
-    if model is None:
-        require_network(url)
-        model = _fetch(url, url, download)
-    return model
+    return cached_model(url) or _fetch(url, url, download)
 
 
 def fetch_archive(archive: pathlib.Path) -> pathlib.Path:
@@ -131,6 +123,8 @@ def _fetch(
         download: Fills an empty folder; returns size and digest of the archive.
         timeout: Seconds, for the error message; `None` for a local file.
     """
+    if timeout is not None:
+        require_network(address)
     with _staging(entry_path(handle)) as temporary:
         folder = temporary / "unpacked"
         folder.mkdir()
