@@ -1,4 +1,4 @@
-"""Runs code in a process with two logical CPUs, which are made before all else."""
+"""Runs code in a process with two logical CPUs, created before TensorFlow starts."""
 
 import json
 import os
@@ -18,7 +18,7 @@ tf.config.set_logical_device_configuration(cpu, two)
 
 
 def start(code: str, *, head: str = HEAD, **environment: str) -> forked.Popen:
-    """Starts a process; its last line is to be JSON."""
+    """Starts a process, whose last line of output has to be JSON."""
     silent = {"TF_CPP_MIN_LOG_LEVEL": "3"}
     return forked.Popen(
         [sys.executable, "-W", "error::UserWarning", "-c", head + code],
@@ -31,7 +31,7 @@ def start(code: str, *, head: str = HEAD, **environment: str) -> forked.Popen:
 
 
 def result_of(process: forked.Popen):
-    """What the process printed in its last line."""
+    """Returns the JSON value in the last line that a process printed."""
     printed, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors[-3000:]
     return json.loads(printed.splitlines()[-1])

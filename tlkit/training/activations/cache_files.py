@@ -27,7 +27,7 @@ _INDEX = "index.json"
 
 
 class UnusableCacheError(Exception):
-    """Says why the files in a folder cannot be used."""
+    """The files in a folder cannot be used; the message is the reason."""
 
 
 def create_rows(

@@ -44,7 +44,7 @@ class CacheFolder:
     """The folder that holds one folder for each set of cached activations.
 
     Args:
-        model: The whole model.
+        model: The complete model.
         options: The user's options: the path and the disk limit.
         verbose: 0 for silence.
     """

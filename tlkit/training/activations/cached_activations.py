@@ -39,7 +39,7 @@ class _CachedFeeds:
 
 
 class CachedActivations:
-    """Gives each phase the part of the model to train, and the feeds for this part.
+    """Selects the part of the model that each phase trains, and the feeds for it.
 
     Args:
         run: The run.
@@ -67,7 +67,7 @@ class CachedActivations:
         """Returns the part of the model that a phase trains, and the feeds for it.
 
         The activations are computed first if they are missing or outdated. Without
-        a cache this is the whole model, with the examples themselves.
+        a cache, this is the complete model, with the examples themselves.
 
         Args:
             phase: The index of the phase.

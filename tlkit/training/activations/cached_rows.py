@@ -65,57 +65,57 @@ class CachedRows:
     checksums: np.ndarray | None = None
     folder: str = ""
 
-    def write(self, rows: np.ndarray, batch: Sequence[np.ndarray]) -> None:
+    def write(self, indices: np.ndarray, batch: Sequence[np.ndarray]) -> None:
         """Stores the values of some examples.
 
         Args:
-            rows: int64 `[batch]`, the numbers of the examples.
+            indices: int64 `[batch]`, the indices of the examples.
             batch: One array `[batch, …]` for each column, padded if the column varies.
         """
         for column, array, values in zip(self.columns, self.arrays, batch, strict=True):
             if not column.varies:
-                array[rows] = values
+                array[indices] = values
                 continue
-            for row, value in zip(rows, values, strict=True):
+            for row, value in zip(indices, values, strict=True):
                 stored = self._stored(column, array, row)
                 stored[:] = value[: len(stored)]
         if self.checksums is not None:
-            self.checksums[rows] = [self._checksum(row) for row in rows]
+            self.checksums[indices] = [self._checksum(row) for row in indices]
 
     def is_intact(self, row: int) -> bool:
         """Returns whether an example's values are those that were written."""
         return self._checksum(row) == self.checksums[row]
 
-    def read(self, rows: np.ndarray) -> list[np.ndarray]:
+    def read(self, indices: np.ndarray) -> list[np.ndarray]:
         """Returns one dense array `[batch, …]` for each column.
 
         Args:
-            rows: int64 `[batch]`, the numbers of the examples.
+            indices: int64 `[batch]`, the indices of the examples.
 
         Raises:
             TrainingError: A file has changed since the values were written.
         """
         # Before the values are copied: zlib waits for the disk without Python's lock.
-        for row in rows if self.checksums is not None else ():
+        for row in indices if self.checksums is not None else ():
             if not self.is_intact(row):
                 raise TrainingError(
                     f"The cached activations of example {row:,} in {self.folder} are "
                     "damaged. Delete that folder; fit(…, resume=True) recomputes them."
                 )
         pairs = zip(self.columns, self.arrays, strict=True)
-        return [self._batch(column, array, rows) for column, array in pairs]
+        return [self._batch(column, array, indices) for column, array in pairs]
 
-    def gather(self, places: tf.Tensor) -> Any:
+    def gather(self, indices: tf.Tensor) -> Any:
         """Returns a nest of dense tensors `[batch, …]`, also inside a graph.
 
         Args:
-            places: int64 `[batch]`, the numbers of the examples.
+            indices: int64 `[batch]`, the indices of the examples.
         """
         specs = [
             tf.TensorSpec([None, *self._batch_shape(c)], c.read_as or c.dtype)
             for c in self.columns
         ]
-        return gather_in_python(self.read, places, specs, self.structure)
+        return gather_in_python(self.read, indices, specs, self.structure)
 
     def digest(self) -> str:
         """Raises an error: activations of cached activations are not cached."""
@@ -139,14 +139,16 @@ class CachedRows:
             checksum = zlib.crc32(data, checksum)
         return checksum
 
-    def _batch(self, column: Column, array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def _batch(
+        self, column: Column, array: np.ndarray, indices: np.ndarray
+    ) -> np.ndarray:
         dtype = column.read_as or column.dtype
         if not column.varies:
-            return array[rows].astype(dtype, copy=False)
-        longest = int(np.max(self.lengths.each[rows], initial=0))
-        shape = (len(rows), int(self.lengths.padded_length(longest)), *column.shape)
+            return array[indices].astype(dtype, copy=False)
+        longest = int(np.max(self.lengths.each[indices], initial=0))
+        shape = (len(indices), int(self.lengths.padded_length(longest)), *column.shape)
         batch = np.full(shape, column.missing, dtype)
-        for padded, row in zip(batch, rows, strict=True):
+        for padded, row in zip(batch, indices, strict=True):
             stored = self._stored(column, array, row)
             padded[: len(stored)] = stored
         return batch

@@ -29,7 +29,7 @@ _TOLERANCE = {"float32": 1e-3, "float16": 2e-2}
 
 
 class NotCacheableError(Exception):
-    """Says why activations cannot be cached. Training continues without a cache.
+    """Activations cannot be cached; the message is the reason. Training continues.
 
     Attributes:
         cut: The cut that the error concerns; `None` for all.
@@ -51,7 +51,7 @@ def compute_activations(
     """Computes the activations of all examples at several cuts, in one pass.
 
     Args:
-        model: The whole model.
+        model: The complete model.
         prefix: The `tf.function` of its prefix, which returns the state at each cut.
         feed: The examples.
         planned: The cuts and dtypes.

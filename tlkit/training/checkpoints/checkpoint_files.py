@@ -213,7 +213,7 @@ def latest(directory: str | os.PathLike) -> Checkpoint | None:
 
 
 class _DamageError(Exception):
-    """Says how a file of a checkpoint is damaged."""
+    """A file of a checkpoint is damaged; the message says how."""
 
 
 def _existing(root: pathlib.Path) -> list[tuple[tuple[int, int], pathlib.Path]]:

@@ -25,8 +25,8 @@ from .variable_names import stable_names
 _ROWS = 16  # examples of a batch whose float values are summarized
 _TOLERANCE = 1e-3  # other processors resize images slightly differently
 
-# Keys of a Keras config that differ between processes, change in training, or tell
-# nothing.
+# Keys of a Keras config that differ between processes, change in training, or have no
+# information.
 _IGNORED = {"name", "trainable", "module", "registered_name", "build_config"}
 _IGNORED |= {"function"}
 _LONG = 200  # characters of a value beyond which its digest is stored

@@ -138,12 +138,12 @@ def slots_by_name(
         f"{weight.path.replace('/', '_')}_": name
         for weight, name in zip(model.weights, stable_names(model.weights), strict=True)
     }
-    found = {id(v): (_slot_name(v.name, owners), v) for v in optimizer.variables}
+    slots = {id(v): (_slot_name(v.name, owners), v) for v in optimizer.variables}
     for attribute, value in _attributes(optimizer):
         # Nadam's product of momenta is not in `variables` of an outer optimizer.
         if isinstance(value, keras.Variable):
-            found.setdefault(id(value), (attribute.strip("_"), value))
-    names, variables = zip(*found.values(), strict=True)
+            slots.setdefault(id(value), (attribute.strip("_"), value))
+    names, variables = zip(*slots.values(), strict=True)
     return _by_name("optimizer/", unique_names(names), variables)
 
 

@@ -98,7 +98,7 @@ def recreate_in_scope(
 def _explained_errors(
     model: keras.Model, strategy: tf.distribute.Strategy
 ) -> Iterator[None]:
-    """Turns any error into one that says how to do without a copy."""
+    """Turns any error into one that says how to avoid the copy."""
     try:
         yield
     except Exception as error:  # of a user's layer, it may be any
@@ -191,7 +191,7 @@ def _own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
 
 
 def _assign_names(layers: Pairs, variables: Pairs) -> None:
-    """Gives the copies the same names, in which Keras numbers what has no name."""
+    """Renames the copies like the originals: Keras numbers default names."""
     for variable, twin in variables:
         # Private: there is no other way to rename a variable, and checkpoints identify
         # it by its path (test_there_and_back).
