@@ -16,11 +16,11 @@ from tlkit.training.feeds.augmented_feed import AugmentedFeed
 from tlkit.training.feeds.class_weighted_feed import weigh_classes
 from tlkit.training.feeds.dataset_feed import DatasetFeed
 from tlkit.training.feeds.feed import Options, WorkerPart
-from tlkit.training.feeds.fit_inputs import count_steps, make_feed, stream_note
+from tlkit.training.feeds.fit_inputs import count_steps, input_notes, make_feed
 from tlkit.training.feeds.rows_feed import RowsFeed
 from tlkit.training.feeds.splits_feed import SplitsFeed
 from tlkit.training.feeds.stacked_views import stacked
-from tlkit.training.plans.cache_plan import ActivationCache, can_keep
+from tlkit.training.plans.cache_plan import ActivationCache, is_cacheable
 
 PLAIN = Options(4, seed=5)
 
@@ -117,13 +117,12 @@ def test_every_way_to_the_examples_has_class_weights(splits, image_options):
 def test_a_stream_is_not_cached_unless_asked(splits):
     view = make_feed(splits.train, None, None, PLAIN)
     stream = make_feed(splits.train.map(lambda *pair: pair), None, None, PLAIN)
-    assert stream_note(view) is None
-    assert "read as a stream: they are shuffled within a buffer of 18" in stream_note(
-        weigh_classes(stream, {0: 2.0}, PLAIN)
-    )
-    assert can_keep(view, ActivationCache("auto"))
-    assert not can_keep(stream, ActivationCache("auto"))
-    assert can_keep(stream, ActivationCache("memory"))
+    assert input_notes(view, stream) == []
+    (note,) = input_notes(weigh_classes(stream, {0: 2.0}, PLAIN), view)
+    assert "read as a stream: they are shuffled within a buffer of 18" in note
+    assert is_cacheable(view, stream, ActivationCache("auto"))
+    assert not is_cacheable(stream, view, ActivationCache("auto"))
+    assert is_cacheable(stream, None, ActivationCache("memory"))
 
 
 def test_fit_says_that_a_mapped_split_is_read_as_a_stream(make_model, splits, capsys):
@@ -134,3 +133,17 @@ def test_fit_says_that_a_mapped_split_is_read_as_a_stream(make_model, splits, ca
         tlkit.fit(make_model(), data, schedule=schedule, cache="auto", verbose=1)
         said.append(capsys.readouterr().err)
     assert "as a stream" not in said[0] and "as a stream" in said[1]
+
+
+def test_batched_validation_data_ends_the_cache_and_is_said(make_model, splits, capsys):
+    batched = splits.validation.batch(4)
+    schedule = tlkit.head_only(epochs=2)
+    report = tlkit.fit(
+        make_model(),
+        splits.train,
+        validation_data=batched.map(lambda x, y: (tf.cast(x, tf.float32), y)),
+        schedule=schedule,
+        cache="memory",
+    )
+    assert len(report.history["val_loss"]) == 2
+    assert "so no activations are cached" in capsys.readouterr().err

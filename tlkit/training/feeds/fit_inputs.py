@@ -67,15 +67,21 @@ def count_steps(feed: Feed) -> Feed:
     return CountedFeed(feed, steps)
 
 
-def stream_note(feed: Feed) -> str | None:
-    """Returns a line on what a stream of examples lacks; `None` for all other feeds."""
-    if feed.buffer is None:
-        return None
-    return (
-        "The training examples are read as a stream: they are shuffled within a buffer "
-        f'of {feed.buffer:,}, and cache="auto" caches nothing. With splits of '
-        "tlkit.data as they are, all are shuffled and activations are cached."
-    )
+def input_notes(train: Feed, validation: Feed | None) -> list[str]:
+    """Returns lines that name the limits of streams and batched datasets."""
+    notes = []
+    if train.buffer is not None:
+        notes.append(
+            "The training examples are read as a stream: they are shuffled within a "
+            f'buffer of {train.buffer:,}, and cache="auto" caches nothing. With splits '
+            "of tlkit.data as they are, all are shuffled and activations are cached."
+        )
+    if train.repeats and validation is not None and not validation.repeats:
+        notes.append(
+            "The validation examples may differ between epochs, since they are a "
+            "batched dataset, so no activations are cached. Give a split or arrays."
+        )
+    return notes
 
 
 def _of_dataset(dataset: tf.data.Dataset, options: Options) -> Feed:

@@ -1,4 +1,4 @@
-"""What of the frozen blocks is kept: at which cut, where, and whether it pays."""
+"""Plans the activation cache of a phase: the cut, memory or disk, and its savings."""
 
 from __future__ import annotations
 
@@ -15,39 +15,38 @@ import tensorflow as tf
 from ...encoders import cut_name, section_costs
 from ...errors import PlanError
 from ...files import cache_folder
-from ...models import FEATURES, can_cut, encoder_to_cut, head_of
+from ...models import FEATURES, can_cut, encoder_to_cut, head_of, packing_of
 from ..feeds.feed import Feed
-from .phase import Phase
-from .trainable_selection import Choice
+from .trainable_selection import TrainableSelection, weights_at
 
 WHERE = ("auto", "memory", "disk")
 DTYPES = ("auto", "float32", "float16")
 
-# What one core of a few years ago reads from memory and from a disk, in bytes, and
-# computes, in multiplications a second; a GPU computes a hundred times as much. Rough
-# numbers do: they only decide where computing again is much the cheaper one.
-_MEMORY_RATE, _DISK_RATE, _COMPUTE_RATE, _GPU = 2e9, 2.5e8, 2.5e10, 100
-_SHARE_OF_MEMORY = 0.25
+# What one CPU core reads from memory and from a disk, in bytes a second, and computes,
+# in multiplications a second; a GPU computes a hundred times as much. Rough numbers
+# suffice: they only decide where recomputing is much the cheaper one.
+_MEMORY_SPEED, _DISK_SPEED, _CPU_SPEED, _GPU_FACTOR = 2e9, 2.5e8, 2.5e10, 100
+_MEMORY_FRACTION = 0.25
 _DISK_LIMIT = 50 * 10**9
 
 
 @dataclasses.dataclass(frozen=True)
 class ActivationCache:
-    """How `fit` keeps what frozen blocks give, instead of computing it each epoch.
+    """How `fit` caches the output of frozen blocks instead of recomputing it.
 
     Attributes:
-        where: `"memory"`, `"disk"`, or `"auto"` for memory where it is large enough,
-            else for a disk, and for neither where computing anew is cheaper.
-        dtype: `"float32"`; `"float16"` for half the room, which rounds to three
-            digits; `"auto"` for float32, and float16 where only that fits in memory.
-        directory: A folder for what is kept on a disk, by default
-            `activations` in the cache folder of `tlkit`. A later run finds it there.
+        where: `"memory"`, `"disk"` or `"auto"`: memory if the activations fit, else
+            disk, and no cache where recomputing is cheaper.
+        dtype: `"float32"`; `"float16"`, which takes half the space and rounds to three
+            digits; or `"auto"`: float16 if only that fits into memory, else float32.
+        directory: The folder of a cache on disk, by default `activations` in the cache
+            folder of `tlkit`. A later run reuses its files.
         memory_limit: Bytes. Default: a quarter of the machine's memory.
-        disk_limit: Bytes that all of the folder may take; what was not used for longest
-            is removed. Default: 50 GB.
-        views: With augmentation, how many augmented views of each example are kept;
-            epochs take turns with them. With 0, the default, nothing is kept of
-            augmented pictures, and never of those that MixUp or CutMix blend.
+        disk_limit: Bytes of the whole folder; the least recently used files are
+            removed. Default: 50 GB.
+        views: With augmentation, the number of augmented views of each example that are
+            cached; epochs take turns with them. With 0, the default, augmented images
+            are not cached. Those that MixUp or CutMix blend are never cached.
 
     Raises:
         PlanError: A value is not allowed.
@@ -81,21 +80,25 @@ class ActivationCache:
 
     @property
     def memory(self) -> int:
-        """Bytes that may be kept in memory."""
+        """The limit of a cache in memory, in bytes."""
         if self.memory_limit is not None:
             return self.memory_limit
-        return int(_SHARE_OF_MEMORY * machine_memory())
+        return int(_MEMORY_FRACTION * machine_memory())
 
     @property
     def folder(self) -> pathlib.Path:
-        """Where activations are kept on a disk."""
+        """The folder of a cache on disk."""
         if self.directory is not None:
             return pathlib.Path(self.directory).expanduser()
         return cache_folder() / "activations"
 
 
 def cache_options(cache: Any) -> ActivationCache | None:
-    """The options that an argument `cache` of `fit` stands for; `None` for no cache."""
+    """Returns the options that `fit`'s argument `cache` stands for; `None`: no cache.
+
+    Raises:
+        PlanError: It is not a value of `cache`.
+    """
     if cache is None or cache is False:
         return None
     if isinstance(cache, ActivationCache):
@@ -110,15 +113,21 @@ def cache_options(cache: Any) -> ActivationCache | None:
     )
 
 
-def can_keep(feed: Feed, options: ActivationCache | None) -> bool:
-    """Whether what is computed of a feed's examples holds for more than one epoch."""
-    if options is None or not feed.examples:
+def is_cacheable(
+    train: Feed, validation: Feed | None, options: ActivationCache | None
+) -> bool:
+    """Returns whether activations of these examples hold for several epochs."""
+    if options is None or not train.examples:
         return False
-    return feed.repeats or (feed.view is not None and options.views > 0)
+    if validation is not None and not (validation.examples and validation.repeats):
+        return False  # batches of a user's dataset
+    if train.buffer is not None and options.where == "auto":
+        return False  # a stream, whose examples may differ between epochs
+    return train.repeats or (train.has_views and options.views > 0)
 
 
 def machine_memory() -> int:
-    """Bytes of memory of this machine, of its container, or of this process."""
+    """Returns the bytes of memory of this machine, its container or this process."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS):
         limit, _ = resource.getrlimit(kind)
@@ -135,16 +144,16 @@ def machine_memory() -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Kept:
-    """What is kept for a phase.
+class CachePlan:
+    """The activations that are cached for a phase.
 
     Attributes:
-        cut: `FEATURES`, or the encoder's section that begins at the cut.
-        name: `"features"`, or the block or part behind which the cut is.
+        cut: `FEATURES`, or the index of the encoder's section that begins at the cut.
+        name: `"features"`, or the last block or part before the cut.
         where: `"memory"` or `"disk"`.
-        dtype: As what it is kept.
-        size: Bytes of all examples; `None` if their number is not known.
-        saves: The share of the phase's work, forward and backward, that is saved.
+        dtype: The dtype of cached floating-point numbers.
+        size: Bytes for all examples; `None` if the number of examples is unknown.
+        saves: The fraction of the phase's work, forward and backward, that is saved.
     """
 
     cut: int
@@ -156,13 +165,13 @@ class Kept:
 
 
 @dataclasses.dataclass(frozen=True)
-class Amount:
-    """How much data there is.
+class DataSize:
+    """The amount of training data.
 
     Attributes:
-        examples: How many examples; `None` if that is not known.
-        epochs: How often a phase goes through them.
-        tokens: Mean length of a text, padding not counted.
+        examples: The number of examples; `None` if it is unknown.
+        epochs: The number of epochs of a phase.
+        tokens: The mean length of a text in tokens, without padding.
     """
 
     examples: int | None
@@ -170,95 +179,123 @@ class Amount:
     tokens: float | None = None
 
 
-def choose_cut(model: keras.Model, choice: Choice) -> int | None:
-    """The last cut below which all is frozen, or `None`."""
-    if not choice.blocks and can_cut(model, FEATURES):
+def plan_cache(
+    model: keras.Model,
+    selection: TrainableSelection,
+    data: DataSize,
+    options: ActivationCache,
+) -> CachePlan | None:
+    """Plans the cache of a phase; `None` if nothing can be cached or it does not pay.
+
+    Args:
+        model: The model.
+        selection: The trained and frozen weights of the phase.
+        data: The amount of data.
+        options: The user's options.
+    """
+    cut = _last_frozen_cut(model, selection)
+    if cut is None:
+        return None
+    work, fraction, numbers = _work(model, cut, data.tokens)
+    # The backward pass, which only runs after the cut, costs twice the forward one.
+    work_per_epoch = fraction + 3 * (1 - fraction)
+    saved = fraction * max(data.epochs - 1, 0)
+    where, size = options.where, None
+    dtype = "float32" if options.dtype == "auto" else options.dtype
+    if data.examples is not None:
+        per_example = numbers * (2 if dtype == "float16" else 4)
+        size = int(data.examples * max(options.views, 1) * per_example)
+    if where == "auto":
+        if not numbers:
+            return None  # the size at the cut is unknown
+        storage = _storage(size, dtype, options, work * fraction, numbers, data.epochs)
+        if storage is None:
+            return None
+        where, dtype, size = storage
+    return CachePlan(
+        cut,
+        "features" if cut == FEATURES else cut_name(encoder_to_cut(model), cut),
+        where,
+        dtype,
+        size,
+        saves=saved / (work_per_epoch * max(data.epochs, 1)),
+    )
+
+
+def _last_frozen_cut(model: keras.Model, selection: TrainableSelection) -> int | None:
+    """Returns the last cut with only frozen sections before it, or `None`."""
+    if not selection.blocks and can_cut(model, FEATURES):
         return FEATURES
     encoder = encoder_to_cut(model)
     if encoder is None:
         return None
-    trained = {id(variable) for variable in choice.trained}
+    trained = {id(variable) for variable in weights_at(model, selection.trained)}
     frozen = [not any(id(v) in trained for v in s) for s in encoder.sections]
     cut = [*frozen, False].index(False)
     return cut if 0 < cut < len(frozen) and can_cut(model, cut) else None
 
 
-def what_to_keep(
-    model: keras.Model,
-    phase: Phase,
-    choice: Choice,
-    amount: Amount,
+def _storage(
+    size: int | None,
+    dtype: str,
     options: ActivationCache,
-) -> Kept | None:
-    """What is kept for a phase; `None` if nothing can be, or none of it pays."""
-    cut = choose_cut(model, choice)
-    if cut is None:
-        return None
-    work, below, numbers = _work(model, cut, amount)
-    above = 1 - below
-    done = below + 3 * above  # the backward pass costs twice the forward one
-    saves = below * max(amount.epochs - 1, 0) / (done * max(amount.epochs, 1))
-    size, dtype = None, "float32" if options.dtype == "auto" else options.dtype
-    if amount.examples is not None:
-        size = int(
-            amount.examples
-            * max(options.views, 1)
-            * numbers
-            * (2 if dtype == "float16" else 4)
-        )
-    where = options.where
-    if where == "auto" and not numbers:
-        return None  # how much it would be is not known
-    if where == "auto":
-        found = _place(size, dtype, options, work * below, numbers, amount.epochs)
-        if found is None:
-            return None
-        where, dtype, size = found
-    name = "features" if cut == FEATURES else cut_name(encoder_to_cut(model), cut)
-    return Kept(cut, name, where, dtype, size, saves)
+    work: float,
+    numbers: float,
+    epochs: float,
+) -> tuple[str, str, int | None] | None:
+    """Chooses where, dtype and size of a cache; `None` if no cache pays.
 
+    `size` counts bytes for all examples as `dtype`; `work` and `numbers` count the
+    multiplications before the cut and the numbers at the cut for one example.
+    """
 
-def _place(size, dtype, options: ActivationCache, work, numbers, epochs):
-    """Where to keep something, as what, and how much that is; `None` for nowhere."""
+    def pays(read_speed: float) -> bool:
+        recompute_seconds = work * (epochs - 1) / _compute_speed()
+        return recompute_seconds > 4 * numbers * epochs / read_speed
+
     if size is None:
         return "memory", dtype, size
-    pays = lambda rate: work * (epochs - 1) / _rate() > 4 * numbers * epochs / rate
     if size <= options.memory:
-        return ("memory", dtype, size) if pays(_MEMORY_RATE) or not work else None
-    if options.dtype == "auto" and size // 2 <= options.memory and pays(_MEMORY_RATE):
+        return ("memory", dtype, size) if pays(_MEMORY_SPEED) or not work else None
+    if options.dtype == "auto" and size // 2 <= options.memory and pays(_MEMORY_SPEED):
         return "memory", "float16", size // 2
-    if size <= options.disk_limit and pays(_DISK_RATE):
+    if size <= options.disk_limit and pays(_DISK_SPEED):
         return "disk", dtype, size
     return None
 
 
-def _rate() -> float:
-    accelerated = tf.config.list_logical_devices(
-        "GPU"
-    ) or tf.config.list_logical_devices("TPU")
-    return _COMPUTE_RATE * (_GPU if accelerated else 1)
+def _compute_speed() -> float:
+    """Returns multiplications a second."""
+    accelerators = map(tf.config.list_logical_devices, ("GPU", "TPU"))
+    return _CPU_SPEED * (_GPU_FACTOR if any(accelerators) else 1)
 
 
-def _work(model: keras.Model, cut: int, amount: Amount) -> tuple[float, float, float]:
-    """An example's multiplications, the share below a cut, and the numbers there."""
+def _work(
+    model: keras.Model, cut: int, tokens: float | None
+) -> tuple[float, float, float]:
+    """Counts an example's multiplications, their fraction before a cut, and its size.
+
+    The size is the count of numbers at the cut.
+    """
     encoder = encoder_to_cut(model)
     features = math.prod(head_of(model).input.shape[1:])
     if encoder is None:
         return 0.0, 1.0, features
-    costs = section_costs(encoder, _shapes(model, encoder, amount))
+    costs = section_costs(encoder, _input_shapes(model, encoder, tokens))
     total = sum(costs.multiplications) or 1
     if cut == FEATURES:
         return float(total), 1.0, features
-    below = sum(costs.multiplications[:cut]) / total
-    return float(total), below, float(costs.sizes[cut - 1])
+    fraction = sum(costs.multiplications[:cut]) / total
+    return float(total), fraction, float(costs.sizes[cut - 1])
 
 
-def _shapes(model: keras.Model, encoder, amount: Amount) -> list[tuple[int, ...]]:
-    """Shapes of the encoder's inputs for one example."""
-    given = tf.nest.flatten(encoder.input)
-    length = encoder.details.get("length") or 128
-    tokens = length if amount.tokens is None else max(1, round(amount.tokens))
+def _input_shapes(
+    model: keras.Model, encoder, tokens: float | None
+) -> list[tuple[int, ...]]:
+    """Returns the shapes of the encoder's inputs for one example."""
+    length = packing_of(model).length
+    length = length if tokens is None else max(1, round(tokens))
     return [
-        (1, *(tokens if size is None else size for size in tensor.shape[1:]))
-        for tensor in given
+        (1, *(length if size is None else size for size in tensor.shape[1:]))
+        for tensor in tf.nest.flatten(encoder.input)
     ]
