@@ -70,7 +70,9 @@ def main():
     image_model = tlkit.image_classifier(image_encoder, LABELS, image_size=8)
     image_model.save(HERE / "image.keras")
     try:
-        train(image_model, HERE / "run", callbacks=[Interrupt()], checkpoint_steps=3)
+        checkpoints = tlkit.Checkpoints(steps=3)
+        options = {"callbacks": [Interrupt()], "checkpoints": checkpoints}
+        train(image_model, HERE / "run", **options)
     except KeyboardInterrupt:
         pass
     model = keras.saving.load_model(HERE / "image.keras")

@@ -91,7 +91,7 @@ def test_evaluate_takes_what_fit_takes(trained, splits):
 
 
 def test_evaluate_takes_any_compiled_classifier(plain_model, numbers):
-    with pytest.raises(TrainingError, match="which loss"):
+    with pytest.raises(TrainingError, match="No loss is given to evaluate"):
         evaluate(plain_model, *numbers, verbose=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     plain_model.compile(loss=loss)
@@ -204,7 +204,7 @@ def test_verbose_prints_the_plan_and_a_line_an_epoch(make_model, splits, capfd):
     printed = capfd.readouterr()
     assert printed.out == ""
     assert "stage1" in printed.err and "head 2/2: loss" in printed.err
-    assert "2 of 2 trained variables moved" in printed.err
+    assert "2 of 2 trained variables changed" in printed.err
     fit(make_model(), splits, schedule=Phase("head"), verbose=0)
     assert "head" not in capfd.readouterr().err
 

@@ -1,5 +1,32 @@
-"""Batches move weights: schedules, plans, the loop, evaluation and prediction."""
+"""Trains models: schedules, plans, the training loop, evaluation and prediction.
 
+A model, data and a schedule come in; trained weights and a `tlkit.reports.Report` go
+out. The data flow through one `fit` (`fitting.py`), in the order of its calls:
+
+1. `strategies/` finds the strategy and its devices.
+2. `arguments.py` turns the data into `feeds/` (batches for every epoch), and the
+   schedule into phases.
+3. `plans/` computes a `Plan`: which weights each phase trains, at which learning rates,
+   and which activations of frozen blocks are cached.
+4. `strategies/` copies the model into the strategy's scope, if it was built elsewhere.
+5. `run_setup.py` makes a `Run`: optimizer, loss, metrics and callbacks.
+6. For each phase, `activations/` computes the output of the frozen blocks once, and
+   `phase_loop.py` trains the rest of the model with the modules in `loop/`.
+7. `checkpoints/` writes the state of the run during phases and after them, and restores
+   it with `resume=True`.
+8. `evaluation.py` evaluates the validation data, `run_report.py` makes the report, and
+   `strategies/` copies the trained weights back.
+
+Beside `fit`: `prediction.py` (`predict`), `learning_rate_finder.py`, and
+`model_outputs.py`, which runs a model over all examples.
+
+Words: a *phase* is a period of training with one set of trained blocks; a *schedule* is
+the phases in order; an *update* changes the weights once, from one or several
+(accumulated) batches; a *replica* is a copy of the model on one device; a *cut* is the
+border in the encoder before which all blocks are frozen.
+"""
+
+from .checkpoints.saver import Checkpoints as Checkpoints
 from .evaluation import evaluate as evaluate
 from .fitting import fit as fit
 from .learning_rate_finder import RateSearch as RateSearch

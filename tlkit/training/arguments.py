@@ -1,10 +1,14 @@
-"""What `fit` and `evaluate` were given becomes feeds, phases and an optimizer."""
+"""Turns the arguments of `fit` and `evaluate` into feeds, phases and numbers.
+
+Tested in tests/training/test_fitting.py and tests/training/loop/test_step.py.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,13 +18,15 @@ from .. import models
 from ..data import Augmentation, Splits
 from ..encoders import find_encoder
 from ..errors import DataError, PlanError
-from .feeds.augmented import blended, check_augmentation, weigh_classes
+from .feeds.augmented_feed import check_augmentation
+from .feeds.blended_feed import blended
+from .feeds.class_weighted_feed import weigh_classes
 from .feeds.feed import Feed, Options
 from .feeds.fit_inputs import count_steps, make_feed
 from .plans.schedules import Phase, check_schedule, head_then_all
 
 
-def options_for(
+def feed_options(
     model: keras.Model,
     *,
     batch_size: int,
@@ -29,21 +35,20 @@ def options_for(
     augmentation: Augmentation | None = None,
     verbose: int = 0,
 ) -> Options:
-    """How raw examples become a model's batches.
+    """Returns how raw examples become a model's batches.
 
     Args:
         model: The model.
-        batch_size: Examples in a batch.
+        batch_size: Examples in a batch, at least 1.
         seed: Decides the order.
-        fixed_length: Whether texts are padded to the longest that the model takes.
-        augmentation: What is done to the pictures to train on.
+        fixed_length: Whether texts are padded to the maximum length of the model.
+        augmentation: Random changes of training images.
         verbose: 0 for silence.
 
     Raises:
-        DataError: `batch_size` is out of range.
+        DataError: `batch_size` or `augmentation` is invalid.
     """
-    whole = isinstance(batch_size, (int, np.integer)) and batch_size >= 1
-    if not whole:
+    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise DataError(f"batch_size must be 1 or more; got {batch_size!r}.")
     check_augmentation(augmentation)
     task = models.task_of(model)
@@ -60,35 +65,44 @@ def options_for(
     )
 
 
-def feeds_for(
-    model: keras.Model, x, y, validation_data, class_weight, options: Options
+def make_feeds(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    validation_data: Any,
+    class_weight: Any,
+    options: Options,
 ) -> tuple[Feed, Feed | None]:
-    """The examples to train on, and those to measure with; as for `fit`."""
-    given = validation_data
+    """Makes the training feed and the validation feed; arguments as for `fit`.
+
+    Raises:
+        DataError: The data is invalid.
+    """
+    validation = validation_data
     if isinstance(x, Splits):
         if y is not None:
-            raise DataError("Splits bring their labels. Leave y out.")
+            raise DataError("Splits contain their labels. Leave y out.")
         _check_labels(model, x)
-        given = x.validation if given is None else given
+        validation = x.validation if validation is None else validation
         x = x.train
     train = weigh_classes(make_feed(x, y, None, options), class_weight, options)
-    train = blended(train, options, _classes(model))
+    train = blended(train, options, _class_count(model))
     options = dataclasses.replace(options, augmentation=None)
-    if given is None:
+    if validation is None:
         return train, None
-    if isinstance(given, tf.data.Dataset):
-        return train, make_feed(given, None, None, options)
-    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+    if isinstance(validation, tf.data.Dataset):
+        return train, make_feed(validation, None, None, options)
+    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
         raise DataError(
             "validation_data must be (x, y), (x, y, weights) or a tf.data.Dataset. "
-            f"Received: {type(given).__name__}."
+            f"Received: {type(validation).__name__}."
         )
-    weights = given[2] if len(given) == 3 else None
-    return train, make_feed(given[0], given[1], weights, options)
+    inputs, labels, *rest = validation
+    return train, make_feed(inputs, labels, rest[0] if rest else None, options)
 
 
-def _classes(model: keras.Model) -> int | None:
-    """How many outputs a model has for each example, if it has one row of them."""
+def _class_count(model: keras.Model) -> int | None:
+    """Returns the size of a model's output `[batch, classes]`; `None` for others."""
     shape = getattr(model, "output_shape", None)
     return shape[-1] if isinstance(shape, tuple) and len(shape) == 2 else None
 
@@ -104,50 +118,69 @@ def _check_labels(model: keras.Model, splits: Splits) -> None:
 
 
 def build(model: keras.Model, train: Feed) -> None:
-    """Makes the weights of a model that waits for its first batch."""
+    """Creates the weights of a model that builds itself on its first batch."""
     if not model.built:
         for inputs, *_ in train.batches(None).take(1):
             model(inputs)
 
 
-def phases_for(model: keras.Model, schedule, epochs, optimizer) -> tuple[Phase, ...]:
-    """The phases of a schedule, or of the default one; as for `fit`."""
+def resolve_phases(
+    model: keras.Model,
+    schedule: Phase | Sequence[Phase] | None,
+    epochs: int | None,
+    optimizer: Any,
+) -> tuple[Phase, ...]:
+    """Returns the phases of a schedule, or of the default one; arguments as for `fit`.
+
+    Raises:
+        PlanError: The schedule is invalid, or given together with `epochs`.
+    """
     if schedule is not None:
         if epochs is not None:
             raise PlanError(
-                "A schedule says how many epochs each phase has. Leave epochs out, or "
+                "The phases of a schedule have their own epochs. Leave epochs out, or "
                 "write them into the schedule: tlkit.head_only(epochs=…)."
             )
         return check_schedule(schedule)
     if find_encoder(model) is not None:
         return tuple(head_then_all(**({} if epochs is None else {"epochs": epochs})))
-    optimizer = given_optimizer(model, optimizer)
-    rate = 1e-3
+    optimizer = resolve_optimizer(model, optimizer)
+    learning_rate = 1e-3
     if optimizer is not None:
-        # A schedule of its own may begin at 0; then this is not used.
-        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate)) or rate
-    return (Phase("all", epochs=epochs, learning_rate=rate, decay="constant"),)
+        # A schedule of its own may begin at 0; this rate is not used then.
+        current = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        learning_rate = current or learning_rate
+    return (Phase("all", epochs=epochs, learning_rate=learning_rate, decay="constant"),)
 
 
-def accumulation_of(optimizer, wanted: int | None) -> int:
-    """How many batches make one update: the argument, or what the optimizer says.
+def resolve_optimizer(
+    model: keras.Model, optimizer: Any
+) -> keras.optimizers.Optimizer | None:
+    """Returns `fit`'s argument, or the optimizer that the model is compiled with."""
+    if optimizer is not None:
+        return keras.optimizers.get(optimizer)
+    return model.optimizer if model.compiled else None
+
+
+def accumulation_steps(optimizer: Any, argument: int | None) -> int:
+    """Returns the number of batches in an update: the argument, or the optimizer's.
 
     Raises:
         DataError: It is out of range.
     """
-    if wanted is None:
+    if argument is None:
         return getattr(optimizer, "gradient_accumulation_steps", None) or 1
-    if not isinstance(wanted, (int, np.integer)) or wanted < 1:
+    if not isinstance(argument, (int, np.integer)) or argument < 1:
         raise DataError(
-            f"gradient_accumulation_steps must be 1 or more, or None; got {wanted!r}."
+            f"gradient_accumulation_steps must be 1 or more, or None; got {argument!r}."
         )
-    return int(wanted)
+    return int(argument)
 
 
-def count_steps_for(
+def count_feeds(
     feeds: tuple[Feed, Feed | None], phases: Sequence[Phase], accumulation: int
 ) -> tuple[Feed, Feed | None]:
-    """The feeds, with their batches counted where the loop has to know.
+    """Returns the feeds, with their batches counted where the loop needs the number.
 
     Raises:
         DataError: The validation data never ends.
@@ -165,15 +198,8 @@ def count_steps_for(
     return train, validation
 
 
-def updates_of(train: Feed, accumulation: int) -> int | None:
-    """How many updates an epoch has, if that is known and finite."""
+def updates_per_epoch(train: Feed, accumulation: int) -> int | None:
+    """Returns the number of updates in an epoch, if it is known and finite."""
     if not isinstance(train.steps, int):
         return None
     return math.ceil(train.steps / accumulation)
-
-
-def given_optimizer(model: keras.Model, optimizer) -> keras.optimizers.Optimizer | None:
-    """The user's optimizer: the argument, or what the model was compiled with."""
-    if optimizer is not None:
-        return keras.optimizers.get(optimizer)
-    return model.optimizer if model.compiled else None

@@ -1,8 +1,8 @@
-"""`find_learning_rate`: which learning rates make the loss fall, tried on the data.
+"""`find_learning_rate`: tries rising learning rates on the data.
 
 The range test of Smith 2017, "Cyclical learning rates for training neural networks",
-arXiv 1506.01186: the rate rises from step to step, and the loss says where it is too
-low to matter and where it is too high.
+arXiv 1506.01186: the loss falls while the rate is useful, and rises where it is too
+high.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..data import Splits
 from ..encoders import find_encoder
 from ..errors import PlanError, TrainingError
 from ..progress import progress
-from .arguments import build, feeds_for, options_for
+from .arguments import build, feed_options, make_feeds
 from .feeds.feed import Feed
 from .feeds.replica_batches import hand_out
 from .loop.interrupts import Interrupts
@@ -29,20 +29,21 @@ from .loop.optimizer import has_schedule
 from .phase_loop import make_steps, set_trainable
 from .plans.plan import make_plan
 from .plans.schedules import Phase
-from .run_setup import find_tools, make_run
-from .strategies.scope_copies import all_layers, carry_tool
-from .strategies.strategies import find_place
+from .run_setup import CompileArguments, compile_arguments, make_run
+from .strategies.layer_tree import all_layers
+from .strategies.scope_copies import recreate_in_scope
+from .strategies.strategies import find_placement
 
-_WORSE = 4.0  # the test ends where the loss is so many times the best one
-_MEMORY = 0.9  # share of the smoothed loss that a step leaves
+_EXPLODED = 4.0  # the test ends where the loss is that many times the lowest one
+_MOMENTUM = 0.9  # the fraction of the smoothed loss that a step keeps
 
 
 @dataclasses.dataclass(frozen=True)
 class RateSearch:
-    """What a learning-rate range test found; `print` it.
+    """The result of a learning-rate range test; `print` it.
 
     Attributes:
-        learning_rates: The rates that were tried, rising.
+        learning_rates: The tested rates, rising.
         losses: The smoothed loss at each of them.
         suggestion: The rate at which the loss fell fastest: a good highest rate of a
             phase.
@@ -55,10 +56,10 @@ class RateSearch:
     limit: float
 
     def __str__(self) -> str:
-        places = np.linspace(0, len(self.losses) - 1, min(12, len(self.losses)))
+        indices = np.linspace(0, len(self.losses) - 1, min(12, len(self.losses)))
         rows = [
             f"{self.learning_rates[i]:10.2e}  {self.losses[i]:8.4f}"
-            for i in places.round().astype(int)
+            for i in indices.round().astype(int)
         ]
         last = f"suggestion {self.suggestion:.2e}, lowest loss at {self.limit:.2e}"
         return "\n".join(["      rate      loss", *rows, last])
@@ -81,21 +82,21 @@ def find_learning_rate(
     seed: int = 0,
     verbose: int = 1,
 ) -> RateSearch:
-    """Tries rising learning rates, and leaves the model as it was.
+    """Tries rising learning rates, and restores the model afterwards.
 
     Args:
         model: As for `tlkit.fit`.
-        x: As for `tlkit.fit`; only the examples to train on are used.
+        x: As for `tlkit.fit`; only the training examples are used.
         y: As for `tlkit.fit`.
-        train: What is trained, as for `tlkit.Phase`.
+        train: The trained part of the encoder, as for `tlkit.Phase`.
         lowest: The first rate, above 0.
-        highest: The last rate, above `lowest`. It is not reached if the loss explodes
-            before.
-        steps: Batches, 10 to 10,000; the data is gone through again if it is shorter.
+        highest: The last rate, above `lowest`. The test ends earlier if the loss
+            explodes.
+        steps: Batches, 10 to 10,000; shorter data is repeated.
         batch_size: Examples in a batch.
-        batch_norm: What batch norms do, as for `tlkit.Phase`.
+        batch_norm: What batch norms use, as for `tlkit.Phase`.
         layer_decay: As for `tlkit.Phase`.
-        optimizer: As for `tlkit.fit`; a fresh one like it is used.
+        optimizer: As for `tlkit.fit`; a new one with its settings is used.
         loss: As for `tlkit.fit`.
         seed: Decides the order of the examples.
         verbose: 0 for silence, 1 for a progress bar.
@@ -105,13 +106,14 @@ def find_learning_rate(
 
     Raises:
         PlanError: A number is out of its range, or nothing would be trained.
-        TrainingError: The loss is not finite at the first rate.
+        TrainingError: The loss is not finite at the first rates.
 
     Example:
 
     ```python
-    found = tlkit.find_learning_rate(model, splits, train=2)
-    phase = tlkit.Phase(2, epochs=3, learning_rate=found.suggestion)
+    search = tlkit.find_learning_rate(model, splits, train=2)
+    search.suggestion  # 0.0012
+    phase = tlkit.Phase(2, epochs=3, learning_rate=search.suggestion)
     ```
     """
     if not 0 < lowest < highest < math.inf:
@@ -121,8 +123,8 @@ def find_learning_rate(
         )
     if not isinstance(steps, int) or not 10 <= steps <= 10_000:
         raise PlanError(f"steps must be an integer of 10 to 10,000; got {steps!r}.")
-    options = options_for(model, batch_size=batch_size, seed=seed)
-    feed, _ = feeds_for(model, x, y, None, None, options)
+    options = feed_options(model, batch_size=batch_size, seed=seed)
+    feed, _ = make_feeds(model, x, y, None, None, options)
     build(model, feed)
     phase = Phase(
         train,
@@ -131,61 +133,62 @@ def find_learning_rate(
         layer_decay=layer_decay,
         name="learning-rate test",
     )
-    tools = find_tools(model, optimizer, loss, ())
-    if tools.optimizer is not None and has_schedule(tools.optimizer):
+    compiled = compile_arguments(model, optimizer, loss, ())
+    if compiled.optimizer is not None and has_schedule(compiled.optimizer):
         raise PlanError(
-            "The optimizer has a schedule of its own for its learning rate; no other "
-            "rate can be tried. Give optimizer=… with a plain learning rate."
+            "The optimizer has a LearningRateSchedule of its own, so no other rate can "
+            "be tried. Give optimizer=… with a plain learning rate."
         )
-    place = find_place(model, None)
+    strategy = find_placement(model, None).strategy
     rates = np.geomspace(lowest, highest, steps)
-    with _left_as_found(model), place.strategy.scope():
-        if tools.optimizer is not None:
-            fresh = carry_tool(tools.optimizer, place.strategy)
-            tools = dataclasses.replace(tools, optimizer=fresh)
-        losses = _losses(model, phase, feed, tools, rates, seed, verbose)
+    with _restored(model), strategy.scope():
+        if compiled.optimizer is not None:
+            new_optimizer = recreate_in_scope(compiled.optimizer, strategy)
+            compiled = dataclasses.replace(compiled, optimizer=new_optimizer)
+        losses = _losses(model, phase, feed, compiled, rates, seed, verbose)
     return _search(rates, losses)
 
 
-def _losses(model, phase, feed: Feed, tools, rates, seed, verbose) -> list[float]:
+def _losses(
+    model: keras.Model,
+    phase: Phase,
+    feed: Feed,
+    compiled: CompileArguments,
+    rates: np.ndarray,
+    seed: int,
+    verbose: int,
+) -> list[float]:
+    """Trains one step at each rate; returns the losses until one explodes."""
+    plan = make_plan(model, [phase], updates=None, cache=None)
     run = make_run(
         model,
-        [phase],
+        plan,
         feed,
-        tools=tools,
+        compiled=compiled,
         strategy=tf.distribute.get_strategy(),
-        callbacks=(),
-        accumulation=1,
-        ema=0.0,
-        jit_compile=False,
-        static_shapes=False,
+        interrupts=Interrupts(False),
         call_size=1,
         seed=seed,
-        interrupts=Interrupts(False),
-        verbose=0,
-        chief=True,
     )
-    (planned,) = make_plan(model, [phase], batches=None, cache=None).phases
-    choice = set_trainable(model, planned)
-    steps = make_steps(run, planned, model, choice)
+    set_trainable(model, plan.phases[0])
+    steps = make_steps(run, plan.phases[0], model)
     losses: list[float] = []
-    epoch, batches = 0, iter(hand_out(feed, 0, run.setting.strategy))
-    shown = progress(
-        rates, total=len(rates), what="trying learning rates", verbose=verbose
-    )
-    for number, rate in enumerate(shown):
-        run.rate.show(float(rate))
+    epoch, batches = 0, iter(hand_out(feed, 0, run.settings.strategy))
+    for number, rate in enumerate(
+        progress(rates, total=len(rates), what="trying learning rates", verbose=verbose)
+    ):
+        run.learning_rate.set(float(rate))
         try:
-            found = steps(batches, [rate], first=number)
+            step_losses, bad, _ = steps(batches, [rate], first=number)
         except tf.errors.OutOfRangeError:
             epoch += 1
-            batches = iter(hand_out(feed, epoch, run.setting.strategy))
-            found = steps(batches, [rate], first=number)
-        loss = float(found[0][0])
-        if int(found[1]) >= 0 or not math.isfinite(loss):
+            batches = iter(hand_out(feed, epoch, run.settings.strategy))
+            step_losses, bad, _ = steps(batches, [rate], first=number)
+        loss = float(step_losses[0])
+        if int(bad) >= 0 or not math.isfinite(loss):
             break
         losses.append(loss)
-        if loss > _WORSE * min(losses):
+        if loss > _EXPLODED * min(losses):
             break
     return losses
 
@@ -194,27 +197,27 @@ def _search(rates: np.ndarray, losses: Sequence[float]) -> RateSearch:
     if len(losses) < 3:
         raise TrainingError(
             f"The loss is not finite at a learning rate of {rates[len(losses)]:.2e} "
-            "already. Give a smaller lowest=…, or look for numbers in the data that "
-            "are not finite."
+            "already. Give a smaller lowest=…, or look for non-finite numbers in the "
+            "data."
         )
     smooth, average = [], 0.0
     for i, loss in enumerate(losses, start=1):
-        average = _MEMORY * average + (1 - _MEMORY) * loss
-        smooth.append(average / (1 - _MEMORY**i))
-    best = int(np.argmin(smooth))
+        average = _MOMENTUM * average + (1 - _MOMENTUM) * loss
+        smooth.append(average / (1 - _MOMENTUM**i))
+    lowest = int(np.argmin(smooth))
     slopes = np.gradient(smooth, np.log(rates[: len(smooth)]))
-    steepest = int(np.argmin(slopes[: best + 1]))
+    steepest = int(np.argmin(slopes[: lowest + 1]))
     return RateSearch(
         tuple(map(float, rates[: len(smooth)])),
         tuple(map(float, smooth)),
         suggestion=float(rates[steepest]),
-        limit=float(rates[best]),
+        limit=float(rates[lowest]),
     )
 
 
 @contextlib.contextmanager
-def _left_as_found(model: keras.Model) -> Iterator[None]:
-    """Gives a model everything back that training changes."""
+def _restored(model: keras.Model) -> Iterator[None]:
+    """Restores everything in a model that training changes."""
     encoder = find_encoder(model)
     layers = [(layer, layer.trainable) for layer in all_layers(model)]
     flags = [(variable, variable.trainable) for variable in model.weights]
@@ -223,7 +226,7 @@ def _left_as_found(model: keras.Model) -> Iterator[None]:
     try:
         yield
     finally:
-        for layer, trainable in layers:  # which writes to all that is in it
+        for layer, trainable in layers:  # writes to all variables in the layer
             layer.trainable = trainable
         for variable, trainable in flags:
             variable.trainable = trainable

@@ -1,4 +1,7 @@
-"""The loop: a phase, epoch by epoch, with Keras's callbacks around it."""
+"""Trains one phase, epoch by epoch, with Keras's callbacks.
+
+Tested in tests/training/test_moving.py and tests/training/test_callbacks.py.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,18 @@ import math
 import time
 
 import keras
+import numpy as np
 
 from ..encoders import find_encoder, freeze
 from ..errors import PlanError, TrainingError
 from .checkpoints.saver import Saver
 from .feeds.feed import Feed
 from .loop.display import Display
-from .loop.epoch import PROVED_AFTER, Trainer, make_measure
-from .loop.frozen_check import Proof, prove, remember
+from .loop.epoch import FIRST_CHECK_UPDATES, Trainer, make_validation
+from .loop.frozen_check import FrozenCheck, WeightChecksums
 from .loop.l2_sp import l2_sp_loss
 from .loop.patience import Patience
-from .loop.replica_state import make_merge
+from .loop.replica_state import make_statistics_merge
 from .loop.run import PhaseResult, Run
 from .loop.step import TrainSteps
 from .loop.update import make_update
@@ -24,8 +28,7 @@ from .loop.xla_check import check_compilable
 from .plans.layer_decay import rate_factors
 from .plans.plan import PhasePlan
 from .plans.schedules import learning_rates
-from .plans.trainable_selection import Choice, choose
-from .strategies.workers import agree, any_of
+from .strategies.workers import any_worker, broadcast_from_chief
 
 
 def run_phase(
@@ -36,34 +39,32 @@ def run_phase(
     validation: Feed | None,
     saver: Saver,
 ) -> PhaseResult:
-    """Trains for one phase, from wherever the run's position is in it.
+    """Trains a phase from the run's position to its end.
 
     Args:
-        run: The run, which is written to.
+        run: The run, whose state is updated.
         planned: The phase.
-        part: What is trained: the whole model, or its top where the feeds hold the
-            features of the rest.
-        train: The examples to train on, in the form that `part` takes.
-        validation: The examples to measure with after each epoch, likewise.
+        part: The trained part of the model: all of it, or what comes after a cut if the
+            feeds contain cached activations.
+        train: The training examples, as inputs of `part`.
+        validation: The validation examples, likewise.
         saver: Writes checkpoints.
 
-    Returns:
-        What happened.
-
     Raises:
-        TrainingError: A gradient is not finite, or a frozen variable moved.
+        TrainingError: A gradient is not finite, or a frozen variable changed.
     """
     began = time.monotonic()
-    phase, position = planned.phase, run.position
-    choice = set_trainable(run.model, planned)
+    phase, position, model = planned.phase, run.position, run.model
+    trained, free = planned.trained_weights(model), planned.free_weights(model)
+    set_trainable(model, planned)
     updates, epochs = phase_length(planned, train, run.accumulation)
     if not position.phase_epochs and not position.batches:
-        run.before = remember(choice)
-        _restart_patience(run.callbacks)
-    averaged = [run.averages.by_id[id(v)] for v in choice.trained if run.averages.by_id]
-    patience = Patience(phase.patience, [*choice.trained, *choice.free, *averaged])
-    merge = make_merge(run.setting.strategy, choice.free)
-    saver.begin_phase(choice, patience, merge)
+        run.checksums = WeightChecksums(trained, planned.frozen_weights(model))
+        _reset_early_stopping(run.callbacks)
+    averages = [run.averages.by_id[id(v)] for v in trained if run.averages.by_id]
+    patience = Patience(phase.patience, [*trained, *free, *averages])
+    merge_statistics = make_statistics_merge(run.settings.strategy, free)
+    saver.begin_phase(planned, patience, merge_statistics)
     display = Display(
         phase.title,
         steps=updates,
@@ -71,22 +72,21 @@ def run_phase(
         done=position.updates,
         verbose=run.verbose,
     )
-    steps = make_steps(run, planned, part, choice)
+    steps = make_steps(run, planned, part)
     rates = learning_rates(phase, updates)
-    proofs: list[Proof] = []
+    checks: list[FrozenCheck] = []
 
-    def look() -> None:
-        """Between two calls: are only planned weights moving, is a checkpoint due?"""
-        if not proofs and position.updates >= min(PROVED_AFTER, updates):
-            proofs.append(prove(run.before, phase=phase.title))
+    def after_call() -> None:
+        if not checks and position.updates >= min(FIRST_CHECK_UPDATES, updates):
+            checks.append(run.checksums.verify(phase=phase.title))
         saver.save_if_due()
 
     trainer = Trainer(
-        run, steps, rates, title=phase.title, display=display, after_call=look
+        run, steps, rates, title=phase.title, display=display, after_call=after_call
     )
-    measure = make_measure(run, part, validation)
-    run.model.stop_training = False
-    # With batches of an epoch behind it, that epoch's end is still to come.
+    validate = make_validation(run, part, validation)
+    model.stop_training = False
+    # A run that is resumed after an epoch's last batch still has to end that epoch.
     over = position.updates >= updates or position.phase_epochs >= epochs
     over = over and not position.batches
     try:
@@ -94,114 +94,122 @@ def run_phase(
             started = time.monotonic()
             _begin_epoch(run, rates)
             trainer.train(train)
-            merge()
-            # Before callbacks, some of which put back earlier weights.
-            proofs.append(prove(run.before, phase=phase.title, missing=steps.missing))
-            logs = _end_epoch(run, measure, rates[position.updates - 1])
+            merge_statistics()
+            # Before callbacks, since some of them restore earlier weights.
+            checks.append(
+                run.checksums.verify(phase=phase.title, missing=steps.missing)
+            )
+            logs = _end_epoch(run, validate, rates[position.updates - 1])
             position.next_epoch()
             display.epoch(position.phase_epochs, logs, time.monotonic() - started)
             over = position.updates >= updates or position.phase_epochs >= epochs
-            over |= patience.worn_out(logs) or run.model.stop_training
+            over |= patience.is_exhausted(logs) or model.stop_training
             if not over:
                 saver.save_if_due()
     finally:
         display.close()
-    patience.put_back()
-    if not proofs:  # resumed at the very end
-        proofs.append(prove(run.before, phase=phase.title))
+    patience.restore_best()
+    if not checks:  # resumed at the end of the phase
+        checks.append(run.checksums.verify(phase=phase.title))
     seconds = saver.seconds_before + time.monotonic() - began
-    return PhaseResult(proofs[-1], position.phase_epochs, seconds)
+    return PhaseResult(checks[-1], position.phase_epochs, seconds)
 
 
-def set_trainable(model: keras.Model, planned: PhasePlan) -> Choice:
-    """Freezes and thaws for a phase, and sees that it came out as planned."""
+def set_trainable(model: keras.Model, planned: PhasePlan) -> None:
+    """Freezes and unfreezes a model for a phase.
+
+    Raises:
+        TrainingError: The trainable weights are not those of the plan.
+    """
     phase = planned.phase
-    choice = choose(model, phase)
     if find_encoder(model) is not None:
         train = list(phase.train) if isinstance(phase.train, tuple) else phase.train
-        norms, dropout = phase.batch_norm, phase.dropout
-        freeze(model, train=train, batch_norm=norms, dropout=dropout)
+        freeze(model, train=train, batch_norm=phase.batch_norm, dropout=phase.dropout)
     trainable = {id(variable) for variable in model.trainable_weights}
-    if trainable != {id(variable) for variable in choice.trained}:
+    trained = {id(variable) for variable in planned.trained_weights(model)}
+    if trainable != trained:
         raise TrainingError(
-            f"What is trainable in phase {phase.title!r} is not what was planned: "
-            f"{len(trainable):,} variables instead of {len(choice.trained):,}. Layers "
-            "that change `trainable` themselves cannot be planned."
+            f"The trainable variables of phase {phase.title!r} differ from the plan: "
+            f"{len(trainable):,} instead of {len(trained):,}. Layers that change "
+            "`trainable` themselves cannot be planned."
         )
-    return choice
 
 
 def phase_length(planned: PhasePlan, train: Feed, accumulation: int) -> tuple[int, int]:
-    """How many updates and epochs a phase has."""
+    """Returns the numbers of updates and epochs of a phase; with `steps`, at most.
+
+    Raises:
+        PlanError: The data never ends, and the phase has no `steps`.
+    """
     phase = planned.phase
-    if phase.steps is not None:
-        if train.steps is None:  # at most, with one batch in an epoch
-            return phase.steps, phase.steps
-        return phase.steps, math.ceil(phase.steps / _updates(train, accumulation)) or 1
-    if train.steps == math.inf:
+    if phase.steps is None and train.steps == math.inf:
         raise PlanError(
-            f"The training data never ends, so {phase!r} would not either. Say how "
-            "many batches: Phase(…, steps=1000)."
+            f"The training data never ends, so {phase!r} would not either. Give the "
+            "number of batches: Phase(…, steps=1000)."
         )
-    return phase.epochs * _updates(train, accumulation), phase.epochs
+    if phase.steps is not None and train.steps in (None, math.inf):
+        epochs = 1 if train.steps else phase.steps
+        return phase.steps, epochs
+    updates = math.ceil(train.steps / accumulation)
+    if phase.steps is not None:
+        return phase.steps, math.ceil(phase.steps / updates)
+    return phase.epochs * updates, phase.epochs
 
 
-def _updates(train: Feed, accumulation: int) -> int | float:
-    endless = train.steps == math.inf
-    return math.inf if endless else math.ceil(train.steps / accumulation)
-
-
-def make_steps(run: Run, planned: PhasePlan, part, choice: Choice) -> TrainSteps:
-    """Makes a phase's step functions, for what is trainable now."""
-    phase = planned.phase
-    if run.setting.jit_compile:
-        check_compilable(run.model, choice)
-    run.rate.begin_phase(phase.weight_decay)
+def make_steps(run: Run, planned: PhasePlan, part: keras.Model) -> TrainSteps:
+    """Makes a phase's step functions for the current state of `trainable`."""
+    phase, trained = planned.phase, planned.trained_weights(run.model)
+    if run.settings.jit_compile:
+        check_compilable(run.model, planned)
+    run.learning_rate.begin_phase(phase.weight_decay)
     update = make_update(
-        run.setting.optimizer,
-        choice.trained,
-        factors=rate_factors(run.model, choice, phase.layer_decay),
+        run.settings.optimizer,
+        trained,
+        factors=rate_factors(run.model, trained, phase.layer_decay),
         averages=run.averages,
     )
     return TrainSteps(
         part,
-        choice.trained,
-        setting=run.setting,
+        trained,
+        settings=run.settings,
         update=update,
-        added_loss=l2_sp_loss(run.published, choice.trained, phase.l2_sp),
+        added_loss=l2_sp_loss(run.pretrained, trained, phase.l2_sp),
         whole=run.model,
     )
 
 
-def _begin_epoch(run: Run, rates) -> None:
-    position, factor = run.position, run.rate.factor
-    with run.rate.heeding_callbacks(rates[min(position.updates, len(rates) - 1)]):
+def _begin_epoch(run: Run, rates: np.ndarray) -> None:
+    position, factor = run.position, run.learning_rate.factor
+    rate = rates[min(position.updates, len(rates) - 1)]
+    with run.learning_rate.open_to_callbacks(rate):
         run.callbacks.on_epoch_begin(position.epoch)
     _agree(run)
-    if position.batches:  # resumed inside an epoch, whose beginning was heeded before
-        run.rate.factor = factor
+    if position.batches:  # resumed inside an epoch, whose factor is in the checkpoint
+        run.learning_rate.factor = factor
     else:
-        run.setting.meters.reset()
+        run.settings.metrics.reset()
 
 
-def _end_epoch(run: Run, measure, rate: float) -> dict[str, float]:
-    with run.averages.shown():
-        logs = run.setting.meters.results() | measure()
-        with run.rate.heeding_callbacks(rate):
+def _end_epoch(run: Run, validate, rate: float) -> dict[str, float]:
+    with run.averages.swapped():
+        logs = run.settings.metrics.results() | validate()
+        with run.learning_rate.open_to_callbacks(rate):
             run.callbacks.on_epoch_end(run.position.epoch, logs)
     _agree(run)
     return logs
 
 
 def _agree(run: Run) -> None:
-    """Has all workers do what the callbacks of any of them, or of the chief, want."""
-    strategy = run.setting.strategy
-    (run.rate.factor,) = agree(strategy, [float(run.rate.factor)])
-    run.model.stop_training = any_of(strategy, run.model.stop_training)
+    """Gives all workers the chief's learning rate, and stops all if any one stops."""
+    strategy, learning_rate = run.settings.strategy, run.learning_rate
+    (learning_rate.factor,) = broadcast_from_chief(
+        strategy, [float(learning_rate.factor)]
+    )
+    run.model.stop_training = any_worker(strategy, run.model.stop_training)
 
 
-def _restart_patience(callbacks: keras.callbacks.CallbackList) -> None:
-    """Lets early stopping wait anew in every phase; what was best stays the best."""
+def _reset_early_stopping(callbacks: keras.callbacks.CallbackList) -> None:
+    """Resets the waiting time of early stopping in every phase, but not its best."""
     for callback in callbacks.callbacks:
         if isinstance(callback, keras.callbacks.EarlyStopping):
             callback.wait = 0

@@ -1,4 +1,7 @@
-"""`predict`: raw examples in, labels and scores out."""
+"""`predict`: returns labels and scores of raw examples.
+
+Tested in tests/training/test_fitting.py.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,14 @@ import numpy as np
 import tensorflow as tf
 
 from .. import data, models
-from ..encoders import find_encoder
 from ..errors import DataError
 from ..progress import progress
-from .model_outputs import inference
+from .model_outputs import inference_function
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a model says of one example.
+    """A model's prediction for one example.
 
     Attributes:
         label: The label with the highest score.
@@ -41,35 +43,35 @@ def predict(
     top: int | None = None,
     verbose: int = 0,
 ) -> list[Prediction]:
-    """Says which labels raw examples have.
+    """Predicts the labels of raw examples.
 
     Args:
         model: A model of `tlkit`.
         raws: Texts; or pairs `(first, second)` of texts, if the model takes pairs; or
-            pictures as paths of files, as encoded bytes (JPEG, PNG, GIF, BMP, WebP), or
-            as arrays `[height, width]` or `[height, width, 1 or 3]` in 0…255.
+            images as file paths, as encoded bytes (JPEG, PNG, GIF, BMP, WebP), or as
+            arrays `[height, width]` or `[height, width, 1 or 3]` in 0…255.
         batch_size: Examples in a batch.
-        top: How many labels to give scores of; all if `None`.
+        top: The number of labels in `scores`; all if `None`.
         verbose: 0 for silence, 1 for a progress bar.
 
     Returns:
         A prediction for each example, in their order.
 
     Raises:
-        DataError: An example is not what the model takes, or a file is missing.
+        DataError: The model does not take such an example, or a file is missing.
 
     Example:
 
     ```python
     (prediction,) = tlkit.predict(model, ["Oil prices rose on Monday."])
-    print(prediction.label, prediction.score)
+    prediction.label, prediction.score  # ('crude', 0.98)
     ```
     """
     task = models.task_of(model)
     if task is None:
         raise DataError(
-            "tlkit.predict takes models that tlkit built, which know their labels. Use "
-            "model.predict for this one."
+            "tlkit.predict is for models that tlkit built, which contain their labels. "
+            "Use model.predict for this one."
         )
     if top is not None and top < 1:
         raise DataError(f"top must be 1 or more, or None for all; got {top!r}.")
@@ -84,7 +86,9 @@ def predict(
     return [_prediction(row, task.labels, top) for row in task.scores(outputs)]
 
 
-def _outputs(model, examples: list[Any], batch_size: int, verbose: int) -> np.ndarray:
+def _outputs(
+    model: keras.Model, examples: list[Any], batch_size: int, verbose: int
+) -> np.ndarray:
     first = tf.convert_to_tensor(examples[0])
     sizes = {np.shape(example) for example in examples}
     shape = first.shape if len(sizes) == 1 else [None] * first.shape.rank
@@ -94,43 +98,43 @@ def _outputs(model, examples: list[Any], batch_size: int, verbose: int) -> np.nd
     )
     preprocess = models.preprocessing(model)
     batches = data.batches(dataset, preprocess, batch_size=batch_size)
-    run = inference(model, batches.element_spec[0])
-    steps = -(-len(examples) // batch_size)
-    shown = progress(batches, total=steps, what="predicting", verbose=verbose)
-    return np.concatenate([run(inputs).numpy() for (inputs,) in shown])
+    run = inference_function(model, batches.element_spec[0])
+    total = -(-len(examples) // batch_size)
+    bar = progress(batches, total=total, what="predicting", verbose=verbose)
+    return np.concatenate([run(inputs).numpy() for (inputs,) in bar])
 
 
 def _examples(model: keras.Model, raws) -> list[Any]:
-    details = find_encoder(model).details
-    kind = details.get("kind")
+    kind = models.facts_of(model).kind
     if kind == "text":
-        one = _pair if details.get("pairs") else _text
-        return [one(raw, i) for i, raw in enumerate(raws)]
-    if kind == "image":
-        return [_picture(raw, i) for i, raw in enumerate(raws)]
-    return list(raws)
+        convert = _pair if models.packing_of(model).pairs else _text
+    elif kind == "image":
+        convert = _image
+    else:
+        return list(raws)
+    return [convert(raw, index) for index, raw in enumerate(raws)]
 
 
-def _text(raw: Any, position: int) -> bytes:
+def _text(raw: Any, index: int) -> bytes:
     if isinstance(raw, str):
         return raw.encode()
     if isinstance(raw, bytes):
         return raw
     raise DataError(
-        f"This model takes texts; example {position} is a {type(raw).__name__}."
+        f"This model takes texts; example {index} is a {type(raw).__name__}."
     )
 
 
-def _pair(raw: Any, position: int) -> list[bytes]:
+def _pair(raw: Any, index: int) -> list[bytes]:
     if isinstance(raw, (list, tuple, np.ndarray)) and len(raw) == 2:
-        return [_text(text, position) for text in raw]
+        return [_text(text, index) for text in raw]
     raise DataError(
-        f"This model takes pairs of texts; example {position} is {raw!r:.80}. Type: "
+        f"This model takes pairs of texts; example {index} is {raw!r:.80}. Type: "
         "predict(model, [(first, second)])"
     )
 
 
-def _picture(raw: Any, position: int) -> bytes | np.ndarray:
+def _image(raw: Any, index: int) -> bytes | np.ndarray:
     if isinstance(raw, bytes):
         return raw
     if isinstance(raw, (str, os.PathLike)):
@@ -138,12 +142,12 @@ def _picture(raw: Any, position: int) -> bytes | np.ndarray:
             with tf.io.gfile.GFile(os.fspath(raw), "rb") as file:
                 return file.read()
         except (tf.errors.OpError, OSError) as error:
-            raise DataError(f"The picture {raw} cannot be read: {error}") from error
+            raise DataError(f"The image {raw} cannot be read: {error}") from error
     array = np.asarray(raw)
     if array.ndim not in (2, 3) or array.dtype.kind not in "uif":
         raise DataError(
-            "A picture is a path, bytes, or an array [height, width] or [height, "
-            f"width, 1 or 3]; example {position} is {array.dtype} {list(array.shape)}."
+            "An image is a path, bytes, or an array [height, width] or [height, "
+            f"width, 1 or 3]; example {index} is {array.dtype} {list(array.shape)}."
         )
     return array
 
@@ -152,6 +156,6 @@ def _prediction(
     scores: np.ndarray, labels: Sequence[str], top: int | None
 ) -> Prediction:
     order = np.argsort(-scores, kind="stable")[:top]
-    named = {labels[i]: float(scores[i]) for i in order}
+    by_label = {labels[i]: float(scores[i]) for i in order}
     best = labels[order[0]]
-    return Prediction(best, named[best], named)
+    return Prediction(best, by_label[best], by_label)

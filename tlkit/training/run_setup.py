@@ -1,4 +1,7 @@
-"""A run is put together: optimizer, loss, metrics and callbacks around a model."""
+"""Sets up a run: optimizer, loss, metrics and callbacks for a model.
+
+Tested in tests/training/test_fitting.py and tests/training/loop/test_step.py.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +15,37 @@ import tensorflow as tf
 
 from .. import models
 from ..errors import TrainingError
-from .arguments import given_optimizer
+from .arguments import resolve_optimizer
 from .checkpoints.fingerprint import fingerprint
 from .feeds.feed import Feed
-from .loop.averages import Averages
+from .loop.averages import MovingAverages
 from .loop.interrupts import Interrupts
-from .loop.l2_sp import remember_published
-from .loop.loss_and_metrics import Meters, Objective, compiled_metrics, resolve_metrics
-from .loop.optimizer import Rate, build_optimizer, default_optimizer, has_schedule
+from .loop.l2_sp import pretrained_values
+from .loop.loss_and_metrics import (
+    EpochMetrics,
+    GlobalLoss,
+    compiled_metrics,
+    resolve_metrics,
+)
+from .loop.optimizer import (
+    LearningRate,
+    build_optimizer,
+    default_optimizer,
+    has_schedule,
+)
 from .loop.run import Run
-from .loop.step import CALL_LIMIT, Setting
-from .loop.update import check_replicas, counts_itself
-from .plans.schedules import Phase
-from .plans.trainable_selection import choose
+from .loop.step import CALL_LIMIT, StepSettings
+from .loop.update import check_replicas, is_applied_by_keras
+from .plans.plan import Plan
+from .plans.trainable_selection import weights_at
 from .strategies import workers
-from .strategies.scope_copies import carry_tool
+from .strategies.scope_copies import recreate_in_scope
 from .strategies.strategies import is_default
 
 
 @dataclasses.dataclass(frozen=True)
-class Tools:
-    """What a model is trained with: arguments of `fit`, or what the model knows.
+class CompileArguments:
+    """What Keras's `compile` takes, from the arguments of `fit` or from the model.
 
     Attributes:
         optimizer: `None` for the default one.
@@ -45,101 +58,102 @@ class Tools:
     metrics: Sequence[Any]
 
 
-def find_tools(model: keras.Model, optimizer, loss, metrics) -> Tools:
-    """The tools for a model; arguments as for `fit`.
+def compile_arguments(
+    model: keras.Model, optimizer: Any, loss: Any, metrics: Sequence[Any] | None
+) -> CompileArguments:
+    """Completes arguments of `fit` from the model's `compile` and its task.
 
     Raises:
-        TrainingError: Nothing says which loss to use.
+        TrainingError: No loss is given, or the optimizer cannot train in phases.
     """
     task = models.task_of(model)
     if loss is None:
         loss = model.loss if model.compiled else task and task.loss()
     if loss is None:
         raise TrainingError(
-            "Nothing says which loss to train with. Give one: "
+            "No loss is given. Give one: "
             'tlkit.fit(…, loss="sparse_categorical_crossentropy"), or model.compile '
             "the model."
         )
     if metrics is None:
         metrics = compiled_metrics(model) or (task.metrics() if task else [])
-    found = given_optimizer(model, optimizer)
-    if type(found).__name__ == "MultiOptimizer":
+    optimizer = resolve_optimizer(model, optimizer)
+    if type(optimizer).__name__ == "MultiOptimizer":
         raise TrainingError(
-            "A MultiOptimizer cannot train in phases: it takes all of its variables or "
-            "none. Use one optimizer, and Phase(layer_decay=…) for rates by depth."
+            "A MultiOptimizer cannot train in phases: it updates all of its variables "
+            "or none. Use one optimizer, and Phase(layer_decay=…) for learning rates "
+            "by depth."
         )
-    return Tools(found, loss, metrics)
+    return CompileArguments(optimizer, loss, metrics)
 
 
 def make_run(
     model: keras.Model,
-    phases: Sequence[Phase],
+    plan: Plan,
     train: Feed,
     *,
-    tools: Tools,
+    compiled: CompileArguments,
     strategy: tf.distribute.Strategy,
-    callbacks: Sequence[keras.callbacks.Callback],
-    accumulation: int,
-    ema: float,
-    jit_compile: bool,
-    static_shapes: bool,
-    call_size: int | None,
-    seed: int,
     interrupts: Interrupts,
-    verbose: int,
-    chief: bool,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    accumulation: int = 1,
+    ema: float = 0.0,
+    jit_compile: bool = False,
+    static_shapes: bool = False,
+    call_size: int | None = None,
+    seed: int = 0,
+    verbose: int = 0,
+    chief: bool = True,
 ) -> Run:
-    """Puts a run together in a strategy's scope; the other arguments are `fit`'s.
+    """Sets up a run in a strategy's scope.
+
+    Args:
+        model: The model, in the scope.
+        plan: The plan, made for this model or for one that it is a copy of.
+        train: The training examples.
+        compiled: Optimizer, loss and metrics.
+        strategy, interrupts, static_shapes, chief: As for `StepSettings` and `Run`.
+        accumulation: As `gradient_accumulation_steps` of `fit`.
+        call_size: As `steps_per_execution` of `fit`.
+        callbacks, ema, jit_compile, seed, verbose: As for `fit`.
 
     Raises:
         TrainingError: The optimizer cannot be used, or a number is out of its range.
     """
     _check_numbers(ema, call_size)
-    wanted = {id(v) for phase in phases for v in choose(model, phase).trained}
-    variables = [v for v in model.weights if id(v) in wanted]
-    optimizer = tools.optimizer
-    if optimizer is None:
-        optimizer = default_optimizer(variables)
-    elif optimizer.gradient_accumulation_steps or not _at_home(optimizer, strategy):
-        optimizer = carry_tool(optimizer, strategy)
-    # The loop sums gradients itself: Keras cannot under a strategy (keras-team/
-    # tf-keras#301). An optimizer of the user's that does is copied, and stays as it is.
-    optimizer.gradient_accumulation_steps = None
-    check_replicas(optimizer, strategy.num_replicas_in_sync)
-    build_optimizer(optimizer, variables)
-    if counts_itself(optimizer):
+    trained = {i for planned in plan.phases for i in planned.selection.trained}
+    variables = weights_at(model, sorted(trained))
+    optimizer = _make_optimizer(compiled.optimizer, variables, strategy)
+    if is_applied_by_keras(optimizer):
         call_size = 1  # Python sets its learning rate
-    elif workers.count(strategy) > 1:
-        # Between two calls all workers agree on what to do, so these must be the same.
+    elif workers.worker_count(strategy) > 1:
+        # Workers coordinate between calls, so all must make calls of the same size.
         call_size = call_size or 1
-    specs = _specs(model, train)
-    metrics = resolve_metrics(tools.metrics, *specs)
-    metrics = [m if _at_home(m, strategy) else carry_tool(m, strategy) for m in metrics]
-    _make_variables(metrics, strategy, *specs)
-    setting = Setting(
-        optimizer=optimizer,
-        objective=Objective(tools.loss),
-        meters=Meters(metrics),
-        strategy=strategy,
-        seed=seed,
-        accumulates=accumulation > 1,
-        jit_compile=jit_compile,
-        static_shapes=static_shapes,
-    )
     return Run(
         model=model,
-        setting=setting,
+        settings=StepSettings(
+            optimizer=optimizer,
+            loss=GlobalLoss(compiled.loss),
+            metrics=_make_metrics(compiled.metrics, model, train, strategy),
+            strategy=strategy,
+            seed=seed,
+            accumulates=accumulation > 1,
+            jit_compile=jit_compile,
+            static_shapes=static_shapes,
+        ),
         callbacks=keras.callbacks.CallbackList(
             list(callbacks),
             add_history=True,
             model=model,
-            epochs=sum(p.epochs or 1 for p in phases),
+            epochs=sum(planned.phase.epochs or 1 for planned in plan.phases),
             steps=train.steps,
             verbose=0,
         ),
-        rate=Rate(optimizer, getattr(model, "optimizer", None) or optimizer),
-        published=remember_published(model, phases),
-        averages=Averages(variables, momentum=ema, strategy=strategy),
+        learning_rate=LearningRate(
+            optimizer, getattr(model, "optimizer", None) or optimizer
+        ),
+        pretrained=pretrained_values(model, plan.phases),
+        averages=MovingAverages(variables, momentum=ema, strategy=strategy),
         interrupts=interrupts,
         accumulation=accumulation,
         call_size=call_size,
@@ -148,30 +162,22 @@ def make_run(
     )
 
 
-def job_facts(
-    run: Run,
-    phases: Sequence[Phase],
-    train: Feed,
-    batch_size: int,
-    **others: Any,
-) -> dict[str, Any]:
-    """What a checkpoint remembers of the job, so that another is not resumed.
+def job_facts(run: Run, plan: Plan, train: Feed, **others: Any) -> dict[str, Any]:
+    """Returns facts by which a checkpoint recognizes its job.
 
     Args:
         run: The run.
-        phases: The schedule.
-        train: The examples to train on.
-        batch_size: As for `fit`.
+        plan: The plan.
+        train: The training examples.
         **others: Further arguments of `fit`, as plain values.
     """
     return fingerprint(
         run.model,
-        phases,
+        [planned.phase for planned in plan.phases],
         train,
-        optimizer=run.setting.optimizer,
-        loss=run.setting.objective.loss,
-        seed=run.setting.seed,
-        batch_size=batch_size,
+        optimizer=run.settings.optimizer,
+        loss=run.settings.loss.keras_loss,
+        seed=run.settings.seed,
         gradient_accumulation_steps=run.accumulation,
         ema=run.averages.momentum,
         **others,
@@ -179,36 +185,28 @@ def job_facts(
 
 
 @contextlib.contextmanager
-def optimizer_lent(model: keras.Model, optimizer) -> Iterator[None]:
-    """Gives callbacks a `model.optimizer` where the model has none, for a while.
+def optimizer_for_callbacks(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> Iterator[None]:
+    """Sets `model.optimizer` in a context if the model has none.
 
-    Phases change its learning rate and weight decay; in the end it has its own again.
+    Phases change the learning rate and the weight decay; both are restored.
     """
-    decay, lent = optimizer.weight_decay, getattr(model, "optimizer", None) is None
-    shown = [optimizer] if lent else [optimizer, model.optimizer]
-    changing = [one for one in shown if not has_schedule(one)]
+    weight_decay = optimizer.weight_decay
+    has_none = getattr(model, "optimizer", None) is None
+    optimizers = [optimizer] if has_none else [optimizer, model.optimizer]
+    changing = [one for one in optimizers if not has_schedule(one)]
     rates = [float(keras.ops.convert_to_numpy(one.learning_rate)) for one in changing]
-    if lent:
+    if has_none:
         model.optimizer = optimizer
     try:
         yield
     finally:
-        optimizer.weight_decay = decay
+        optimizer.weight_decay = weight_decay
         for one, rate in zip(changing, rates, strict=True):
             one.learning_rate = rate
-        if lent:
+        if has_none:
             del model.optimizer
-
-
-def _at_home(
-    tool: keras.optimizers.Optimizer | keras.metrics.Metric,
-    strategy: tf.distribute.Strategy,
-) -> bool:
-    """Whether a tool's variables, if it has any yet, are in a strategy's scope."""
-    homes = {getattr(v.value, "distribute_strategy", None) for v in tool.variables}
-    # Outside every scope a variable has none, or the default one.
-    none = {None, strategy} if is_default(strategy) else {strategy}
-    return homes <= none
 
 
 def _check_numbers(ema: float, call_size: int | None) -> None:
@@ -221,17 +219,60 @@ def _check_numbers(ema: float, call_size: int | None) -> None:
         )
 
 
-def _make_variables(metrics, strategy: tf.distribute.Strategy, labels, outputs) -> None:
-    """Has metrics make what they make in their first update, so it can be restored."""
-    zeros = [tf.zeros([1, *s.shape[1:]], s.dtype) for s in (labels, outputs)]
-    for metric in metrics:
+def _make_optimizer(
+    optimizer: keras.optimizers.Optimizer | None,
+    variables: Sequence[keras.Variable],
+    strategy: tf.distribute.Strategy,
+) -> keras.optimizers.Optimizer:
+    """Returns the optimizer, or a copy in the strategy's scope, built for variables."""
+    if optimizer is None:
+        optimizer = default_optimizer(variables)
+    elif optimizer.gradient_accumulation_steps or not _is_in_scope(optimizer, strategy):
+        optimizer = recreate_in_scope(optimizer, strategy)
+    # The loop accumulates gradients itself: Keras cannot under a strategy (keras-team/
+    # tf-keras#301). A user's optimizer that does is copied, and stays unchanged.
+    optimizer.gradient_accumulation_steps = None
+    check_replicas(optimizer, strategy.num_replicas_in_sync)
+    build_optimizer(optimizer, variables)
+    return optimizer
+
+
+def _make_metrics(
+    metrics: Sequence[Any],
+    model: keras.Model,
+    train: Feed,
+    strategy: tf.distribute.Strategy,
+) -> EpochMetrics:
+    """Resolves metrics in the strategy's scope, and creates their variables."""
+    specs = _label_and_output_specs(model, train)
+    in_scope = [
+        metric
+        if _is_in_scope(metric, strategy)
+        else recreate_in_scope(metric, strategy)
+        for metric in resolve_metrics(metrics, *specs)
+    ]
+    # Some metrics create variables in their first update. A checkpoint can only be
+    # restored into variables that exist.
+    zeros = [tf.zeros([1, *s.shape[1:]], s.dtype) for s in specs]
+    for metric in in_scope:
         if not metric.variables:
             strategy.run(metric.update_state, zeros)
             metric.reset_state()
+    return EpochMetrics(in_scope)
 
 
-def _specs(model: keras.Model, train: Feed):
-    """What the labels and the outputs look like, for metrics given by name."""
+def _is_in_scope(
+    tool: keras.optimizers.Optimizer | keras.metrics.Metric,
+    strategy: tf.distribute.Strategy,
+) -> bool:
+    """Returns whether all existing variables of a tool are in a strategy's scope."""
+    strategies = {getattr(v.value, "distribute_strategy", None) for v in tool.variables}
+    # Outside every scope a variable has no strategy, or the default one.
+    allowed = {None, strategy} if is_default(strategy) else {strategy}
+    return strategies <= allowed
+
+
+def _label_and_output_specs(model: keras.Model, train: Feed) -> tuple[Any, Any]:
     inputs, labels, _ = train.batches(None).element_spec
     outputs = getattr(model, "outputs", None)
     if outputs:

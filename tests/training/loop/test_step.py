@@ -222,7 +222,7 @@ def test_other_shapes_of_labels_and_losses(numbers):
 @pytest.mark.parametrize(
     "call, error, words",
     [
-        (lambda m, x, y: fit(m, x, y), TrainingError, "Nothing says which loss"),
+        (lambda m, x, y: fit(m, x, y), TrainingError, "No loss is given. Give one"),
         (lambda m, x, y: fit(m, x, loss="mse"), DataError, "y is missing"),
         (lambda m, x, y: fit(m, x, y[:5], loss="mse"), DataError, "5, 11"),
         (lambda m, x, y: fit(m, x, y, loss={"a": "mse"}), TrainingError, "one Keras"),
@@ -234,7 +234,7 @@ def test_other_shapes_of_labels_and_losses(numbers):
         (
             lambda m, x, y: fit(m, x, y, loss="mse", class_weight={"a": 1.0}),
             DataError,
-            "Give their indices",
+            "Type their indices",
         ),
         (
             lambda m, x, y: fit(m, x, y, loss="mse", batch_size=0),

@@ -7,8 +7,12 @@ import tensorflow as tf
 
 from tlkit.errors import TrainingError
 from tlkit.training import Phase, fit
-from tlkit.training.loop.averages import Averages
-from tlkit.training.loop.update import check_replicas, counts_itself, make_update
+from tlkit.training.loop.averages import MovingAverages
+from tlkit.training.loop.update import (
+    check_replicas,
+    is_applied_by_keras,
+    make_update,
+)
 
 PLAIN = {
     "SGD": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
@@ -32,7 +36,7 @@ BY_KERAS = {
 }
 
 CLOSE = {"rtol": 1e-6, "atol": 1e-7}
-# Whose step is one op (tlkit/training/adam.py).
+# Their step is one op (tlkit/training/loop/update.py).
 APART = dict.fromkeys(("AdamW", "global_clipnorm"), {"rtol": 0, "atol": 5e-6})
 
 
@@ -51,8 +55,10 @@ GRADIENTS = [
 ]
 
 
-def none_of(variables):
-    return Averages(variables, momentum=0.0, strategy=tf.distribute.get_strategy())
+def no_averages(variables):
+    return MovingAverages(
+        variables, momentum=0.0, strategy=tf.distribute.get_strategy()
+    )
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -63,8 +69,8 @@ def test_weights_move_as_keras_moves_them(name):
     other.build(theirs)
     for optimizer, variables in ((one, ours), (other, theirs)):
         optimizer.exclude_from_weight_decay(var_list=[variables[1]])
-    assert not counts_itself(one)
-    update = make_update(one, ours, factors=(1.0,) * 3, averages=none_of(ours))
+    assert not is_applied_by_keras(one)
+    update = make_update(one, ours, factors=(1.0,) * 3, averages=no_averages(ours))
     for gradients in GRADIENTS:
         update([*map(tf.constant, gradients), None], tf.constant(0.1))
         one.iterations.assign_add(1)
@@ -77,21 +83,21 @@ def test_weights_move_as_keras_moves_them(name):
 @pytest.mark.parametrize("name", BY_KERAS)
 def test_what_keras_must_apply_is_known_and_refused_on_replicas(name):
     optimizer = BY_KERAS[name]()
-    assert counts_itself(optimizer)
+    assert is_applied_by_keras(optimizer)
     check_replicas(optimizer, 1)
     with pytest.raises(TrainingError, match="cannot be used on 2 replicas"):
         check_replicas(optimizer, 2)
     variables = make_variables()
     optimizer.build(variables)
     update = make_update(
-        optimizer, variables, factors=(1.0,) * 3, averages=none_of(variables)
+        optimizer, variables, factors=(1.0,) * 3, averages=no_averages(variables)
     )
     update([*map(tf.constant, GRADIENTS[0]), None], tf.constant(0.1))
     assert int(optimizer.iterations.numpy()) == 1
     assert not np.array_equal(variables[0].numpy(), make_variables()[0].numpy())
     with pytest.raises(TrainingError, match="layer_decay must be 1"):
         make_update(
-            optimizer, variables, factors=(0.5,) * 3, averages=none_of(variables)
+            optimizer, variables, factors=(0.5,) * 3, averages=no_averages(variables)
         )
 
 
@@ -101,7 +107,7 @@ def test_a_factor_scales_the_rate_and_the_decay_of_its_variable():
     optimizer = keras.optimizers.SGD(1.0, weight_decay=0.5)
     optimizer.build(variables)
     update = make_update(
-        optimizer, variables, factors=(1.0, 0.25, 1.0), averages=none_of(variables)
+        optimizer, variables, factors=(1.0, 0.25, 1.0), averages=no_averages(variables)
     )
     update([*map(tf.constant, GRADIENTS[0]), None], tf.constant(0.1))
     for i, factor in enumerate((1.0, 0.25)):
@@ -113,14 +119,16 @@ def test_a_factor_scales_the_rate_and_the_decay_of_its_variable():
 def test_averages_follow_and_change_places_with_the_weights():
     (variable,) = make_variables()[:1]
     start = variable.numpy()
-    averages = Averages([variable], momentum=0.5, strategy=tf.distribute.get_strategy())
+    averages = MovingAverages(
+        [variable], momentum=0.5, strategy=tf.distribute.get_strategy()
+    )
     expected = start.copy()
     for step in range(4):
         variable.assign(start + step + 1)
-        averages.follow(variable, tf.constant(step))
+        averages.update(variable, tf.constant(step))
         share = 1 - min(0.5, (step + 1) / (step + 10))
         expected += share * (start + step + 1 - expected)
-    with averages.shown():
+    with averages.swapped():
         np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6)
     np.testing.assert_array_equal(variable.numpy(), start + 3 + 1)
 
@@ -171,7 +179,7 @@ def test_a_fixed_loss_scale_is_divided_out_again():
     one, other = (keras.optimizers.SGD(0.1, loss_scale_factor=8.0) for _ in range(2))
     one.build(ours)
     other.build(theirs)
-    update = make_update(one, ours, factors=(1.0,) * 3, averages=none_of(ours))
+    update = make_update(one, ours, factors=(1.0,) * 3, averages=no_averages(ours))
     update([*map(tf.constant, GRADIENTS[0]), None], tf.constant(0.1))
     other.apply([tf.constant(g) for g in GRADIENTS[0]], theirs[:2])
     for a, b in zip(ours, theirs, strict=True):

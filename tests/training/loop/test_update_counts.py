@@ -9,8 +9,8 @@ from tests.training.conftest import make_plain_model
 from tlkit.training import Phase, fit
 from tlkit.training.checkpoints import snapshot as snapshots
 from tlkit.training.checkpoints.callback_states import CallbackStates
-from tlkit.training.loop.averages import Averages
-from tlkit.training.loop.update import counts_itself, make_update
+from tlkit.training.loop.averages import MovingAverages
+from tlkit.training.loop.update import is_applied_by_keras, make_update
 from tlkit.training.loop.update_counts import update_counts
 
 OPTIMIZERS = {
@@ -42,7 +42,7 @@ def test_a_late_variable_is_updated_as_by_a_fresh_optimizer(name):
     optimizer, fresh = OPTIMIZERS[name](0.01), OPTIMIZERS[name](0.01)
     optimizer.build([early, late])
     fresh.build([expected])
-    averages = Averages([], momentum=0.0, strategy=tf.distribute.get_strategy())
+    averages = MovingAverages([], momentum=0.0, strategy=tf.distribute.get_strategy())
     gradient = tf.constant(np.random.default_rng(1).normal(size=(3, 4)), tf.float32)
 
     def update(*variables, times):
@@ -51,7 +51,7 @@ def test_a_late_variable_is_updated_as_by_a_fresh_optimizer(name):
         )
         for _ in range(times):
             function([gradient] * len(variables), tf.constant(0.01))
-            if not counts_itself(optimizer):
+            if not is_applied_by_keras(optimizer):
                 optimizer.iterations.assign_add(1)
 
     update(early, times=50)
@@ -96,7 +96,7 @@ def test_counts_continue_in_the_next_fit(numbers):
 
 
 def take(model, optimizer):
-    return snapshots.take(model, optimizer, (), CallbackStates(()))
+    return snapshots.take_snapshot(model, optimizer, (), CallbackStates(()))
 
 
 def test_checkpoints_hold_the_counts_and_older_ones_are_read():
@@ -119,7 +119,7 @@ def test_checkpoints_hold_the_counts_and_older_ones_are_read():
             "metrics": (),
             "callbacks": CallbackStates(()),
         }
-        snapshots.put_back(arrays, state, model=model, **options)
+        snapshots.restore_snapshot(arrays, state, model=model, **options)
         return [int(count) for count in counts.values]
 
     assert read(arrays) == [1, 1, 0, 7]

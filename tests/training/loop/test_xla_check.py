@@ -31,7 +31,7 @@ def test_a_phase_is_traced_once_and_ends_as_without(make_model, splits, monkeypa
     for one, other in zip(*ended, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     fit(make_model(), splits, schedule=schedule, **options)
-    assert [one.traces for one in made] == [1] * 4
+    assert [one._call.experimental_get_tracing_count() for one in made] == [1] * 4
 
 
 def test_texts_come_in_one_length(text_encoder):
@@ -47,7 +47,7 @@ def test_what_cannot_be_compiled_is_named(image_encoder):
     encoder = tlkit.load_encoder(image_encoder, open_graph=False)
     model = tlkit.image_classifier(encoder, ["a", "b"], image_size=8)
     x, y = np.zeros((4, 8, 8, 3), "uint8"), [0, 1, 0, 1]
-    with pytest.raises(TrainingError, match="anew for every batch"):
+    with pytest.raises(TrainingError, match="again for every batch"):
         fit(model, x, y, schedule=Phase("all"), jit_compile=True, verbose=0)
 
     class Sorted(keras.layers.Layer):

@@ -94,10 +94,10 @@ def test_nothing_is_kept_where_computing_anew_is_cheaper(make_model):
 
 def test_a_plan_says_what_is_kept(make_model):
     text = str(plan(make_model(), "head", 1, 2, where="memory"))
-    (line,) = [line for line in text.splitlines() if line.startswith("kept")]
+    (line,) = [line for line in text.splitlines() if line.startswith("cached")]
     cells = [cell.strip() for cell in line.split("  ") if cell.strip()]
     assert cells == [
-        "kept",
+        "cached",
         "features, 1.4 MB in memory, saves 50%",
         "stage1, 15.4 MB in memory, saves 20%",
         "–",

@@ -8,13 +8,13 @@ from tlkit.encoders import find_encoder
 from tlkit.errors import PlanError
 from tlkit.training import Phase
 from tlkit.training.plans.layer_decay import block_factors, rate_factors
-from tlkit.training.plans.trainable_selection import choose
+from tlkit.training.plans.trainable_selection import select_trainable, weights_at
 
 
 def factors_by_path(model, phase):
-    choice = choose(model, phase)
-    factors = rate_factors(model, choice, phase.layer_decay)
-    paths = ["/".join(v.path.split("/")[-2:]) for v in choice.trained]
+    variables = weights_at(model, select_trainable(model, phase).trained)
+    factors = rate_factors(model, variables, phase.layer_decay)
+    paths = ["/".join(v.path.split("/")[-2:]) for v in variables]
     return dict(zip(paths, factors, strict=True))
 
 
@@ -107,7 +107,7 @@ def test_a_variable_of_several_blocks_has_the_rate_of_the_first(train):
 
 
 def test_a_model_without_an_encoder_knows_no_decay(plain_model):
-    choice = choose(plain_model, Phase("all"))
-    assert rate_factors(plain_model, choice, 1.0) == (1.0,) * 4
+    variables = plain_model.weights
+    assert rate_factors(plain_model, variables, 1.0) == (1.0,) * 4
     with pytest.raises(PlanError, match="layer_decay=0.9. Leave it out"):
-        rate_factors(plain_model, choice, 0.9)
+        rate_factors(plain_model, variables, 0.9)

@@ -8,7 +8,7 @@ import pytest
 import tlkit
 from tlkit.errors import PlanError
 from tlkit.training import Phase, gradual, plan
-from tlkit.training.plans.trainable_selection import choose, learnable_weights
+from tlkit.training.plans.trainable_selection import weights_at
 
 
 def paths(variables):
@@ -45,7 +45,7 @@ def test_a_plan_prints_blocks_against_phases(make_model):
         "parameters": ["21", "249"],
         "learning rate": ["0.001 cosine", "0.001 cosine, 25% warm-up"],
         "length": ["10 epochs, 20 steps", "7 steps"],
-        "kept": ["features, 2 kB in memory, saves 90%", "–"],
+        "cached": ["features, 2 kB in memory, saves 90%", "–"],
     }
 
 
@@ -75,28 +75,6 @@ def test_a_plan_changes_nothing(make_model):
     assert [variable.trainable for variable in model.weights] == before
 
 
-@pytest.mark.parametrize("train", ["head", "all", 0, 1, ["stage1"], ["stage*"]])
-@pytest.mark.parametrize("batch_norm", ["frozen", "train"])
-@pytest.mark.parametrize("frozen_before", [None, "encoder", "head", "model"])
-def test_every_weight_is_trained_or_free_or_frozen(
-    make_model, train, batch_norm, frozen_before
-):
-    model = make_model()
-    if frozen_before == "model":
-        model.trainable = False
-    elif frozen_before:
-        model.get_layer(frozen_before).trainable = False
-    choice = choose(model, Phase(train, batch_norm=batch_norm))
-    parts = [choice.trained, choice.free, choice.frozen]
-    assert sum(map(len, parts)) == len(model.weights)
-    assert set.union(*map(paths, parts)) == paths(model.weights)
-    tlkit.freeze(model, train=train, batch_norm=batch_norm)
-    assert paths(model.trainable_weights) == paths(choice.trained)
-    assert len(learnable_weights(model)) == 8
-    # Both averages of each trained block, if they may follow the batches.
-    assert len(choice.free) == 2 * len(choice.blocks) * (batch_norm == "train")
-
-
 @pytest.mark.parametrize(
     "schedule, word",
     [
@@ -122,8 +100,8 @@ def test_a_model_without_an_encoder_trains_what_it_leaves_trainable(plain_model)
     made = plan(plain_model, Phase("all"))
     assert made.blocks == ("model",)
     assert (made.phases[0].variables, made.phases[0].parameters) == (2, 18)
-    choice = choose(plain_model, Phase("all"))
-    assert paths(choice.frozen) == paths(plain_model.layers[0].weights)
+    frozen = weights_at(plain_model, made.phases[0].selection.frozen)
+    assert paths(frozen) == paths(plain_model.layers[0].weights)
     with pytest.raises(PlanError, match="no tlkit encoder"):
         plan(plain_model, Phase("head"))
 

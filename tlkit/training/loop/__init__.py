@@ -1,1 +1,24 @@
-"""loop: to be described."""
+"""Trains one phase: updates in a graph, epochs, metrics, checks and interrupts.
+
+A model in its scope, a `PhasePlan` and feeds come in; trained weights, a `PhaseResult`
+and Keras's history go out. `training/phase_loop.py` calls these modules, an epoch at a
+time:
+
+- `run`: `Run`, all state that outlasts a phase, and `Position`, what is done of it.
+- `optimizer`: builds the optimizer, and sets the learning rate of each step.
+- `epoch`: chooses how many updates one call makes, and validates after an epoch.
+- `step`: the call: forward and backward passes, sums over micro-batches and replicas.
+- `loss_and_metrics`: the loss over the global batch, the metrics over an epoch.
+- `replica_state`: seeds of dropout, and the mean of batch-norm statistics.
+- `update`: clips, decays and updates the weights; `update_counts` counts the updates of
+  each variable for the bias correction; `averages` follow the weights.
+- `l2_sp`: the penalty on the distance to the pretrained weights.
+- `patience`: ends a phase that stops improving, and restores its best weights.
+- `frozen_check`: verifies that no frozen weight changed.
+- `display`, `xla_check`: progress on stderr; explanations of what XLA cannot compile.
+
+Ctrl-C: the handler in `interrupts` only records the signal. After the current call of
+`step`, `Saver.save_if_due` writes a checkpoint and raises `KeyboardInterrupt` (after
+SIGTERM `SystemExit`). `fit` then copies the weights back to the user's model. A second
+Ctrl-C takes effect at once, without a checkpoint.
+"""

@@ -1,7 +1,7 @@
-"""Moving averages of the weights, which often generalize better than the last ones.
+"""Moving averages of the weights, which often generalize better than the last weights.
 
-Polyak and Juditsky 1992; with a share that grows in the first steps, as in
-TensorFlow's `ExponentialMovingAverage`.
+Polyak and Juditsky 1992. The momentum grows in the first updates, as in TensorFlow's
+`ExponentialMovingAverage`. Tested in tests/training/loop/test_update.py.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import keras
 import tensorflow as tf
 
 
-class Averages:
-    """Averages of variables, kept beside them.
+class MovingAverages:
+    """Exponential moving averages of variables.
 
     Args:
-        variables: What is averaged.
-        momentum: Share of an average that stays in an update, in (0, 1); 0 for none.
-        strategy: Where the variables are.
+        variables: The variables.
+        momentum: The fraction of an average that an update keeps, in (0, 1); 0 for no
+            averages.
+        strategy: The strategy in whose scope the variables are.
     """
 
     def __init__(
@@ -37,30 +38,30 @@ class Averages:
                 for variable in self.variables
             }
 
-    def follow(self, variable: keras.Variable, iterations: tf.Tensor) -> None:
-        """Takes in the new value of a variable, in a replica's update."""
+    def update(self, variable: keras.Variable, iterations: tf.Tensor) -> None:
+        """Adds a variable's new value to its average, in a replica's update."""
         average = self.by_id.get(id(variable))
         if average is None:
             return
-        done = tf.cast(tf.convert_to_tensor(iterations), tf.float32) + 1.0
-        share = 1.0 - tf.minimum(self.momentum, done / (done + 9.0))
-        step = tf.cast(share, average.dtype) * (variable.value - average)
+        updates = tf.cast(tf.convert_to_tensor(iterations), tf.float32) + 1.0
+        rate = 1.0 - tf.minimum(self.momentum, updates / (updates + 9.0))
+        step = tf.cast(rate, average.dtype) * (variable.value - average)
         average.assign_add(step)
 
-    def exchange(self) -> None:
-        """Puts the averages where the weights are, and the weights where they were."""
+    def swap(self) -> None:
+        """Exchanges the values of the weights and of the averages."""
         for variable in self.variables:
             average = self.by_id[id(variable)]
-            # A copy: `numpy` may give the memory of the variable itself.
+            # A copy: `numpy` may return the memory of the variable itself.
             current = tf.identity(variable.value)
             variable.assign(average)
             average.assign(current)
 
     @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
-        """The model has the averages for a while, to be measured and saved."""
-        self.exchange()
+    def swapped(self) -> Iterator[None]:
+        """Gives the model the averages in a context, to evaluate and to save it."""
+        self.swap()
         try:
             yield
         finally:
-            self.exchange()
+            self.swap()

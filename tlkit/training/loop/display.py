@@ -1,4 +1,7 @@
-"""What `fit` shows while it runs: a bar on a terminal, a line an epoch in a log."""
+"""Shows the progress of `fit` on stderr: a bar on a terminal, a line an epoch in a log.
+
+Tested in tests/training/test_fitting.py.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,14 @@ import tqdm
 
 
 class Display:
-    """Shows the steps of one phase; everything goes to stderr.
+    """Shows the steps and epochs of one phase.
 
     Args:
         title: Name of the phase.
-        steps: How many steps it has.
-        epochs: How many epochs.
+        steps: The number of steps.
+        epochs: The number of epochs.
         verbose: 0 for silence.
-        done: How many steps were made before it was resumed.
+        done: Steps that were made before the run was resumed.
     """
 
     def __init__(
@@ -28,26 +31,26 @@ class Display:
             self.bar = tqdm.tqdm(total=steps, desc=title, leave=False, initial=done)
 
     def step(self, loss: float, count: int) -> None:
-        """Takes note of some steps."""
+        """Advances the bar by `count` steps."""
         if self.bar is not None:
             self.bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
             self.bar.update(count)
 
     def epoch(self, number: int, logs: Mapping[str, float], seconds: float) -> None:
-        """Shows an epoch's figures; `number` counts from 1."""
+        """Prints the logs of an epoch; `number` counts from 1."""
         if not self.verbose:
             return
-        numbers = {k: v for k, v in logs.items() if isinstance(v, float)}
-        figures = ", ".join(f"{name} {value:.4f}" for name, value in numbers.items())
-        line = f"{self.title} {number}/{self.epochs}: {figures} ({seconds:.1f} s)"
-        say(line) if self.bar is None else self.bar.write(line, file=sys.stderr)
+        scalars = {k: v for k, v in logs.items() if isinstance(v, float)}
+        metrics = ", ".join(f"{name} {value:.4f}" for name, value in scalars.items())
+        line = f"{self.title} {number}/{self.epochs}: {metrics} ({seconds:.1f} s)"
+        print_line(line) if self.bar is None else self.bar.write(line, file=sys.stderr)
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         if self.bar is not None:
             self.bar.close()
 
 
-def say(text: str) -> None:
-    """Prints to stderr, where a command's own output is not."""
+def print_line(text: str) -> None:
+    """Prints to stderr; a command's own output is on stdout."""
     print(text, file=sys.stderr, flush=True)

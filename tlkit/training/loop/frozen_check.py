@@ -1,4 +1,4 @@
-"""The proof: exactly what the plan says has moved, shown on the numbers."""
+"""Verifies by checksums that no frozen weight changed in a phase."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import keras
 import tensorflow as tf
 
 from ...errors import TrainingError
-from ..plans.trainable_selection import Choice
 
 
 @dataclasses.dataclass(frozen=True)
-class Proof:
-    """What moved in a phase.
+class FrozenCheck:
+    """The result of verifying which variables changed in a phase.
 
     Attributes:
-        planned: How many variables were to be trained.
-        still: Paths of those that did not move all the same.
-        frozen: How many variables were frozen; none of them moved.
-        missing: Paths of those of the planned that have no gradient at all.
+        planned: The number of variables to train.
+        still: Paths of those that did not change.
+        frozen: The number of frozen variables; none of them changed.
+        missing: Paths of the variables to train that received no gradient.
     """
 
     planned: int
@@ -30,73 +29,76 @@ class Proof:
     missing: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        moved = self.planned - len(self.still)
+        changed = self.planned - len(self.still)
         text = (
-            f"{moved:,} of {self.planned:,} trained variables moved, none of "
+            f"{changed:,} of {self.planned:,} trained variables changed, none of "
             f"{self.frozen:,} frozen ones did"
         )
-        for what, paths in (("still", self.still), ("no gradient", self.missing)):
+        lists = (("unchanged", self.still), ("no gradient", self.missing))
+        for label, paths in lists:
             more = ", …" if len(paths) > 3 else ""
-            text += f"; {what}: {', '.join(paths[:3])}{more}" if paths else ""
+            text += f"; {label}: {', '.join(paths[:3])}{more}" if paths else ""
         return text
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Before:
-    """Checksums from the beginning of a phase."""
-
-    choice: Choice
-    trained: tuple[int, ...]
-    frozen: tuple[int, ...]
-
-
-def remember(choice: Choice) -> Before:
-    """Takes the checksums of what a phase trains, and of what it must not move."""
-    return Before(choice, checksums(choice.trained), checksums(choice.frozen))
-
-
-def prove(before: Before, *, phase: str, missing: Sequence[str] = ()) -> Proof:
-    """Compares with the beginning of the phase.
+class WeightChecksums:
+    """Checksums of a phase's variables at its beginning.
 
     Args:
-        before: What `remember` gave then.
-        phase: Name of the phase, for the message.
-        missing: Paths of the variables without a gradient.
-
-    Returns:
-        What moved.
-
-    Raises:
-        TrainingError: A frozen variable moved.
+        trained: The trained variables.
+        frozen: The variables that must not change.
+        values: Checksums of both from a checkpoint; by default those of the current
+            values. A copy of the values would double the memory of the model.
     """
-    choice = before.choice
-    wrong = _moved(choice.frozen, before.frozen)
-    if wrong:
-        names = ", ".join(variable.path for variable in wrong[:5])
-        raise TrainingError(
-            f"{len(wrong):,} frozen variables moved in phase {phase!r}: {names}. "
-            "Something other than the phase wrote to them: a callback, or a layer that "
-            "ignores `trainable`. The model is not what the plan says."
-        )
-    moved = {id(variable) for variable in _moved(choice.trained, before.trained)}
-    still = tuple(v.path for v in choice.trained if id(v) not in moved)
-    return Proof(len(choice.trained), still, len(choice.frozen), tuple(missing))
+
+    def __init__(
+        self,
+        trained: Sequence[keras.Variable],
+        frozen: Sequence[keras.Variable],
+        values: tuple[Sequence[int], Sequence[int]] | None = None,
+    ):
+        self.trained, self.frozen = tuple(trained), tuple(frozen)
+        self.values = values or (checksums(self.trained), checksums(self.frozen))
+
+    def verify(self, *, phase: str, missing: Sequence[str] = ()) -> FrozenCheck:
+        """Compares the variables with the beginning of the phase.
+
+        Args:
+            phase: Name of the phase, for the message.
+            missing: Paths of the variables without a gradient.
+
+        Raises:
+            TrainingError: A frozen variable changed.
+        """
+        trained_before, frozen_before = self.values
+        changed = _changed(self.frozen, frozen_before)
+        if changed:
+            names = ", ".join(variable.path for variable in changed[:5])
+            raise TrainingError(
+                f"{len(changed):,} frozen variables changed in phase {phase!r}: "
+                f"{names}. They were written outside the phase's plan: by a callback, "
+                "or by a layer that ignores `trainable`."
+            )
+        changed_ids = {id(v) for v in _changed(self.trained, trained_before)}
+        still = tuple(v.path for v in self.trained if id(v) not in changed_ids)
+        return FrozenCheck(len(self.trained), still, len(self.frozen), tuple(missing))
 
 
-def _moved(variables: Sequence[keras.Variable], before: Sequence[int]):
+def _changed(
+    variables: Sequence[keras.Variable], before: Sequence[int]
+) -> list[keras.Variable]:
     now = checksums(variables)
     return [v for v, a, b in zip(variables, before, now, strict=True) if a != b]
 
 
 def checksums(variables: Sequence[keras.Variable]) -> tuple[int, ...]:
-    """A checksum of the value of each variable."""
-    # A checksum for each, not a copy of all: that would double the model's memory.
+    """Computes the CRC-32 of each variable's value."""
     return tuple(_checksum(tf.convert_to_tensor(v.value)) for v in variables)
 
 
 def _checksum(tensor: tf.Tensor) -> int:
     try:
-        # The memory itself; `numpy()` copies it, which takes six times as long.
+        # The tensor's own memory; `numpy()` copies it, which takes six times as long.
         return zlib.crc32(memoryview(tensor))
-    except ValueError:  # Python's buffers know no bfloat16
+    except ValueError:  # Python's buffers do not support bfloat16
         return zlib.crc32(tensor.numpy().tobytes())

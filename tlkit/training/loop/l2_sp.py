@@ -1,4 +1,4 @@
-"""L2-SP: weight decay towards the published weights instead of towards zero.
+"""Computes the L2-SP penalty: weight decay towards the pretrained weights.
 
 Li, Grandvalet and Davoine 2018, "Explicit inductive bias for transfer learning with
 convolutional networks", arXiv 1802.01483.
@@ -12,22 +12,20 @@ import keras
 import tensorflow as tf
 
 from ...encoders import find_encoder
-from ..plans.schedules import Phase
-from ..plans.trainable_selection import choose
+from ..plans.plan import PhasePlan
 
 
-def remember_published(
-    model: keras.Model, phases: Sequence[Phase]
+def pretrained_values(
+    model: keras.Model, phases: Sequence[PhasePlan]
 ) -> dict[int, tf.Tensor]:
-    """Copies of the encoder's weights that some phase pulls back to.
+    """Copies the encoder's weights that some phase trains with L2-SP.
 
     Args:
-        model: The model, with the weights that it had before training.
-        phases: All phases of the schedule.
+        model: The model before training.
+        phases: All phases of the plan.
 
     Returns:
-        Values by the `id` of the Keras variable. Vectors (biases, norms) are spared, as
-        by weight decay.
+        Values by the `id` of the Keras variable, without vectors (biases, norms).
     """
     encoder = find_encoder(model)
     if encoder is None:
@@ -35,26 +33,29 @@ def remember_published(
     inside = {id(variable) for variable in encoder.weights}
     return {
         id(variable): tf.identity(variable.value)
-        for phase in phases
-        if phase.l2_sp
-        for variable in choose(model, phase).trained
+        for planned in phases
+        if planned.phase.l2_sp
+        for variable in planned.trained_weights(model)
         if id(variable) in inside and len(variable.shape) > 1
     }
 
 
 def l2_sp_loss(
-    published: Mapping[int, tf.Tensor],
+    pretrained: Mapping[int, tf.Tensor],
     variables: Sequence[keras.Variable],
     strength: float,
 ) -> Callable[[], tf.Tensor] | None:
-    """A function that gives `strength / 2` times the squared distance, or `None`.
+    """Makes a function that computes `strength / 2` times the squared distance.
 
     Args:
-        published: What `remember_published` gave.
-        variables: What the phase trains.
+        pretrained: The result of `pretrained_values`.
+        variables: The variables that the phase trains.
         strength: The phase's `l2_sp`.
+
+    Returns:
+        A function of nothing that returns a float32 scalar; `None` if the penalty is 0.
     """
-    pairs = [(v, published[id(v)]) for v in variables if id(v) in published]
+    pairs = [(v, pretrained[id(v)]) for v in variables if id(v) in pretrained]
     if not strength or not pairs:
         return None
 

@@ -1,4 +1,4 @@
-"""A phase that ends when it gets no better."""
+"""Ends a phase whose loss stops improving."""
 
 from __future__ import annotations
 
@@ -10,49 +10,46 @@ import numpy as np
 
 
 class Patience:
-    """Watches the loss of a phase, and keeps the weights of its best epoch.
+    """Watches the loss of a phase, and stores the weights of its best epoch.
 
     Args:
-        epochs: How many epochs may go by without a lower loss; `None` for all.
-        variables: What the phase may move.
+        epochs: Epochs without a lower loss that end the phase; `None` for no limit.
+        variables: The variables that the phase may change.
     """
 
     def __init__(self, epochs: int | None, variables: Sequence[keras.Variable]):
         self.epochs, self.variables = epochs, list(variables)
-        self.best, self.waited = math.inf, 0
-        self.kept: list[np.ndarray] = []
+        self.best_loss, self.epochs_without = math.inf, 0
+        self.best_values: list[np.ndarray] = []
 
-    def worn_out(self, logs: Mapping[str, float]) -> bool:
-        """Takes in an epoch's figures; says whether to end the phase."""
+    def is_exhausted(self, logs: Mapping[str, float]) -> bool:
+        """Records the logs of an epoch; returns whether to end the phase."""
         if self.epochs is None:
             return False
         loss = logs.get("val_loss", logs["loss"])
-        if loss < self.best:
-            self.best, self.waited = loss, 0
-            self.kept = [_copy(variable) for variable in self.variables]
+        if loss < self.best_loss:
+            self.best_loss, self.epochs_without = loss, 0
+            # Copies: NumPy arrays may share the memory of the variables.
+            to_numpy = keras.ops.convert_to_numpy
+            self.best_values = [np.array(to_numpy(v)) for v in self.variables]
         else:
-            self.waited += 1
-        return self.waited >= self.epochs
+            self.epochs_without += 1
+        return self.epochs_without >= self.epochs
 
-    def put_back(self) -> None:
-        """Gives the model the weights of the best epoch, if a later one was worse."""
-        if self.kept and self.waited:
-            for variable, value in zip(self.variables, self.kept, strict=True):
+    def restore_best(self) -> None:
+        """Restores the weights of the best epoch, unless it was the last one."""
+        if self.best_values and self.epochs_without:
+            for variable, value in zip(self.variables, self.best_values, strict=True):
                 variable.assign(value)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-        """What a checkpoint keeps: arrays and plain values."""
-        arrays = {str(i): value for i, value in enumerate(self.kept)}
-        return arrays, {"best": self.best, "waited": self.waited}
+        """Returns the arrays and the plain values that a checkpoint stores."""
+        arrays = {str(i): value for i, value in enumerate(self.best_values)}
+        return arrays, {"best": self.best_loss, "waited": self.epochs_without}
 
     def set_state(
         self, arrays: Mapping[str, np.ndarray], state: Mapping[str, float]
     ) -> None:
-        """Goes on from what `state` gave."""
-        self.best, self.waited = state["best"], int(state["waited"])
-        self.kept = [arrays[str(i)] for i in range(len(arrays))]
-
-
-def _copy(variable: keras.Variable) -> np.ndarray:
-    # A copy: what is given may be the memory of the variable itself.
-    return np.array(keras.ops.convert_to_numpy(variable))
+        """Restores what `state` returned."""
+        self.best_loss, self.epochs_without = state["best"], int(state["waited"])
+        self.best_values = [arrays[str(i)] for i in range(len(arrays))]

@@ -1,14 +1,11 @@
-"""What each replica keeps for itself becomes one: the statistics of batch norms.
+"""State that each replica holds for itself: batch-norm statistics and dropout seeds.
 
-Under a strategy each replica's batch norms follow its own examples, and a saved model
-would have those of the first replica only.
+Under a strategy each replica's batch norms follow its own examples; a saved model would
+hold those of the first replica only. Their mean is computed here.
 
-What dropout leaves out: decided by the seed, the step and the replica alone.
-
-Keras gives a layer that draws random numbers a generator, a variable that counts the
-draws. Under a strategy every replica's copy counts alike, so all replicas leave out the
-same units; and a checkpoint would have to keep the counts. Here each step writes the
-generators anew.
+Keras's random layers count their draws in a seed generator. All replicas count alike,
+so all would drop the same units, and a checkpoint would have to hold the counts. Here
+each step derives the generators' states from the seed, the step and the replica.
 """
 
 from __future__ import annotations
@@ -19,43 +16,40 @@ import keras
 import tensorflow as tf
 
 
-def make_merge(
+def make_statistics_merge(
     strategy: tf.distribute.Strategy, variables: Sequence[keras.Variable]
 ) -> Callable[[], None]:
-    """Makes a function that gives all replicas the mean of their values.
+    """Makes a function that sets each variable to its mean over all replicas.
 
     Args:
-        strategy: Where the variables are.
-        variables: What moves without the optimizer. Only numbers with a fraction are
-            averaged: counters and seeds go the same way everywhere.
+        strategy: The strategy of the variables.
+        variables: The variables that change without the optimizer. Only floating-point
+            ones are merged: counters and seeds are equal in all replicas.
 
     Returns:
-        The function; all workers call it.
+        The function; all workers must call it.
     """
-    kept = [v.value for v in variables if v.dtype.startswith(("float", "bfloat"))]
-    if strategy.num_replicas_in_sync == 1 or not kept:
+    values = [v.value for v in variables if v.dtype.startswith(("float", "bfloat"))]
+    if strategy.num_replicas_in_sync == 1 or not values:
         return lambda: None
 
-    def in_replica():
+    def merge_in_replica():
         context = tf.distribute.get_replica_context()
-        # Collectives take tensors that were made on the replica's device.
-        own = [tf.identity(variable) for variable in kept]
-        means = context.all_reduce(tf.distribute.ReduceOp.MEAN, own)
-        for variable, mean in zip(kept, means, strict=True):
-            variable.assign(mean)
+        # Collectives take tensors that were created on the replica's device.
+        replica_values = [tf.identity(value) for value in values]
+        means = context.all_reduce(tf.distribute.ReduceOp.MEAN, replica_values)
+        for value, mean in zip(values, means, strict=True):
+            value.assign(mean)
 
-    return tf.function(lambda: strategy.run(in_replica), autograph=False)
-
-
-# === Randomness ===
+    return tf.function(lambda: strategy.run(merge_in_replica), autograph=False)
 
 
 def seed_generators(model: keras.layers.Layer) -> list[keras.Variable]:
-    """The states of all seed generators in a model, in the order of its layers.
+    """Returns the states of all seed generators in a model, in the order of its layers.
 
-    Those that Keras knows: attributes of layers, at any depth. A layer that draws
-    without a generator of its own (`keras.random.normal(…)` without a seed,
-    `tf.random.normal`) cannot be made to repeat itself.
+    Keras knows generators that are attributes of layers, at any depth. A layer that
+    draws without one (`keras.random.normal(…)` without a seed, `tf.random.normal`)
+    cannot be made reproducible.
 
     Args:
         model: A model, or a layer.
@@ -64,7 +58,7 @@ def seed_generators(model: keras.layers.Layer) -> list[keras.Variable]:
         Integer variables `[2]`, each one once.
     """
     weights = {id(variable) for variable in model.weights}
-    # Keras says so of its `variables`: the weights, and what the seed generators keep.
+    # Keras documents `variables` as the weights and the states of seed generators.
     states = {id(v): v for v in model.variables if id(v) not in weights}
     return list(states.values())
 
@@ -75,23 +69,21 @@ def set_seeds(
     step: tf.Tensor | int,
     replica: tf.Tensor | int,
 ) -> None:
-    """Sets all generators for one step of one replica.
-
-    It is to be called in the replica's context, where it writes that replica's copies.
+    """Sets the generators' states for one step of one replica, in its context.
 
     Args:
-        generators: What `seed_generators` gave.
-        seed: The run's.
-        step: Scalar integer: how many steps the run has made before.
-        replica: Scalar integer: which of the replicas this is.
+        generators: The result of `seed_generators`.
+        seed: The seed of the run.
+        step: Scalar integer: the steps that the run has made before.
+        replica: Scalar integer: the index of the replica.
     """
     if not generators:
         return
-    # 32 bits, since XLA has no seeds of 64 for all devices.
+    # 32 bits, since XLA does not support 64-bit seeds on all devices.
     run = tf.constant(seed % 2**31, tf.int32)
     key = tf.stack([run, tf.cast(step, tf.int32)])
     key = tf.random.experimental.stateless_fold_in(key, tf.cast(replica, tf.int32))
-    # One draw for all. Named, since the default algorithm depends on the device.
+    # One draw for all. The default algorithm would depend on the device.
     states = tf.random.stateless_uniform(
         (len(generators), 2), key, None, None, tf.uint32, alg="philox"
     )

@@ -1,29 +1,34 @@
-"""A run of `fit`: what stays the same through its phases, and where it has come to."""
+"""The state of one `fit`: its parts, its position and the results of its phases.
+
+Tested in tests/training/checkpoints/test_resuming.py.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from .averages import Averages
-from .frozen_check import Before, Proof
+from .averages import MovingAverages
+from .frozen_check import FrozenCheck, WeightChecksums
 from .interrupts import Interrupts
-from .optimizer import Rate
-from .step import Setting
+from .optimizer import LearningRate
+from .step import StepSettings
 
 
 @dataclasses.dataclass
 class Position:
-    """Where a run is; a checkpoint keeps it.
+    """The position of a run, which is stored in checkpoints.
 
     Attributes:
         phase: Index of the phase.
-        phase_epochs: Epochs done in the phase.
-        updates: Updates made in the phase.
-        epoch: Epochs done in the run.
-        batches: Batches taken in the epoch that is not done yet.
+        phase_epochs: Completed epochs of the phase.
+        updates: Completed updates of the phase.
+        epoch: Completed epochs of the run.
+        batches: Batches taken in the current epoch.
         seen: Batches taken in the run.
     """
 
@@ -35,12 +40,12 @@ class Position:
     seen: int = 0
 
     def next_phase(self) -> None:
-        """Goes to the beginning of the next phase."""
+        """Moves to the beginning of the next phase."""
         self.phase += 1
         self.phase_epochs = self.updates = self.batches = 0
 
     def next_epoch(self) -> None:
-        """Goes to the beginning of the next epoch."""
+        """Moves to the beginning of the next epoch."""
         self.epoch += 1
         self.phase_epochs += 1
         self.batches = 0
@@ -48,42 +53,58 @@ class Position:
 
 @dataclasses.dataclass(frozen=True)
 class PhaseResult:
-    """What happened in a phase: its proof, its epochs and its seconds."""
+    """The result of a phase: its last frozen check, its epochs and its seconds."""
 
-    proof: Proof
+    frozen_check: FrozenCheck
     epochs: int
     seconds: float
+
+    def state(self) -> dict[str, Any]:
+        """Returns the plain values that a checkpoint stores."""
+        # The keys are those of tlkit 0.1.
+        check = dataclasses.asdict(self.frozen_check)
+        return {"proof": check, "epochs": self.epochs, "seconds": self.seconds}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> PhaseResult:
+        """Returns the result that `state` was made from."""
+        check = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in state["proof"].items()
+        }
+        return cls(FrozenCheck(**check), state["epochs"], state["seconds"])
 
 
 @dataclasses.dataclass
 class Run:
-    """What stays the same, and what is counted, through all phases of a `fit`.
+    """The parts and counters of a `fit`, through all phases.
 
     Attributes:
         model: The whole model.
-        setting: What the step functions have in common.
-        callbacks: Keras's, in a list.
-        rate: Sets the learning rate.
-        published: Weights of the encoder from before training, for L2-SP.
+        settings: What all step functions have in common.
+        callbacks: Keras's callbacks.
+        learning_rate: Sets the optimizer's learning rate.
+        pretrained: The encoder's values before training, by `id` of the variable, for
+            L2-SP.
         averages: Moving averages of the weights.
-        interrupts: Signals that came in.
+        interrupts: Received signals.
         accumulation: Batches in one update.
         call_size: Updates in one call of TensorFlow; `None` for as many as take a
             quarter of a second.
         chief: Whether this process writes and prints.
         verbose: 0 for silence.
-        position: Where the run is.
-        results: What happened in the phases that are done.
-        before: Checksums from the beginning of the phase.
-        seconds: How long the run took before it was resumed.
+        position: The position of the run.
+        results: The results of completed phases.
+        checksums: Checksums of the weights at the beginning of the phase.
+        seconds: Seconds that the run took before it was resumed.
     """
 
     model: keras.Model
-    setting: Setting
+    settings: StepSettings
     callbacks: keras.callbacks.CallbackList
-    rate: Rate
-    published: dict[int, tf.Tensor]
-    averages: Averages
+    learning_rate: LearningRate
+    pretrained: dict[int, tf.Tensor]
+    averages: MovingAverages
     interrupts: Interrupts
     accumulation: int = 1
     call_size: int | None = None
@@ -91,10 +112,10 @@ class Run:
     verbose: int = 1
     position: Position = dataclasses.field(default_factory=Position)
     results: list[PhaseResult] = dataclasses.field(default_factory=list)
-    before: Before | None = None
+    checksums: WeightChecksums | None = None
     seconds: float = 0.0
 
     @property
     def history(self) -> dict[str, list[float]]:
-        """The figures of each epoch by Keras's names, with what callbacks add."""
+        """The logs of each epoch by Keras's names, with those that callbacks add."""
         return self.model.history.history

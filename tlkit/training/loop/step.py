@@ -1,9 +1,9 @@
-"""The step functions: batches move the weights, or are only measured.
+"""The step functions: they train on batches, or evaluate them.
 
-One update is made of one or several micro-batches. Each replica sums the losses of its
-examples, and differentiates the sum; the sums of all micro-batches and replicas are
-then divided by all their examples, so that every example weighs alike, however the
-batches came out. Many updates run in one call, in a loop inside the graph.
+An update has one or several micro-batches. Each replica sums the losses of its examples
+and differentiates the sum. The sums of all micro-batches and replicas are then divided
+by the number of their examples, which weights each example equally, however uneven the
+batches are. Many updates run in one call, in a loop inside the graph.
 """
 
 from __future__ import annotations
@@ -15,37 +15,35 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .loss_and_metrics import Meters, Objective
+from .loss_and_metrics import EpochMetrics, GlobalLoss
 from .replica_state import seed_generators, set_seeds
-from .update import Update, counts_itself
+from .update import Update, is_applied_by_keras
 
-# A batch, as the loop hands it out: inputs, labels, weights and `present`. The last two
-# are () where every example counts as one.
-Batch = tuple[Any, Any, Any, Any]
+# A batch is (inputs, labels, weights, present). The last two are () where every example
+# counts as one.
 
-CALL_LIMIT = 256  # updates in one call, at most
+CALL_LIMIT = 256  # the maximum of updates in one call
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class StepSettings:
     """What all step functions of a run have in common.
 
     Attributes:
-        optimizer: Built for what is trained.
-        objective: The loss.
-        meters: Take in every batch.
-        strategy: Where it runs.
-        seed: Decides what dropout leaves out.
-        accumulates: Whether an update may have more than one micro-batch.
+        optimizer: Built for all trained variables.
+        loss: The loss.
+        metrics: The metrics, which every batch updates.
+        strategy: The strategy.
+        seed: Decides the dropout masks.
+        accumulates: Whether an update may have several micro-batches.
         jit_compile: Whether XLA compiles the forward and backward passes and the
             update.
-        static_shapes: Whether all batches have the same shape, filled up if need be, as
-            XLA and a TPU want it.
+        static_shapes: Whether batches are padded to one shape, as XLA and TPUs need it.
     """
 
     optimizer: keras.optimizers.Optimizer
-    objective: Objective
-    meters: Meters
+    loss: GlobalLoss
+    metrics: EpochMetrics
     strategy: tf.distribute.Strategy
     seed: int = 0
     accumulates: bool = False
@@ -54,17 +52,19 @@ class Setting:
 
 
 class TrainSteps:
-    """Trains on batches, many in one call.
+    """Trains on batches, with many updates in one call.
 
-    It is traced once, so it holds for one state of `trainable`: a phase makes its own.
+    It is traced once, so it is valid for one state of `trainable`: each phase makes its
+    own.
 
     Args:
-        model: What is trained.
-        variables: Its weights that are trained.
-        setting: The run's.
-        update: Moves the variables, in every replica.
-        added_loss: Gives a scalar that is added to the loss, whatever the batch.
-        whole: The model that `model` is a part of, whose random layers draw alike then.
+        model: The model that takes the batches.
+        variables: Its trained weights.
+        settings: Those of the run.
+        update: Updates the variables, in every replica.
+        added_loss: Computes a scalar that is added to the loss of every batch.
+        whole: The model that `model` is a part of. Both then draw the same dropout
+            masks.
     """
 
     def __init__(
@@ -72,25 +72,27 @@ class TrainSteps:
         model: keras.Model,
         variables: Sequence[keras.Variable],
         *,
-        setting: Setting,
+        settings: StepSettings,
         update: Update,
         added_loss: Callable[[], tf.Tensor] | None = None,
         whole: keras.Model | None = None,
     ):
         self.model, self.variables = model, list(variables)
-        self.setting, self.update, self.added_loss = setting, update, added_loss
-        # All examples of an update are in one sum: its loss is divided by them, which
-        # saves a pass over all gradients.
-        replicas = setting.strategy.num_replicas_in_sync
-        self._at_once = replicas == 1 and not setting.accumulates
-        # Known when it has been traced: which variables have no gradient.
-        self._without = [False] * len(self.variables)
+        self.settings, self.update, self.added_loss = settings, update, added_loss
+        # With all examples of an update in one sum, its loss is divided before the
+        # backward pass, which saves a pass over all gradients.
+        replicas = settings.strategy.num_replicas_in_sync
+        self._single_sum = replicas == 1 and not settings.accumulates
+        # Set by tracing.
+        self._without_gradient = [False] * len(self.variables)
         self._generators = seed_generators(whole or model)
-        self._passes = self._compiled(self._forward_and_backward)
-        self._apply = self._compiled(self._apply_update)
-        with setting.strategy.scope():
-            self._sums = self._make_sums() if setting.accumulates else []
-        self._call = tf.function(self._many, autograph=False, reduce_retracing=True)
+        self._gradients = self._compiled(self._forward_and_backward)
+        self._update_weights = self._compiled(self._apply_update)
+        with settings.strategy.scope():
+            self._sums = self._make_sums() if settings.accumulates else []
+        self._call = tf.function(
+            self._many_updates, autograph=False, reduce_retracing=True
+        )
 
     def __call__(
         self, batches, rates: Sequence[float], *, micro: int = 1, first: int = 0
@@ -100,18 +102,18 @@ class TrainSteps:
         Args:
             batches: An iterator over batches.
             rates: `[updates]` learning rates, at most `CALL_LIMIT`.
-            micro: Micro-batches of each update; 1 unless the setting accumulates.
-            first: How many batches the run has had, for the seeds.
+            micro: Micro-batches of each update; 1 unless `settings.accumulates`.
+            first: Batches that the run has had before, for the seeds.
 
         Returns:
             Float32 `[updates]` losses over all replicas; the index of the first update
-            that was not made since a gradient was not finite, or -1 (none is made after
-            it); and bool `[variables]`: whose gradients they were.
+            with a non-finite gradient, or -1 (that update and those after it are not
+            made); and bool `[variables]`, which gradients of it were not finite.
 
         Raises:
             tf.errors.OutOfRangeError: There are no more batches.
         """
-        # Of one length, or each would be traced.
+        # One length, so that the call is traced once.
         padded = list(rates) + [0.0] * (CALL_LIMIT - len(rates))
         numbers = (len(rates), micro, first)
         return self._call(
@@ -122,22 +124,17 @@ class TrainSteps:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Paths of the variables without a gradient, once it has been traced."""
-        pairs = zip(self.variables, self._without, strict=True)
+        """Paths of the variables without a gradient, known after tracing."""
+        pairs = zip(self.variables, self._without_gradient, strict=True)
         return tuple(variable.path for variable, without in pairs if without)
 
-    @property
-    def traces(self) -> int:
-        """How often the call was traced."""
-        return self._call.experimental_get_tracing_count()
-
     def _compiled(self, function: Callable) -> Callable:
-        if not self.setting.jit_compile:
+        if not self.settings.jit_compile:
             return function
         return tf.function(function, autograph=False, jit_compile=True)
 
     def _make_sums(self) -> list[tf.Variable]:
-        """Each replica's sums over micro-batches: gradients, then three scalars."""
+        """Creates each replica's sums over micro-batches: gradients, three scalars."""
         shapes = [(v.shape, v.dtype) for v in self.variables]
         return [
             tf.Variable(tf.zeros(shape, dtype), trainable=False)
@@ -146,164 +143,167 @@ class TrainSteps:
 
     # === Many updates ===
 
-    def _many(self, batches, rates, count, micro, first):
-        strategy = self.setting.strategy
+    def _many_updates(self, batches, rates, count, micro, first):
+        strategy, optimizer = self.settings.strategy, self.settings.optimizer
         losses = tf.TensorArray(tf.float32, tf.cast(count, tf.int32))
+
+        def one_update(i, bad, bad_flags, losses):
+            number = first + i * micro
+            if self.settings.accumulates:
+                number = self._accumulate(batches, number, micro)
+            arguments = (*next(batches), tf.gather(rates, i), number, micro, bad < 0)
+            results = strategy.run(self._finish, arguments)
+            loss, flags, updated = tf.nest.map_structure(
+                lambda value: strategy.experimental_local_results(value)[0], results
+            )
+            if not is_applied_by_keras(optimizer):
+                iterations = optimizer.iterations
+                iterations.assign_add(tf.cast(updated, iterations.dtype))
+            bad = tf.where((bad < 0) & tf.reduce_any(flags), i, bad)
+            bad_flags = tf.where(bad == i, flags, bad_flags)
+            return i + 1, bad, bad_flags, losses.write(tf.cast(i, tf.int32), loss)
+
         none = tf.zeros([len(self.variables)], tf.bool)
-
-        def one(i, bad, flags, losses):
-            at = first + i * micro
-            if self.setting.accumulates:
-                at = self._accumulate(batches, at, micro)
-            rate = tf.gather(rates, i)
-            found = strategy.run(
-                self._finish, (*next(batches), rate, at, micro, bad < 0)
-            )
-            local = tf.nest.map_structure(
-                lambda value: strategy.experimental_local_results(value)[0], found
-            )
-            loss, wrong, made = local
-            if not counts_itself(self.setting.optimizer):
-                iterations = self.setting.optimizer.iterations
-                iterations.assign_add(tf.cast(made, iterations.dtype))
-            bad = tf.where((bad < 0) & tf.reduce_any(wrong), i, bad)
-            flags = tf.where(bad == i, wrong, flags)
-            return i + 1, bad, flags, losses.write(tf.cast(i, tf.int32), loss)
-
         start = (tf.constant(0, tf.int64), tf.constant(-1, tf.int64), none, losses)
-        _, bad, flags, losses = tf.while_loop(
-            lambda i, *_: i < count, one, start, parallel_iterations=1
+        _, bad, bad_flags, losses = tf.while_loop(
+            lambda i, *_: i < count, one_update, start, parallel_iterations=1
         )
-        return losses.stack(), bad, flags
+        return losses.stack(), bad, bad_flags
 
-    def _accumulate(self, batches, at, micro):
-        """Takes all micro-batches of an update but the last; gives its number."""
+    def _accumulate(self, batches, number, micro):
+        """Adds all micro-batches of an update but the last; returns its number."""
 
-        def one(k):
-            self.setting.strategy.run(self._add, (*next(batches), at + k, micro))
+        def one_batch(k):
+            self.settings.strategy.run(self._add, (*next(batches), number + k, micro))
             return (k + 1,)
 
         start = (tf.constant(0, tf.int64),)
-        (k,) = tf.while_loop(lambda k: k + 1 < micro, one, start, parallel_iterations=1)
-        return at + k
+        (k,) = tf.while_loop(
+            lambda k: k + 1 < micro, one_batch, start, parallel_iterations=1
+        )
+        return number + k
 
     # === In a replica ===
 
-    def _add(self, inputs, labels, weights, present, at, micro):
-        found = self._one_batch(inputs, labels, weights, present, at, micro)
-        for total, value in zip(self._sums, found, strict=True):
+    def _add(self, inputs, labels, weights, present, number, micro):
+        sums = self._one_batch(inputs, labels, weights, present, number, micro)
+        for total, value in zip(self._sums, sums, strict=True):
             total.assign_add(value)
 
-    def _finish(self, inputs, labels, weights, present, rate, at, micro, allowed):
-        found = self._one_batch(inputs, labels, weights, present, at, micro)
+    def _finish(
+        self, inputs, labels, weights, present, learning_rate, number, micro, allowed
+    ):
+        sums = self._one_batch(inputs, labels, weights, present, number, micro)
         if self._sums:
-            found = [a + b for a, b in zip(self._sums, found, strict=True)]
+            sums = [a + b for a, b in zip(self._sums, sums, strict=True)]
             for total in self._sums:
                 total.assign(tf.zeros_like(total))
-        *gradients, total, extra, count = self._over_replicas(found)
-        return self._apply(gradients, total, extra, count, rate, allowed)
+        *gradients, total, added, count = self._over_replicas(sums)
+        return self._update_weights(
+            gradients, total, added, count, learning_rate, allowed
+        )
 
-    def _one_batch(self, inputs, labels, weights, present, at, micro):
-        """A micro-batch's gradients and sums: losses, added losses, examples."""
-        weights, present = _given(weights), _given(present)
+    def _one_batch(self, inputs, labels, weights, present, number, micro):
+        """Computes a micro-batch's gradients and sums: loss, added loss, examples."""
+        weights, present = _or_none(weights), _or_none(present)
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        set_seeds(self._generators, self.setting.seed, at, replica)
-        replicas = self.setting.strategy.num_replicas_in_sync
-        parts = tf.cast(micro * replicas, tf.float32)
-        sums, outputs = self._passes(inputs, labels, weights, present, parts)
-        *_, total, extra, count = sums
-        objective = self.setting.objective
-        added = tf.math.divide_no_nan(extra, objective.share(count, parts))
-        shown = total / objective.divisor(count) + added
-        self.setting.meters.update(shown, count, labels, outputs, present)
+        set_seeds(self._generators, self.settings.seed, number, replica)
+        replicas = self.settings.strategy.num_replicas_in_sync
+        batches = tf.cast(micro * replicas, tf.float32)
+        sums, outputs = self._gradients(inputs, labels, weights, present, batches)
+        *_, total, added, count = sums
+        loss = self.settings.loss
+        added = tf.math.divide_no_nan(added, loss.added_loss_factor(count, batches))
+        batch_loss = total / loss.divisor(count) + added
+        self.settings.metrics.update(batch_loss, count, labels, outputs, present)
         return sums
 
-    def _forward_and_backward(self, inputs, labels, weights, present, parts):
-        objective = self.setting.objective
+    def _forward_and_backward(self, inputs, labels, weights, present, batches):
+        loss = self.settings.loss
         values = [variable.value for variable in self.variables]
-        # Watching what is trained and nothing else keeps frozen blocks off the tape.
+        # Watching only the trained variables keeps frozen blocks off the tape.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for value in values:
                 tape.watch(value)
             outputs = self.model(inputs, training=True)
-            total, count = objective.sums(labels, outputs, weights, present)
-            added = extra_losses(self.model)
+            total, count = loss.sums(labels, outputs, weights, present)
+            added = _layer_losses(self.model)
             if self.added_loss is not None:
                 added += self.added_loss()
-            extra = added * objective.share(count, parts)
-            loss = total + extra
-            if self._at_once:
-                loss /= objective.divisor(count)
-            scaled = self.setting.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, values)
-        self._without = [gradient is None for gradient in gradients]
-        # Dense ones, since the norm of rows that occur twice is not that of their sum.
+            added *= loss.added_loss_factor(count, batches)
+            objective = total + added
+            if self._single_sum:
+                objective /= loss.divisor(count)
+            objective = self.settings.optimizer.scale_loss(objective)
+        gradients = tape.gradient(objective, values)
+        self._without_gradient = [gradient is None for gradient in gradients]
+        # Dense, since the norm of repeated sparse rows is not that of their sum.
         dense = [
             tf.zeros_like(value) if gradient is None else tf.convert_to_tensor(gradient)
             for value, gradient in zip(values, gradients, strict=True)
         ]
-        return [*dense, total, extra, count], outputs
+        return [*dense, total, added, count], outputs
 
     def _over_replicas(self, values):
-        if self.setting.strategy.num_replicas_in_sync == 1:
+        if self.settings.strategy.num_replicas_in_sync == 1:
             return values
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
-    def _apply_update(self, gradients, total, extra, count, rate, allowed):
-        divisor = self.setting.objective.divisor(count)
-        if not self._at_once:
+    def _apply_update(self, gradients, total, added, count, learning_rate, allowed):
+        divisor = self.settings.loss.divisor(count)
+        if not self._single_sum:
             gradients = [g / tf.cast(divisor, g.dtype) for g in gradients]
-        # One pass over each, where looking for what is not finite would take two.
+        # The norm takes one pass over a gradient; `is_finite` and a reduction take two.
         norms = tf.stack([tf.nn.l2_loss(tf.cast(g, tf.float32)) for g in gradients])
-        wrong = tf.logical_not(tf.math.is_finite(norms))
-        if isinstance(self.setting.optimizer, keras.optimizers.LossScaleOptimizer):
-            wrong = tf.zeros_like(wrong)  # which skips such a step, and is right to
-        made = allowed & tf.logical_not(tf.reduce_any(wrong))
+        not_finite = tf.logical_not(tf.math.is_finite(norms))
+        if isinstance(self.settings.optimizer, keras.optimizers.LossScaleOptimizer):
+            not_finite = tf.zeros_like(not_finite)  # it skips such updates itself
+        updates = allowed & tf.logical_not(tf.reduce_any(not_finite))
 
-        def move():
-            # What no output depends on has no gradient, and must not decay either.
-            pairs = zip(gradients, self._without, strict=True)
-            self.update([None if without else g for g, without in pairs], rate)
+        def update():
+            # A variable without a gradient must not decay either.
+            pairs = zip(gradients, self._without_gradient, strict=True)
+            self.update([None if without else g for g, without in pairs], learning_rate)
             return True
 
-        tf.cond(made, move, lambda: False)
-        return (total + extra) / divisor, wrong, made
+        tf.cond(updates, update, lambda: False)
+        return (total + added) / divisor, not_finite, updates
 
 
 def make_test_steps(
     model: keras.Model,
     *,
-    objective: Objective,
-    meters: Meters,
+    loss: GlobalLoss,
+    metrics: EpochMetrics,
     strategy: tf.distribute.Strategy,
 ) -> Callable[[Any, int], None]:
-    """Makes the function that measures batches: of an iterator and their number."""
+    """Makes a function of an iterator and a count that evaluates so many batches."""
 
     def replica_step(inputs, labels, weights, present):
-        weights, present = _given(weights), _given(present)
+        weights, present = _or_none(weights), _or_none(present)
         outputs = model(inputs, training=False)
-        total, count = objective.sums(labels, outputs, weights, present)
-        own = total / objective.divisor(count) + extra_losses(model)
-        meters.update(own, count, labels, outputs, present)
+        total, count = loss.sums(labels, outputs, weights, present)
+        batch_loss = total / loss.divisor(count) + _layer_losses(model)
+        metrics.update(batch_loss, count, labels, outputs, present)
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def many(batches, count):
-        def one(i):
+    def many_batches(batches, count):
+        def one_batch(i):
             strategy.run(replica_step, next(batches))
             return (i + 1,)
 
         start = (tf.constant(0, tf.int64),)
-        tf.while_loop(lambda i: i < count, one, start, parallel_iterations=1)
+        tf.while_loop(lambda i: i < count, one_batch, start, parallel_iterations=1)
 
-    return lambda batches, count: many(batches, tf.constant(count, tf.int64))
+    return lambda batches, count: many_batches(batches, tf.constant(count, tf.int64))
 
 
-def _given(value):
+def _or_none(value):
     return None if isinstance(value, tuple) else value
 
 
-def extra_losses(model: keras.Model) -> tf.Tensor:
-    """Regularization and what layers added in this call, as a float32 scalar."""
+def _layer_losses(model: keras.Model) -> tf.Tensor:
+    """Sums regularization and the losses that layers added, as a float32 scalar."""
     losses = [tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in model.losses]
     return tf.add_n(losses) if losses else tf.constant(0.0)

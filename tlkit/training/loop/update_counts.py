@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# Beyond so many factors of Nadam's product, 1 - 0.96**i / 2 is 1 in float32.
+# After this many factors of Nadam's product, 1 - 0.96**i / 2 is 1 in float32.
 _NADAM_FACTORS = 1000
 
 
@@ -31,6 +31,7 @@ class UpdateCounts:
     def __init__(self, optimizer: keras.optimizers.Optimizer):
         self.optimizer = _innermost(optimizer)
         # Private: the order of the slots (Keras 3.13 to 3.15).
+        # tests/training/loop/test_update_counts.py notices when it changes.
         variables = self.optimizer._trainable_variables
         self.values = [
             tf.Variable(0, dtype=tf.int64, trainable=False) for _ in variables
@@ -82,8 +83,8 @@ class UpdateCounts:
     @contextlib.contextmanager
     def applied_by_keras(self) -> Iterator[None]:
         """Makes `optimizer.apply` use the counts, while a step function is traced."""
-        own = self.counted(self.optimizer.update_step)
-        with _attributes(self.optimizer, update_step=own):
+        step = self.counted(self.optimizer.update_step)
+        with _attributes(self.optimizer, update_step=step):
             yield
 
     @contextlib.contextmanager
@@ -128,8 +129,8 @@ def counts_by_name(
     counts = _COUNTS.get(optimizer)
     if counts is None:
         return {}
-    found = {f"{name}/updates": counts.of(id_) for id_, name in names.items()}
-    return {name: count for name, count in found.items() if count is not None}
+    by_name = {f"{name}/updates": counts.of(id_) for id_, name in names.items()}
+    return {name: count for name, count in by_name.items() if count is not None}
 
 
 def _innermost(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
@@ -140,21 +141,21 @@ def _innermost(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimi
 
 
 @contextlib.contextmanager
-def _attributes(thing: Any, **values: Any) -> Iterator[None]:
-    """Sets attributes for a while, behind the back of Keras's tracking."""
-    before = {name: vars(thing)[name] for name in values if name in vars(thing)}
-    vars(thing).update(values)
+def _attributes(instance: Any, **values: Any) -> Iterator[None]:
+    """Sets attributes in a context, without Keras's tracking of variables."""
+    before = {name: vars(instance)[name] for name in values if name in vars(instance)}
+    vars(instance).update(values)
     try:
         yield
     finally:
         for name in values:
-            del vars(thing)[name]
-        vars(thing).update(before)
+            del vars(instance)[name]
+        vars(instance).update(before)
 
 
 def _nadam_product(optimizer, updates: tf.Tensor) -> tf.Tensor:
     """Computes the product of momenta that Keras's Nadam accumulates in a variable."""
-    # Of beta_1 * (1 - 0.96**i / 2) for i = 1, 2, …; the second factor soon is 1.
+    # Of beta_1 * (1 - 0.96**i / 2) for i = 1, 2, …; the second factor approaches 1.
     factors = 1 - 0.5 * 0.96 ** np.arange(_NADAM_FACTORS, dtype=np.float64)
     factors[0] = 1.0
     table = tf.constant(np.cumprod(factors), tf.float32)

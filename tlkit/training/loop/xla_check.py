@@ -1,4 +1,4 @@
-"""What XLA cannot compile, said before or in one sentence after it was tried."""
+"""Explains what XLA cannot compile, before the first step or in place of its error."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import tensorflow as tf
 
 from ...encoders import find_encoder, why_not_compiled
 from ...errors import TrainingError
-from ..plans.trainable_selection import Choice
+from ..plans.plan import PhasePlan
 
-_WITHOUT = "Leave jit_compile=True out."
+_REMEDY = "Leave jit_compile=True out."
 
 
-def check_compilable(model: keras.Model, choice: Choice) -> None:
-    """Refuses to compile the training of an encoder that could not be opened.
+def check_compilable(model: keras.Model, planned: PhasePlan) -> None:
+    """Rejects compiling the training of an encoder that calls a restored function.
 
-    XLA takes what passes the border of its restored function for constant, and compiles
-    anew for each batch.
+    XLA treats the arguments of a restored function as constants, and would compile the
+    step again for each batch.
 
     Raises:
-        TrainingError: It would be trained.
+        TrainingError: The phase trains blocks of such an encoder.
     """
     encoder = find_encoder(model)
-    if encoder is not None and not encoder.opened and choice.blocks:
+    if encoder is not None and not encoder.opened and planned.selection.blocks:
         raise TrainingError(
-            "XLA would compile the training of this encoder anew for every batch, as "
-            f"it calls a restored function: {encoder.why_not_opened}. {_WITHOUT}"
+            "XLA would compile the training of this encoder again for every batch, "
+            f"since it calls a restored function: {encoder.why_not_opened}. {_REMEDY}"
         )
 
 
 @contextlib.contextmanager
-def naming_what_xla_lacks(jit_compile: bool) -> Iterator[None]:
-    """Turns XLA's errors into one that names the op.
+def explaining_xla_errors(jit_compile: bool) -> Iterator[None]:
+    """Replaces an error of XLA by one that names the op that cannot be compiled.
 
     Raises:
         TrainingError: The step cannot be compiled.
@@ -46,5 +46,5 @@ def naming_what_xla_lacks(jit_compile: bool) -> Iterator[None]:
         if why is None:
             raise
         raise TrainingError(
-            f"XLA cannot compile the training step: {why}. {_WITHOUT}"
+            f"XLA cannot compile the training step: {why}. {_REMEDY}"
         ) from error

@@ -1,4 +1,4 @@
-"""A plan: what a schedule means for one model, before anything is spent."""
+"""Plans a schedule for one model, before any compute is spent."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import keras
 
 from ...encoders import Block, find_encoder
 from ...errors import PlanError
-from .cache_plan import ActivationCache, Amount, Kept, cache_options, what_to_keep
-from .layer_decay import block_factors, rate_factors
+from .cache_plan import ActivationCache, CachePlan, DataSize, cache_options, plan_cache
+from .layer_decay import block_factors, check_layer_decay
 from .phase import Phase
 from .schedules import check_schedule
-from .trainable_selection import Choice, choose, learnable_weights
+from .trainable_selection import (
+    TrainableSelection,
+    learnable_weights,
+    select_trainable,
+    weights_at,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,15 +28,17 @@ class PhasePlan:
 
     Attributes:
         phase: The phase.
-        blocks: For each block of the encoder and then the head, how much of it is
-            trained: 0.0 (nothing) to 1.0 (all of it).
+        blocks: For each block of the encoder and then the head, the trained fraction of
+            its variables, in [0, 1].
         rates: For each of them the highest learning rate, trained or not.
-        variables: How many variables are trained.
-        parameters: How many numbers they hold.
-        frozen: How many learnable variables are not trained.
-        kept: What of the frozen blocks is computed once and kept, or `None`.
-        steps: How many batches it trains on, with `patience` at most; `None` if the
-            data is not known.
+        variables: The number of trained variables.
+        parameters: The number of trained parameters.
+        frozen: The number of learnable variables that are not trained.
+        kept: The activations of frozen blocks that are cached, or `None`.
+        steps: The number of updates, at most with `patience`; `None` if the amount of
+            data is unknown.
+        selection: Positions in `model.weights` of the trained, free and frozen weights,
+            which also hold for a copy of the model.
     """
 
     phase: Phase
@@ -40,13 +47,26 @@ class PhasePlan:
     variables: int
     parameters: int
     frozen: int
-    kept: Kept | None
+    kept: CachePlan | None
     steps: int | None
+    selection: TrainableSelection
 
     @property
     def cached(self) -> bool:
-        """Whether anything of the frozen blocks is computed once."""
+        """Whether the output of frozen blocks is computed once and cached."""
         return self.kept is not None
+
+    def trained_weights(self, model: keras.Model) -> tuple[keras.Variable, ...]:
+        """Returns the weights of a model that the optimizer updates."""
+        return weights_at(model, self.selection.trained)
+
+    def free_weights(self, model: keras.Model) -> tuple[keras.Variable, ...]:
+        """Returns the weights of a model that may change without the optimizer."""
+        return weights_at(model, self.selection.free)
+
+    def frozen_weights(self, model: keras.Model) -> tuple[keras.Variable, ...]:
+        """Returns the weights of a model that must not change."""
+        return weights_at(model, self.selection.frozen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +77,8 @@ class Plan:
         blocks: Names of the encoder's blocks by depth, and `"head"` at the end; for a
             model without an encoder only `"model"`.
         phases: A `PhasePlan` for each phase.
-        learnable: How many variables of the model can be trained at all.
-        parameters: How many numbers they hold.
+        learnable: The number of variables of the model that can be trained at all.
+        parameters: The number of their parameters.
     """
 
     blocks: tuple[str, ...]
@@ -78,12 +98,12 @@ def plan(
     batch_size: int = 32,
     cache: bool | str | ActivationCache = "auto",
 ) -> Plan:
-    """Says what a schedule means for a model; changes nothing in the model.
+    """Plans a schedule for a model, without changing the model.
 
     Args:
         model: The model, with an encoder of `tlkit` or any other.
         schedule: A phase, or phases in their order.
-        examples: How many training examples there are, if it is known.
+        examples: The number of training examples, if it is known.
         batch_size: Examples in a batch, at least 1.
         cache: As for `fit`.
 
@@ -91,24 +111,33 @@ def plan(
         The plan; `print` it.
 
     Raises:
-        PlanError: A phase trains nothing, names no block, asks for more than there are,
-            or for a `layer_decay` in a model without blocks.
+        PlanError: A phase trains nothing, names no block, asks for more blocks than
+            there are, or for a `layer_decay` in a model without blocks.
 
     Example:
 
     ```python
-    print(tlkit.plan(model, tlkit.gradual(blocks=2), examples=5485))
+    print(tlkit.plan(model, tlkit.head_only(epochs=4), examples=64))
+    #                1. head
+    # stage1         –
+    # stage2         –
+    # head           train
+    # variables      2
+    # parameters     21
+    # learning rate  0.001 cosine
+    # length         4 epochs, 8 steps
+    # cached         features, 2 kB in memory, saves 75%
+    # Of 8 variables with 365 parameters.
     ```
     """
     if examples is not None and examples < 1:
         raise PlanError(f"examples must be 1 or more, or None; got {examples!r}.")
     if batch_size < 1:
         raise PlanError(f"batch_size must be 1 or more; got {batch_size!r}.")
-    batches = None if examples is None else math.ceil(examples / batch_size)
     return make_plan(
         model,
         check_schedule(schedule),
-        batches=batches,
+        updates=None if examples is None else math.ceil(examples / batch_size),
         cache=cache_options(cache),
         examples=examples,
     )
@@ -118,99 +147,93 @@ def make_plan(
     model: keras.Model,
     phases: Sequence[Phase],
     *,
-    batches: int | None,
+    updates: int | None,
     cache: ActivationCache | None,
     examples: int | None = None,
     tokens: float | None = None,
 ) -> Plan:
-    """The plan for data of which the numbers are known, or `None`.
+    """Plans phases for data of a known or unknown (`None`) size.
 
     Args:
         model: The model.
         phases: The phases.
-        batches: Updates in an epoch.
-        cache: How activations are kept; `None` for not at all.
-        examples: How many examples there are.
-        tokens: Their mean length, for texts.
+        updates: Updates in an epoch.
+        cache: How activations are cached; `None` for no cache.
+        examples: The number of examples.
+        tokens: The mean length of texts in tokens.
+
+    Raises:
+        PlanError: A phase does not fit the model.
     """
     encoder = find_encoder(model)
     blocks = encoder.blocks if encoder is not None else ()
     learnable = learnable_weights(model)
+    phase_plans = []
+    for phase in phases:
+        check_layer_decay(model, phase.layer_decay)
+        selection = select_trainable(model, phase)
+        trained = weights_at(model, selection.trained)
+        steps, epochs = phase.steps, phase.epochs
+        if updates is not None:
+            steps = steps or epochs * updates
+            epochs = epochs or steps / updates
+        kept = None
+        if cache is not None:
+            data = DataSize(examples, epochs or 1.0, tokens)
+            kept = plan_cache(model, selection, data, cache)
+        factors = (*block_factors(len(blocks), phase.layer_decay), 1.0)
+        fractions = [_trained_fraction(block, trained, selection) for block in blocks]
+        phase_plan = PhasePlan(
+            phase=phase,
+            blocks=(*fractions, 1.0 if selection.head else 0.0),
+            rates=tuple(phase.learning_rate * factor for factor in factors),
+            variables=len(trained),
+            parameters=_parameter_count(trained),
+            frozen=len(learnable) - len(trained),
+            kept=kept,
+            steps=steps,
+            selection=selection,
+        )
+        phase_plans.append(phase_plan)
     return Plan(
         blocks=(*(block.name for block in blocks), "head") if blocks else ("model",),
-        phases=tuple(
-            _plan_phase(
-                model, phase, blocks, len(learnable), batches, cache, (examples, tokens)
-            )
-            for phase in phases
-        ),
+        phases=tuple(phase_plans),
         learnable=len(learnable),
-        parameters=_parameters(learnable),
+        parameters=_parameter_count(learnable),
     )
 
 
-def _plan_phase(
-    model, phase, blocks, learnable: int, batches, cache, data
-) -> PhasePlan:
-    choice = choose(model, phase)
-    rate_factors(model, choice, phase.layer_decay)  # refuses what makes no sense
-    factors = (*block_factors(len(blocks), phase.layer_decay), 1.0)
-    steps = phase.steps
-    if steps is None and batches is not None:
-        steps = phase.epochs * batches
-    shares = tuple(_share(block, choice) for block in blocks)
-    return PhasePlan(
-        phase=phase,
-        blocks=(*shares, 1.0 if choice.head else 0.0),
-        rates=tuple(phase.learning_rate * factor for factor in factors),
-        variables=len(choice.trained),
-        parameters=_parameters(choice.trained),
-        frozen=learnable - len(choice.trained),
-        kept=_kept(model, phase, choice, batches, cache, data),
-        steps=steps,
-    )
+def _trained_fraction(
+    block: Block, trained: Sequence[keras.Variable], selection: TrainableSelection
+) -> float:
+    trained_ids = {id(variable) for variable in trained}
+    flags = [id(variable) in trained_ids for variable in block.learnable]
+    # A block without learnable variables counts as trained if it runs in training mode.
+    return sum(flags) / len(flags) if flags else float(block.name in selection.blocks)
 
 
-def _kept(model, phase, choice, batches, cache, data) -> Kept | None:
-    if cache is None:
-        return None
-    epochs = phase.epochs
-    if epochs is None:
-        epochs = 1.0 if batches is None else phase.steps / batches
-    examples, tokens = data
-    amount = Amount(examples, epochs, tokens)
-    return what_to_keep(model, phase, choice, amount, cache)
-
-
-def _share(block: Block, choice: Choice) -> float:
-    trained = {id(variable) for variable in choice.trained}
-    inside = [id(variable) in trained for variable in block.learnable]
-    # A block with nothing to train counts as trained where it runs as in training.
-    return sum(inside) / len(inside) if inside else float(block in choice.blocks)
-
-
-def _parameters(variables: Sequence[keras.Variable]) -> int:
+def _parameter_count(variables: Sequence[keras.Variable]) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
 
 
-# === The table ===
+# === The printed table ===
 
 
 def _table(plan: Plan) -> str:
-    phases = [planned.phase for planned in plan.phases]
+    phases = [phase_plan.phase for phase_plan in plan.phases]
     rows = [["", *(f"{i}. {phase.title}" for i, phase in enumerate(phases, start=1))]]
     for i, name in enumerate(plan.blocks):
-        rows.append([name, *(_cell(planned, i) for planned in plan.phases)])
+        rows.append([name, *(_block_cell(planned, i) for planned in plan.phases)])
     rows.append([])
     rows.append(["variables", *(f"{p.variables:,}" for p in plan.phases)])
     rows.append(["parameters", *(f"{p.parameters:,}" for p in plan.phases)])
-    rows.append(["learning rate", *map(_rate, phases)])
+    rows.append(["learning rate", *map(_learning_rate_cell, phases)])
     if any(phase.layer_decay != 1 for phase in phases):
-        rows.append(["layer decay", *map(_layer_decay, phases)])
-    rows.append(["length", *map(_length, plan.phases)])
+        rows.append(["layer decay", *map(_layer_decay_cell, phases)])
+    rows.append(["length", *map(_length_cell, plan.phases)])
     if any(phase.patience is not None for phase in phases):
-        rows.append(["patience", *map(_patience, phases)])
-    rows.append(["kept", *(_kept_words(p.kept) for p in plan.phases)])
+        rows.append(["patience", *(_epoch_count(phase.patience) for phase in phases)])
+    rows.append(["cached", *(_cache_cell(p.kept) for p in plan.phases)])
     total = f"Of {plan.learnable:,} variables with {plan.parameters:,} parameters."
     return "\n".join([*_aligned(rows), total])
 
@@ -225,45 +248,40 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _cell(planned: PhasePlan, i: int) -> str:
-    share = planned.blocks[i]
-    if not share:
+def _block_cell(planned: PhasePlan, i: int) -> str:
+    fraction = planned.blocks[i]
+    if not fraction:
         return "–"
-    word = "train" if share == 1.0 else "in part"
+    word = "train" if fraction == 1.0 else "in part"
     if planned.phase.layer_decay == 1:
         return word
     return f"{word} at {planned.rates[i]:.2g}"
 
 
-def _rate(phase: Phase) -> str:
-    warm = f", {phase.warmup:.0%} warm-up" if phase.warmup else ""
-    return f"{phase.learning_rate:g} {phase.decay}{warm}"
+def _learning_rate_cell(phase: Phase) -> str:
+    warmup = f", {phase.warmup:.0%} warm-up" if phase.warmup else ""
+    return f"{phase.learning_rate:g} {phase.decay}{warmup}"
 
 
-def _layer_decay(phase: Phase) -> str:
+def _layer_decay_cell(phase: Phase) -> str:
     return "–" if phase.layer_decay == 1 else f"{phase.layer_decay:.3g} a block"
 
 
-def _patience(phase: Phase) -> str:
-    return "–" if phase.patience is None else _epochs(phase.patience)
-
-
-def _length(planned: PhasePlan) -> str:
+def _length_cell(planned: PhasePlan) -> str:
     phase = planned.phase
-    words = [] if phase.epochs is None else [_epochs(phase.epochs)]
+    words = [] if phase.epochs is None else [_epoch_count(phase.epochs)]
     words += [] if planned.steps is None else [f"{planned.steps:,} steps"]
     return ("" if phase.patience is None else "at most ") + ", ".join(words)
 
 
-def _kept_words(kept: Kept | None) -> str:
-    if kept is None:
+def _cache_cell(cache: CachePlan | None) -> str:
+    if cache is None:
         return "–"
-    words = [kept.name]
-    if kept.size is not None:
-        words.append(
-            f"{_bytes(kept.size)} in {kept.where}".replace("in disk", "on disk")
-        )
-    return ", ".join([*words, f"saves {kept.saves:.0%}"])
+    words = [cache.name]
+    if cache.size is not None:
+        preposition = "on" if cache.where == "disk" else "in"
+        words.append(f"{_bytes(cache.size)} {preposition} {cache.where}")
+    return ", ".join([*words, f"saves {cache.saves:.0%}"])
 
 
 def _bytes(size: int) -> str:
@@ -273,5 +291,5 @@ def _bytes(size: int) -> str:
     return f"{size / 1e3:.0f} kB"
 
 
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'s' if count > 1 else ''}"
+def _epoch_count(count: int | None) -> str:
+    return "–" if count is None else f"{count} epoch{'s' if count > 1 else ''}"

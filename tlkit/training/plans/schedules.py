@@ -1,4 +1,4 @@
-"""Schedules: phases in their order, and the learning rate of every step."""
+"""Makes schedules, phases in their order, and the learning rates of their steps."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from ...errors import PlanError
 from .phase import Phase, check_whole
 
-# Of the highest rate to the lowest in ULMFiT's slanted triangle (arXiv 1801.06146).
+# The highest rate divided by the lowest in ULMFiT's triangle (arXiv 1801.06146).
 _SLANTED_RATIO = 32
 
 
 def head_only(*, epochs: int = 10, learning_rate: float = 1e-3) -> list[Phase]:
-    """Trains the head on the features of the encoder as it was published.
+    """Trains the head on the features of the published encoder.
 
     The features are computed once, so further epochs cost next to nothing.
 
     Args:
-        epochs: How often to go through the data, at least 1.
+        epochs: Passes over the data, at least 1.
         learning_rate: The highest learning rate.
 
     Returns:
@@ -48,22 +48,21 @@ def head_then_all(
 ) -> list[Phase]:
     """Trains the head until it stops improving, then everything at a lower rate.
 
-    A new head sends gradients into the encoder that mean nothing yet; trained first, it
-    does not spoil what the encoder has learned. Where the features are computed once,
-    the epochs of the head cost next to nothing, so it may take as many as it likes.
+    The gradients of a new head are random and would damage the encoder, so the head is
+    trained first. Its epochs cost next to nothing where the features are cached.
 
     Args:
-        head_epochs: The most epochs of the first phase.
+        head_epochs: The maximum of epochs of the first phase.
         epochs: Epochs of the second phase.
         head_learning_rate: Highest learning rate of the first phase.
         learning_rate: Highest learning rate of the second phase.
         head_patience: Epochs without a lower loss after which the first phase ends, as
-            for `Phase`; its rate is constant then. `None`: it has all its epochs, and
-            its rate falls along a cosine.
-        warmup: Share of the second phase in which its rate rises.
-        layer_decay: How much slower earlier blocks learn in the second phase, as for
-            `Phase`.
-        batch_norm: What batch norms do in the second phase, as for `Phase`.
+            for `Phase`, with a constant rate. `None`: it has all its epochs, and its
+            rate falls along a cosine.
+        warmup: The fraction of the second phase in which its rate rises.
+        layer_decay: The factor on the rate from block to block in the second phase, as
+            for `Phase`.
+        batch_norm: What batch norms use in the second phase, as for `Phase`.
 
     Returns:
         Two phases.
@@ -75,7 +74,7 @@ def head_then_all(
 
     ```python
     schedule = tlkit.head_then_all(epochs=5, learning_rate=3e-5)
-    print(tlkit.plan(model, schedule))
+    [phase.title for phase in schedule]  # ['head', 'all']
     ```
     """
     return [
@@ -105,25 +104,25 @@ def gradual(
 ) -> list[Phase]:
     """Trains the head, then one more block of the encoder in each phase.
 
-    It begins with the last block (gradual unfreezing), each block learns more slowly
-    than the one after it (discriminative rates), and the rate of each phase is a
-    slanted triangle: Howard and Ruder 2018, ULMFiT, arXiv 1801.06146. Their ablation
-    has the gain in the three together.
+    Blocks are unfrozen from the last one on (gradual unfreezing), each block learns
+    more slowly than the next (discriminative rates), and the rate of each phase is a
+    slanted triangle: Howard and Ruder 2018, ULMFiT, arXiv 1801.06146. In their
+    ablation, the gain comes from the three together.
 
     Args:
-        blocks: How many blocks are trained in the end, at least 1; `plan` says if the
-            encoder has fewer.
-        head_epochs: The most epochs of the first phase.
+        blocks: The number of blocks that are trained in the end, at least 1 and at most
+            those of the encoder.
+        head_epochs: The maximum of epochs of the first phase.
         epochs: Epochs of each further phase.
         head_learning_rate: Highest learning rate of the first phase.
         learning_rate: Highest learning rate of the head in the further phases; the last
             block has `layer_decay` times that.
         head_patience: Epochs without a lower loss after which the first phase ends, as
             for `head_then_all`.
-        warmup: Share of each further phase in which its rate rises.
-        layer_decay: How much slower earlier blocks learn, as for `Phase`; 1 for all
-            alike.
-        batch_norm: What the batch norms of trained blocks do, as for `Phase`.
+        warmup: The fraction of each further phase in which its rate rises.
+        layer_decay: The factor on the rate from block to block, as for `Phase`; 1 for
+            equal rates.
+        batch_norm: What the batch norms of trained blocks use, as for `Phase`.
 
     Returns:
         `blocks + 1` phases.
@@ -134,11 +133,12 @@ def gradual(
     Example:
 
     ```python
-    report = tlkit.fit(model, splits, schedule=tlkit.gradual(blocks=2, epochs=2))
+    schedule = tlkit.gradual(blocks=2, epochs=2)
+    [phase.title for phase in schedule]  # ['head', 'last 1', 'last 2']
     ```
     """
     check_whole("blocks", blocks)
-    thawing = [
+    unfreezing = [
         Phase(
             count,
             epochs=epochs,
@@ -150,11 +150,11 @@ def gradual(
         )
         for count in range(1, blocks + 1)
     ]
-    return [_head(head_epochs, head_learning_rate, head_patience), *thawing]
+    return [_head(head_epochs, head_learning_rate, head_patience), *unfreezing]
 
 
 def _head(epochs: int, learning_rate: float, patience: int | None) -> Phase:
-    # The rate of a phase that may end early must not wait for its end to fall.
+    # A phase that may end early needs a rate that does not depend on its length.
     decay = "cosine" if patience is None else "constant"
     return Phase(
         "head",
@@ -166,14 +166,14 @@ def _head(epochs: int, learning_rate: float, patience: int | None) -> Phase:
 
 
 def learning_rates(phase: Phase, steps: int) -> np.ndarray:
-    """The learning rate of every step of a phase, for the head.
+    """Computes the learning rate of the head for every step of a phase.
 
     Args:
         phase: The phase.
-        steps: How many steps it has, at least 1; with `patience`, at most.
+        steps: The number of steps, at least 1; with `patience`, the maximum.
 
     Returns:
-        Float64 `[steps]`. The last step of the warm-up and the one after it have the
+        Float64 `[steps]`. The last step of the warm-up and the next one have the
         highest rate; the decay would reach its end one step after the last. A slanted
         triangle begins at its lowest rate, so that only the step after the warm-up has
         the highest, as in the paper.
@@ -182,7 +182,7 @@ def learning_rates(phase: Phase, steps: int) -> np.ndarray:
 
     ```python
     phase = tlkit.Phase(learning_rate=0.32, decay="slanted", warmup=0.5)
-    print(tlkit.training.learning_rates(phase, 4))  # 0.01, 0.165, 0.32, 0.165
+    tlkit.training.learning_rates(phase, 4).tolist()  # [0.01, 0.165, 0.32, 0.165]
     ```
     """
     step = np.arange(steps)
@@ -202,25 +202,25 @@ def learning_rates(phase: Phase, steps: int) -> np.ndarray:
 
 
 def _warm_steps(phase: Phase, steps: int) -> int:
-    wanted = round(phase.warmup * steps, 6)  # 0.1 * 70 is more than 7
-    # The paper rounds down; a triangle of a few steps would else begin, or be, low.
-    return math.floor(wanted) if phase.decay == "slanted" else math.ceil(wanted)
+    exact = round(phase.warmup * steps, 6)  # 0.1 * 70 is more than 7
+    # The paper rounds down. Rounding up would lower the rates of short triangles.
+    return math.floor(exact) if phase.decay == "slanted" else math.ceil(exact)
 
 
-def _above_lowest(share: np.ndarray) -> np.ndarray:
-    """From the lowest of the slanted triangle (0) to its highest (1)."""
-    return (1 + share * (_SLANTED_RATIO - 1)) / _SLANTED_RATIO
+def _above_lowest(height: np.ndarray) -> np.ndarray:
+    """Scales heights in [0, 1] to factors from the triangle's lowest rate to 1."""
+    return (1 + height * (_SLANTED_RATIO - 1)) / _SLANTED_RATIO
 
 
 def check_schedule(schedule) -> tuple[Phase, ...]:
-    """The phases of a schedule.
+    """Returns the phases of a schedule.
 
     Raises:
-        PlanError: It is not a phase or a list of phases, or it is empty.
+        PlanError: The schedule is not a phase or a list of phases, or it is empty.
     """
     phases = (schedule,) if isinstance(schedule, Phase) else schedule
-    right = isinstance(phases, (list, tuple)) and phases
-    if not right or not all(isinstance(phase, Phase) for phase in phases):
+    valid = isinstance(phases, (list, tuple)) and phases
+    if not valid or not all(isinstance(phase, Phase) for phase in phases):
         raise PlanError(
             "A schedule is one Phase or a list of them, at least one. Received: "
             f"{schedule!r}. Type tlkit.head_only(), tlkit.head_then_all(), "

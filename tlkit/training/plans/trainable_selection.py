@@ -1,4 +1,7 @@
-"""What a phase trains of a model, variable by variable, without changing the model."""
+"""Selects the weights of a model that a phase trains, without changing the model.
+
+Tested in tests/training/plans/test_plan.py.
+"""
 
 from __future__ import annotations
 
@@ -9,80 +12,90 @@ import keras
 
 from ...encoders import Block, Encoder, choose_blocks, find_encoder
 from ...errors import PlanError
-from ..strategies.scope_copies import all_layers
+from ..strategies.layer_tree import all_layers
 from .phase import Phase
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Choice:
-    """Every weight of a model, by what a phase may do to it.
+@dataclasses.dataclass(frozen=True)
+class TrainableSelection:
+    """The weights of a model, grouped by what may change them in a phase.
+
+    Weights are given by their positions in `model.weights`, so a selection also holds
+    for a copy of the model in a strategy's scope. Each position is in exactly one of
+    `trained`, `free` and `frozen`.
 
     Attributes:
-        blocks: The trained blocks, and parts of blocks, in the order of depth.
-        trained: What the optimizer moves.
-        free: What may move without it, such as statistics that follow the batches.
-        frozen: What must not move.
-        head: Those of the trained that are not the encoder's.
+        blocks: Names of the trained blocks and parts of blocks, by depth.
+        trained: Weights that the optimizer updates.
+        free: Weights that may change without the optimizer, such as the statistics of
+            batch norms.
+        frozen: Weights that must not change.
+        head: The trained weights outside the encoder.
     """
 
-    blocks: tuple[Block, ...]
-    trained: tuple[keras.Variable, ...]
-    free: tuple[keras.Variable, ...]
-    frozen: tuple[keras.Variable, ...]
-    head: tuple[keras.Variable, ...]
+    blocks: tuple[str, ...]
+    trained: tuple[int, ...]
+    free: tuple[int, ...]
+    frozen: tuple[int, ...]
+    head: tuple[int, ...]
 
 
-def choose(model: keras.Model, phase: Phase) -> Choice:
-    """What a phase trains of a model.
+def weights_at(
+    model: keras.Model, positions: Iterable[int]
+) -> tuple[keras.Variable, ...]:
+    """Returns the weights of a model at positions in `model.weights`."""
+    weights = model.weights
+    return tuple(weights[position] for position in positions)
+
+
+def select_trainable(model: keras.Model, phase: Phase) -> TrainableSelection:
+    """Selects the weights that a phase trains.
 
     Args:
         model: Any built Keras model.
         phase: The phase.
 
-    Returns:
-        The choice; together its `trained`, `free` and `frozen` are `model.weights`.
-
     Raises:
-        PlanError: A pattern matches no block, a number is out of range, a choice needs
-            an encoder that is not there, or nothing is left to be trained.
+        PlanError: A pattern matches no block, a number is out of range, the phase needs
+            an encoder and the model has none, or no weight is left to train.
     """
     encoder = find_encoder(model)
     if encoder is None:
-        blocks, trained, free = (), _trainable_alone(model, phase), _free_alone(model)
+        blocks, trained, free = (), _trainable_weights(model, phase), _unfrozen(model)
         head = trained
     else:
-        blocks = choose_blocks(encoder.blocks, _as_given(phase.train))
-        head = _outside(model, encoder)
+        patterns = list(phase.train) if isinstance(phase.train, tuple) else phase.train
+        blocks = choose_blocks(encoder.blocks, patterns)
+        head = _learnable_outside(model, encoder)
         trained = [*(v for block in blocks for v in block.learnable), *head]
-        free = _free(model, encoder, blocks, phase.batch_norm)
-    trained_ids = _ids(trained)
-    free_ids = _ids(free) - trained_ids
+        free = _free_weights(model, encoder, blocks, phase.batch_norm)
     if not trained:
         raise PlanError(
-            f"{phase!r} trains nothing: the model has nothing outside its encoder that "
-            "can be trained. Choose blocks, such as train=1."
+            f"{phase!r} trains nothing: the model has no trainable weights outside its "
+            "encoder. Choose blocks, such as train=1."
         )
-    weights = model.weights
-    return Choice(
-        blocks=tuple(blocks),
-        trained=tuple(v for v in weights if id(v) in trained_ids),
-        free=tuple(v for v in weights if id(v) in free_ids),
-        frozen=tuple(v for v in weights if id(v) not in trained_ids | free_ids),
-        head=tuple(head),
+    trained_ids, weights = _ids(trained), model.weights
+    free_ids = _ids(free) - trained_ids
+
+    def positions_of(ids: set[int]) -> tuple[int, ...]:
+        return tuple(i for i, weight in enumerate(weights) if id(weight) in ids)
+
+    return TrainableSelection(
+        blocks=tuple(block.name for block in blocks),
+        trained=positions_of(trained_ids),
+        free=positions_of(free_ids),
+        frozen=positions_of(_ids(weights) - trained_ids - free_ids),
+        head=positions_of(_ids(head)),
     )
 
 
 def learnable_weights(model: keras.Model) -> tuple[keras.Variable, ...]:
-    """Every weight of a model that some phase could train."""
+    """Returns every weight of a model that some phase could train."""
     encoder = find_encoder(model)
     if encoder is None:
         return tuple(model.trainable_weights)
     inside = [v for block in encoder.blocks for v in block.learnable]
-    return (*inside, *_outside(model, encoder))
-
-
-def _as_given(train):
-    return list(train) if isinstance(train, tuple) else train
+    return (*inside, *_learnable_outside(model, encoder))
 
 
 def _ids(variables: Iterable[keras.Variable]) -> set[int]:
@@ -92,74 +105,73 @@ def _ids(variables: Iterable[keras.Variable]) -> set[int]:
 # === Models with an encoder ===
 
 
-def _outside(model: keras.Model, encoder: Encoder) -> list[keras.Variable]:
-    """What `tlkit.freeze` leaves trainable outside the encoder."""
+def _learnable_outside(model: keras.Model, encoder: Encoder) -> list[keras.Variable]:
+    """Returns the weights outside the encoder that `tlkit.freeze` makes trainable."""
     inside = _ids(encoder.weights)
-    thawed = {
+    unfrozen = {
         id(variable)
-        for layer in _with_layers(model)
+        for layer in _nested_layers(model)
         if not layer.trainable
         for inner in all_layers(layer)
+        # Private: the public list is empty while the layer is frozen (Keras 3.13 to
+        # 3.15). tests/training/plans/test_plan.py notices when it changes.
         for variable in inner._trainable_variables
     }
     return [
         variable
         for variable in model.weights
-        if id(variable) not in inside and (variable.trainable or id(variable) in thawed)
+        if id(variable) not in inside
+        and (variable.trainable or id(variable) in unfrozen)
     ]
 
 
-def _free(model, encoder: Encoder, blocks, batch_norm: str) -> list[keras.Variable]:
+def _free_weights(
+    model: keras.Model, encoder: Encoder, blocks: Iterable[Block], batch_norm: str
+) -> list[keras.Variable]:
+    """Returns weights outside the encoder and those of blocks in training mode."""
     inside = _ids(encoder.weights)
     outside = [v for v in model.weights if id(v) not in inside]
-    moving = [
+    in_training_mode = [
         variable
         for block in blocks
         for part in block.parts or (block,)
         if batch_norm == "train" or not part.batch_norms or not encoder.opened
         for variable in part.variables
     ]
-    return [*outside, *moving]
+    return [*outside, *in_training_mode]
 
 
-# === Models without one ===
+def _nested_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns the layers whose `trainable` `tlkit.freeze` writes."""
+    children = getattr(layer, "layers", ())
+    return [layer, *(x for child in children for x in _nested_layers(child))]
 
 
-def _trainable_alone(model: keras.Model, phase: Phase) -> list[keras.Variable]:
+# === Models without an encoder ===
+
+
+def _trainable_weights(model: keras.Model, phase: Phase) -> list[keras.Variable]:
     if phase.train != "all":
         raise PlanError(
             f"There is no tlkit encoder in this model, so {phase!r} has no meaning. "
-            'Use Phase("all"), which trains what the model leaves trainable, or build '
-            "the model around tlkit.load_encoder(source)."
+            'Use Phase("all"), which trains the weights that the model leaves '
+            "trainable, or build the model around tlkit.load_encoder(source)."
         )
     if not model.trainable_weights:
         raise PlanError(
-            "The model has nothing that can be trained. Type: model.trainable = True"
+            "The model has no trainable weights. Type: model.trainable = True"
         )
     return list(model.trainable_weights)
 
 
-def _free_alone(model: keras.Model) -> list[keras.Variable]:
-    """Statistics of layers that are not frozen themselves."""
-    frozen = {
-        id(variable)
-        for layer in all_layers(model)
-        if not layer.trainable
-        for variable in layer.weights
-    }
+def _unfrozen(model: keras.Model) -> list[keras.Variable]:
+    """Returns the weights that neither a frozen layer nor their own flag freezes."""
+    layers = all_layers(model)
+    frozen = {id(v) for layer in layers if not layer.trainable for v in layer.weights}
     frozen |= {
         id(variable)
-        for layer in all_layers(model)
-        for variable in layer._trainable_variables
+        for layer in layers
+        for variable in layer._trainable_variables  # private, see above
         if not variable.trainable
     }
     return [v for v in model.weights if id(v) not in frozen]
-
-
-# === Layers ===
-
-
-def _with_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """The layers whose `trainable` `tlkit.freeze` looks at."""
-    children = getattr(layer, "layers", ())
-    return [layer, *(x for child in children for x in _with_layers(child))]
