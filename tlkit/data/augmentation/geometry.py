@@ -1,4 +1,7 @@
-"""What moves the pixels of a picture: windows, flips and projections."""
+"""Operations that move the pixels of an image: crops, flips, erasing, projections.
+
+Tested in tests/data/augmentation/test_augmented_pixels.py.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import math
 
 import tensorflow as tf
 
-from ..images.resize import resize
+from ..images import resize
 from .example_seeds import part_seed, uniform
 
-GRAY = 128.0  # what comes in from outside of a picture
+GRAY = 128.0  # the value of pixels from outside of the image
 
 
 def draw_window(
@@ -20,49 +23,50 @@ def draw_window(
     area: tuple[float, float],
     aspect: tuple[float, float],
 ) -> tf.Tensor:
-    """Draws a window of a picture: its area evenly, then its aspect, then its place.
+    """Draws a window of an image: its area uniformly, then its aspect and position.
 
-    This is the crop of "Going deeper with convolutions" (arXiv 1409.4842). Others draw
-    area and aspect, and again if that does not fit; here the aspect is drawn from what
-    fits, so that areas come out as they were asked for. In a picture so narrow that no
-    such aspect fits the window has the aspect that comes nearest.
+    This is the crop of "Going deeper with convolutions" (arXiv 1409.4842). Other
+    implementations draw area and aspect again if they do not fit. Here the aspect is
+    drawn from those that fit, so the areas are uniform as requested. If the image is so
+    narrow that no aspect fits, the window has the nearest possible one.
 
     Args:
         seed: Int32 or int64 `[2]`.
-        height: Of the picture, in pixels.
-        width: Of the picture, in pixels.
-        area: The least and the largest share of the picture's area, in (0, 1].
-        aspect: The least and the largest width over height of the window, in pixels.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
+        area: The smallest and the largest fraction of the image's area, in (0, 1].
+        aspect: The smallest and the largest width over height of the window, in pixels.
 
     Returns:
-        Float32 `[4]`: top, left, height and width, as shares of the picture's.
+        Float32 `[4]`: top, left, height and width, as fractions of the image's.
     """
     draws = tf.unstack(uniform(seed, (4,)))
     logarithm = lambda value: tf.math.log(tf.cast(value, tf.float32))
-    own = logarithm(width) - logarithm(height)
+    image_aspect = logarithm(width) - logarithm(height)
     size = logarithm(area[0] + draws[0] * (area[1] - area[0]))
-    # With this aspect the window is as wide as the picture, or as high.
-    highest, widest = own + size, own - size
+    # With these aspects the window is as high, or as wide, as the image.
+    highest, widest = image_aspect + size, image_aspect - size
     least, most = (tf.constant(math.log(value), tf.float32) for value in aspect)
     least, most = (
         tf.minimum(tf.maximum(least, highest), widest),
         tf.maximum(tf.minimum(most, widest), highest),
     )
     shape = least + draws[1] * (most - least)
-    high = tf.minimum(tf.exp((size + own - shape) / 2), 1.0)
-    wide = tf.minimum(tf.exp((size - own + shape) / 2), 1.0)
+    high = tf.minimum(tf.exp((size + image_aspect - shape) / 2), 1.0)
+    wide = tf.minimum(tf.exp((size - image_aspect + shape) / 2), 1.0)
     return tf.stack([draws[2] * (1 - high), draws[3] * (1 - wide), high, wide])
 
 
 def crop(pixels: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-    """Takes a window out and makes it as large as the picture was.
+    """Crops a window and resizes it to the size of the image.
 
     Args:
         pixels: Float32 `[height, width, channels]`.
-        window: Float32 `[4]`: top, left, height and width, as shares of the picture's.
+        window: Float32 `[4]`: top, left, height and width, as fractions of the image's.
+            It need not begin at a whole pixel.
 
     Returns:
-        Float32 of the same shape. A window need not begin at a whole pixel.
+        Float32 of the same shape.
     """
     size = tf.shape(pixels)[:2]
     begin, extent = (part * tf.cast(size, tf.float32) for part in tf.split(window, 2))
@@ -70,13 +74,13 @@ def crop(pixels: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
 
 
 def random_flip(pixels: tf.Tensor, seed: tf.Tensor, *, direction: str) -> tf.Tensor:
-    """Mirrors every second picture.
+    """Flips an image with probability 0.5.
 
     Args:
         pixels: Float32 `[height, width, channels]`.
         seed: Int32 or int64 `[2]`.
         direction: `"horizontal"` exchanges left and right, `"vertical"` top and bottom;
-            with `"both"` each of the two is drawn by itself.
+            `"both"` draws each of the two independently.
 
     Returns:
         Float32 of the same shape.
@@ -96,17 +100,17 @@ def random_erasing(
     area: tuple[float, float] = (0.02, 1 / 3),
     aspect: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> tf.Tensor:
-    """Fills a window of some pictures with noise.
+    """Replaces a window of some images by noise.
 
     "Random erasing data augmentation" (arXiv 1708.04896), with its sizes, and a random
-    value for every pixel and channel, which did best there.
+    value for every pixel and channel, which had the best results there.
 
     Args:
         pixels: Float32 `[height, width, channels]` in 0…255.
         seed: Int32 or int64 `[2]`.
-        probability: Of a picture being touched at all, in [0, 1].
-        area: The least and the largest share of the picture that is erased.
-        aspect: The least and the largest width over height of what is erased.
+        probability: The probability that an image is changed, in [0, 1].
+        area: The smallest and the largest fraction of the image that is erased.
+        aspect: The smallest and the largest width over height of the window.
 
     Returns:
         Float32 of the same shape.
@@ -127,37 +131,37 @@ def random_erasing(
         return tf.where(inside, tf.pad(noise, margins), pixels)
 
     if probability < 1:
-        touched = uniform(part_seed(seed, 0)) < probability
-        found = tf.cond(touched, erased, lambda: pixels)
+        chosen = uniform(part_seed(seed, 0)) < probability
+        changed = tf.cond(chosen, erased, lambda: pixels)
     else:
-        found = erased()
-    return tf.ensure_shape(found, pixels.shape)
+        changed = erased()
+    return tf.ensure_shape(changed, pixels.shape)
 
 
 def project(pixels: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
-    """Takes every pixel from another place.
+    """Applies an affine transformation with bilinear interpolation.
 
     Args:
         pixels: Float32 `[height, width, channels]`.
-        matrix: Float32 `[2, 3]`. The pixel at `(x, y)`, in pixels from the middle of
-            the picture to the right and down, comes from `matrix @ (x, y, 1)`, where
-            the last column is in shares of the width and height.
+        matrix: Float32 `[2, 3]`. The pixel at `(x, y)`, in pixels to the right and down
+            from the center of the image, is taken from `matrix @ (x, y, 1)`, where the
+            last column is in fractions of the width and height.
 
     Returns:
-        Float32 of the same shape; what comes in from outside is gray.
+        Float32 of the same shape; pixels from outside of the image are gray.
     """
     size = tf.shape(pixels)[:2]
-    length = tf.cast(size, tf.float32)[::-1]  # as the op has it: x before y
-    middle = (length - 1) / 2
-    turn = matrix[:, :2]
-    start = middle - tf.linalg.matvec(turn, middle) + matrix[:, 2] * length
-    whole = tf.concat([turn, start[:, tf.newaxis]], axis=1)
-    found = tf.raw_ops.ImageProjectiveTransformV3(
+    length = tf.cast(size, tf.float32)[::-1]  # x before y, as the op has it
+    center = (length - 1) / 2
+    linear = matrix[:, :2]
+    start = center - tf.linalg.matvec(linear, center) + matrix[:, 2] * length
+    affine = tf.concat([linear, start[:, tf.newaxis]], axis=1)
+    projected = tf.raw_ops.ImageProjectiveTransformV3(
         images=pixels[tf.newaxis],
-        transforms=tf.concat([tf.reshape(whole, (1, 6)), tf.zeros((1, 2))], axis=1),
+        transforms=tf.concat([tf.reshape(affine, (1, 6)), tf.zeros((1, 2))], axis=1),
         output_shape=size,
         interpolation="BILINEAR",
         fill_mode="CONSTANT",
         fill_value=GRAY,
     )[0]
-    return tf.ensure_shape(found, pixels.shape)
+    return tf.ensure_shape(projected, pixels.shape)

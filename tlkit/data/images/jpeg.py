@@ -1,71 +1,60 @@
-"""JPEGs, decoded no larger than they have to be.
+"""Decodes JPEG images no larger than necessary, and applies their EXIF orientation.
 
-How a camera was held: the EXIF orientation of a JPEG, read and applied.
-
-Only TensorFlow's ops: the same code runs in tf.data and inside an exported SavedModel.
-Of PNG and WebP, where hardly any program writes or heeds it, it is not read.
+Only TensorFlow ops are used: the same code runs in `tf.data` and in an export.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-from .other_formats import MOST_PIXELS, refuse_unless
-from .resize import in_pixels, resize
+from .limits import MAX_PIXELS, check_size, product
+from .resampling import in_pixels, resize
 
-# By what the sides may be divided. A half is a fourth of the work, save for reading the
-# data; it does not alias, since frequencies are left out.
+# Ratios at which a JPEG can be decoded. A half takes a fourth of the work, except for
+# reading the data. It does not alias, since high frequencies are left out.
 _RATIOS = (1, 2, 4, 8)
-# A picture is decoded at this many times the size at least, and then resized. Against
-# resizing it whole, a sharp photograph differs by 1.7 of 255 on average; at twice the
-# size by 0.8, for three times the work; at the very size by 3, and is too sharp.
+# An image is decoded at this many times the size at least, and then resized. A sharp
+# photograph differs from one that is resized as a whole by 1.7 of 255 on average. At
+# twice the size it is 0.8, for three times the work; at the exact size it is 3.
 _RESERVE = 1.25
-# TensorFlow refuses more, in pixels times channels, and says that the data is invalid.
-_MOST_VALUES = 2**29
-_FRAME_BYTES = 2**22  # bytes, for the header of the frame in an enormous picture
-_PROGRESSIVE = 0xFFC2
+# TensorFlow rejects more, in pixels times channels, with "invalid data".
+_MAX_VALUES = 2**29
+_FRAME_BYTES = 2**22  # bytes, which hold the frame header of an enormous image
+# The marker of a progressive frame, its length and precision, by the channels.
+_PROGRESSIVE = [b"\xff\xc2\0%c\x08" % (8 + 3 * channels) for channels in range(5)]
 
 
 def decode_jpeg(
-    raw: tf.Tensor,
-    size: tf.Tensor,
-    window: tf.Tensor | None = None,
-    *,
-    fits: bool = False,
+    raw: tf.Tensor, size: tf.Tensor, window: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """Decodes a JPEG, or a window of it, at a size.
+    """Decodes a JPEG, or a window of it, and resizes it.
 
     Args:
         raw: A scalar string.
         size: int32 `[2]`: height and width.
-        window: float32 `[4]`: `(y, x, height, width)` of the part to take, in shares of
-            the stored picture. Little more than it is decoded.
-        fits: Whether `fits_whole` is known to be true of it.
+        window: float32 `[4]`: `(y, x, height, width)` of the part to take, as fractions
+            of the stored image. Little more than this part is decoded.
 
     Returns:
-        float32 `[height, width, 3]` in 0…255, as it is stored: not turned as its EXIF
+        float32 `[height, width, 3]` in 0…255, as stored: not rotated as its EXIF
         orientation says.
 
     Raises:
         tf.errors.InvalidArgumentError: It is broken or too large.
     """
-    pixels, begin, extent = reduced(raw, size, window, fits=fits)
+    pixels, begin, extent = reduced(raw, size, window)
     return resize(pixels, size, begin, extent)
 
 
 def reduced(
-    raw: tf.Tensor,
-    size: tf.Tensor,
-    window: tf.Tensor | None = None,
-    *,
-    fits: bool = False,
+    raw: tf.Tensor, size: tf.Tensor, window: tf.Tensor | None = None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Decodes a JPEG no larger than is needed for a size. Arguments as above.
+    """Decodes a JPEG no larger than a size requires. The arguments are the same.
 
     Returns:
         The pixels, uint8 `[h, w, 3]`, and the beginning and extent of the window in
-        them, each float32 `[2]`. Neither is a whole number: a side of 427 pixels is one
-        of 53.4 at an eighth, which has 54 pixels.
+        them, each float32 `[2]`. These are not whole numbers: at an eighth, a side of
+        427 pixels has an extent of 53.4, and is decoded to 54 pixels.
     """
     shape = tf.io.extract_jpeg_shape(raw)
     origin, sides = None, shape[:2]
@@ -74,11 +63,10 @@ def reduced(
     needed = _RESERVE * tf.cast(size, tf.float32)
     ratios = tf.constant([[ratio] for ratio in _RATIOS[1:]], tf.float32)
     enough = tf.cast(sides, tf.float32) >= ratios * needed
-    # Where a ratio is possible all smaller ones are, so their number is its index.
+    # If a ratio is possible, all smaller ones are, so their number is its index.
     index = tf.reduce_sum(tf.cast(tf.reduce_all(enough, axis=1), tf.int32))
     ratio = tf.gather(_RATIOS, index)
-    if not fits:
-        raw = refuse_unless(_fits(raw, shape, ratio), raw, shape[1], shape[0])
+    raw = check_size(_fits(raw, shape, ratio), raw, shape[1], shape[0])
     begin, part, scale = tf.zeros([2]), None, tf.cast(ratio, tf.float32)
     if window is not None:
         first, end = origin // ratio, -(-(origin + sides) // ratio)
@@ -91,147 +79,131 @@ def reduced(
 
 
 def _decode_at(raw: tf.Tensor, ratio: int, part: tf.Tensor | None) -> tf.Tensor:
-    """Decodes at one ratio, all or a part `(y, x, height, width)` in its pixels."""
-    # TensorFlow's own choice is a faster and coarser transform.
+    """Decodes at one ratio: all, or a part `(y, x, height, width)` in its pixels."""
+    # The default of TensorFlow is a faster and less exact transform.
     options = {"channels": 3, "ratio": ratio, "dct_method": "INTEGER_ACCURATE"}
     if part is None:
         return tf.io.decode_jpeg(raw, **options)
     return tf.io.decode_and_crop_jpeg(raw, part, **options)
 
 
-def fits_whole(raw: tf.Tensor) -> tf.Tensor:
-    """Whether there is memory for a JPEG, at whatever ratio."""
-    return _values(tf.io.extract_jpeg_shape(raw)) < min(MOST_PIXELS, _MOST_VALUES)
-
-
-def _values(shape: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_prod(tf.cast(shape, tf.float32))
-
-
 def _fits(raw: tf.Tensor, shape: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
-    """Whether there is memory for a JPEG of a shape, decoded at a ratio."""
-    values = _values(shape)
-    # Of a progressive one all frequencies are kept, whatever the ratio, until its last
-    # scan has been read.
-    return tf.cond(
-        values < min(MOST_PIXELS, _MOST_VALUES),
-        lambda: True,
-        lambda: (
-            (values / tf.cast(ratio**2, tf.float32) < _MOST_VALUES)
-            & ~_is_progressive(raw, shape)
-        ),
-    )
+    """Returns whether a JPEG of a shape, decoded at a ratio, fits into memory."""
+    values = product(shape)
+
+    def fits_reduced() -> tf.Tensor:
+        # Of a progressive JPEG all frequencies stay in memory, at any ratio, until its
+        # last scan is read.
+        start = tf.strings.substr(raw, 0, _FRAME_BYTES)
+        marker = tf.gather(_PROGRESSIVE, shape[2])
+        is_baseline = tf.equal(tf.size(_split_once(start, marker)), 1)
+        return is_baseline & (values / tf.cast(ratio**2, tf.float32) < _MAX_VALUES)
+
+    limit = min(MAX_PIXELS, _MAX_VALUES)
+    return tf.cond(values < limit, lambda: True, fits_reduced)
 
 
-def _is_progressive(raw: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    data = tf.cast(
-        tf.io.decode_raw(tf.strings.substr(raw, 0, _FRAME_BYTES), tf.uint8), tf.int32
-    )
-    sides = 256 * data[:-1] + data[1:]
-    # After the mark: two bytes of length, one of precision, height and width.
-    found = (sides[:-7] == _PROGRESSIVE) & (sides[5:-2] == shape[0])
-    return tf.reduce_any(found & (sides[7:] == shape[1]))
+def _split_once(text: tf.Tensor, separator: tf.Tensor | bytes) -> tf.Tensor:
+    return tf.raw_ops.StringSplitV2(input=[text], sep=separator, maxsplit=1).values
 
 
-# === Orientation ===
-
-
+# The EXIF orientation of PNG and WebP images is not read: hardly any program writes or
+# applies it.
 _EXIF_BYTES = 2**16  # bytes; cameras write EXIF first
 _ORIENTATION, _SHORT = 0x0112, 3
 
-# By orientation, 0 being none: an upright picture is the stored one with its rows
-# reversed, then its columns reversed, then rows and columns exchanged.
+# By orientation, from 0, which is none. The upright image is the stored one with its
+# rows reversed, then its columns reversed, then rows and columns exchanged.
 _ROWS_REVERSED = (0, 0, 0, 1, 1, 0, 1, 1, 0)
 _COLUMNS_REVERSED = (0, 0, 1, 1, 0, 0, 0, 1, 1)
 _FIRST_EXCHANGED = 5
 
 
 def read_orientation(raw: tf.Tensor) -> tf.Tensor:
-    """Reads the EXIF orientation of a JPEG.
+    """Reads the EXIF orientation of a JPEG from its first 64 KiB.
 
     Args:
-        raw: A string with an encoded JPEG. Its first 64 KiB are looked at.
+        raw: A scalar string.
 
     Returns:
-        int32 scalar in 1…8. It is 1, upright, where there is no EXIF, and where it is
-        damaged.
+        int32 scalar in 1…8; 1, upright, if the EXIF data is missing or damaged.
     """
-    start = tf.strings.substr(raw, 0, _EXIF_BYTES)
-    parts = tf.raw_ops.StringSplitV2(input=[start], sep=b"Exif\0\0", maxsplit=1).values
+    parts = _split_once(tf.strings.substr(raw, 0, _EXIF_BYTES), b"Exif\0\0")
     return tf.cond(
         tf.size(parts) > 1, lambda: _from_tiff(parts[1]), lambda: tf.constant(1)
     )
 
 
 def exchanges(orientation: tf.Tensor) -> tf.Tensor:
-    """Whether the rows of the stored picture are the columns of the upright one."""
+    """Returns whether the rows of the stored image are columns of the upright one."""
     return orientation >= _FIRST_EXCHANGED
 
 
 def stored_window(window: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Where a window of the upright picture is in the stored one.
+    """Converts a window of the upright image to one of the stored image.
 
     Args:
-        window: float32 `[4]`: `(y, x, height, width)` in shares of the upright picture.
+        window: float32 `[4]`: `(y, x, height, width)` as fractions of the upright
+            image.
         orientation: int32 scalar in 1…8.
 
     Returns:
-        float32 `[4]`, likewise, in shares of the stored picture.
+        float32 `[4]`, as fractions of the stored image.
     """
     exchanged = tf.gather(window, [1, 0, 3, 2])
     y, x, height, width = tf.unstack(
         tf.where(exchanges(orientation), exchanged, window)
     )
-    y = tf.where(_says(_ROWS_REVERSED, orientation), 1 - y - height, y)
-    x = tf.where(_says(_COLUMNS_REVERSED, orientation), 1 - x - width, x)
+    y = tf.where(_is_set(_ROWS_REVERSED, orientation), 1 - y - height, y)
+    x = tf.where(_is_set(_COLUMNS_REVERSED, orientation), 1 - x - width, x)
     return tf.stack([y, x, height, width])
 
 
 def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turns a stored picture `[h, w, 3]` as it was seen.
+    """Rotates and mirrors a stored image as its orientation says.
 
     Args:
-        image: The picture, of any dtype.
+        image: `[h, w, 3]` of any dtype.
         orientation: int32 scalar in 1…8.
 
     Returns:
-        The picture, `[w, h, 3]` where the orientation is 5 or more.
+        The image; `[w, h, 3]` if the orientation is 5 or more.
     """
 
     def turned() -> tf.Tensor:
         tables = zip(_ROWS_REVERSED, _COLUMNS_REVERSED, strict=True)
         reversed_axes = tf.gather([[*map(bool, x), False] for x in tables], orientation)
         order = tf.where(exchanges(orientation), [1, 0, 2], [0, 1, 2])
-        # Not tf.reverse, which takes the axes' numbers.
+        # tf.reverse takes the numbers of the axes, which are not known here.
         return tf.transpose(tf.raw_ops.Reverse(tensor=image, dims=reversed_axes), order)
 
     return tf.cond(tf.equal(orientation, 1), lambda: image, turned)
 
 
-def _says(table: tuple[int, ...], orientation: tf.Tensor) -> tf.Tensor:
+def _is_set(table: tuple[int, ...], orientation: tf.Tensor) -> tf.Tensor:
     return tf.equal(tf.gather(table, orientation), 1)
 
 
 def _from_tiff(tiff: tf.Tensor) -> tf.Tensor:
-    """The orientation that the first directory of a TIFF, EXIF's form, gives."""
+    """Reads the orientation from the first directory of EXIF data, which is a TIFF."""
     order = tf.strings.substr(tiff, 0, 4)
     little = tf.equal(order, b"II*\0")
-    known = little | tf.equal(order, b"MM\0*")
-    # All that is read are words of two bytes at even places.
+    is_tiff = little | tf.equal(order, b"MM\0*")
+    # All values that are read are words of two bytes at even offsets.
     both = [
         tf.io.decode_raw(tiff, tf.uint16, is_little, fixed_length=_EXIF_BYTES)
         for is_little in (True, False)
     ]
     words = tf.cast(tf.where(little, *both), tf.int32)
-    # Of four bytes that give a place in 64 KiB two are zeros.
+    # Two of the four bytes of an offset within 64 KiB are zeros.
     directory = tf.reduce_max(words[2:4]) // 2
     count = tf.gather(words, tf.minimum(directory, _EXIF_BYTES // 2 - 1))
-    # Those that are there, each of six words.
+    # The entries that exist, each of six words.
     rest = words[directory + 1 :]
     count = tf.minimum(count, tf.size(rest) // 6)
     entries = tf.reshape(rest[: 6 * count], [-1, 6])
     tags, kinds, _, _, values, _ = tf.unstack(entries, axis=1)
-    given = (tags == _ORIENTATION) & (kinds == _SHORT)
-    given &= known & (values >= 1) & (values <= 8)
+    valid = (tags == _ORIENTATION) & (kinds == _SHORT)
+    valid &= is_tiff & (values >= 1) & (values <= 8)
     # The 1 is for an empty directory.
-    return tf.reduce_max(tf.concat([[1], tf.where(given, values, 1)], axis=0))
+    return tf.reduce_max(tf.concat([[1], tf.where(valid, values, 1)], axis=0))

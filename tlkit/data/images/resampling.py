@@ -1,4 +1,4 @@
-"""Parts of pictures, and pictures of a size."""
+"""Crops and resizes pixels."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import tensorflow as tf
 
 
 def crop(image: tf.Tensor, window: tf.Tensor | None) -> tf.Tensor:
-    """Takes a part of a picture.
+    """Crops an image to whole pixels.
 
     Args:
         image: `[h, w, channels]`.
-        window: float32 `[4]`: `(y, x, height, width)` in shares of the picture, in 0…1.
-            `None` takes all.
+        window: float32 `[4]`: `(y, x, height, width)` as fractions of the image, in
+            0…1. `None` returns the image unchanged.
     """
     if window is None:
         return image
@@ -20,14 +20,14 @@ def crop(image: tf.Tensor, window: tf.Tensor | None) -> tf.Tensor:
 
 
 def in_pixels(window: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
-    """A window in pixels: inside the picture, and never empty.
+    """Converts a window to pixels, inside the image and never empty.
 
     Args:
-        window: float32 `[4]`: `(y, x, height, width)` in shares of the picture.
-        sides: int32 `[2]`: the picture's height and width.
+        window: float32 `[4]`: `(y, x, height, width)` as fractions of the image.
+        sides: int32 `[2]`: the image's height and width.
 
     Returns:
-        int32 `[4]`, likewise, in pixels.
+        int32 `[4]`: `(y, x, height, width)`.
     """
     scale = tf.cast(sides, tf.float32)
     begin = tf.cast(tf.round(window[:2] * scale), tf.int32)
@@ -42,7 +42,7 @@ def resize(
     begin: tf.Tensor | None = None,
     extent: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Makes a picture of a size, bilinear and antialiased as `tf.image.resize` does it.
+    """Resizes an image, bilinear and antialiased like `tf.image.resize`.
 
     Args:
         image: `[h, w, channels]`; uint16 in 0…65535, any other dtype in 0…255.
@@ -88,10 +88,10 @@ def _resize_rows(
     shift: tf.Tensor,
 ) -> tf.Tensor:
     """Resizes `[old_height, w, channels]` to `[1, height, 1, w * channels]`."""
-    # The op works in vectors of the channels of a pixel. With a whole row for a pixel
-    # they are long: the same to the last bit, in less than half the time.
-    # Antialiased, or a large picture becomes noise where it is made small. Integers go
-    # in as they are: as floats a large picture would take four times as much memory.
+    # The op computes in vectors of the channels of a pixel. With a whole row as one
+    # pixel they are long: bit for bit the same result in less than half the time.
+    # Without antialiasing a large image that is made small becomes noise. Integers are
+    # not cast to float32, which would take four times the memory for a large image.
     return tf.raw_ops.ScaleAndTranslate(
         images=tf.reshape(image, [1, old_height, 1, -1]),
         size=tf.stack([height, 1]),

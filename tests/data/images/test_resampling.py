@@ -1,10 +1,10 @@
-"""Pictures of another size, to the bit what TensorFlow's op makes of them."""
+"""Resized images, bit for bit as TensorFlow's op resizes them."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tlkit.data.images.resize import resize
+from tlkit.data.images import resize
 
 
 def by_the_op(image, size, begin=(0, 0), extent=None):
