@@ -85,6 +85,9 @@ def fetch(
 def read_lock(path: pathlib.Path) -> Lock:
     """Returns the lock of a folder or a bundle that `tlkit fetch` wrote.
 
+    Args:
+        path: The folder, or the `.tar`, `.tar.gz` or `.tgz`.
+
     Raises:
         SourceError: There is none.
     """

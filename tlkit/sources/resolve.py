@@ -75,8 +75,8 @@ def resolve(source: str | os.PathLike[str], *, verbose: int = 1) -> Resolved:
         ExtraError: The source needs a package that is not installed.
 
     Example:
-        >>> tlkit.sources.resolve("saved_models/flowers").path
-        PosixPath('saved_models/flowers/3')
+        >>> tlkit.sources.resolve("saved_models/resnet50").path
+        PosixPath('saved_models/resnet50/1')
     """
     resolved = _resolve(os.fspath(source).strip(), verbose=verbose)
     if resolved.preset is not None and not pathlib.Path(resolved.preset).is_dir():

@@ -124,6 +124,10 @@ def classification(labels: int | Sequence[str] | Classification) -> Classificati
 
     Args:
         labels: Their names, or their number (the names are then `"0"`, `"1"`, …).
+
+    Example:
+        >>> tlkit.tasks.classification(3).labels
+        ('0', '1', '2')
     """
     if isinstance(labels, Classification):
         return labels
