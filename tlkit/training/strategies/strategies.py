@@ -47,7 +47,7 @@ def strategy(name: str | tf.distribute.Strategy = "auto") -> tf.distribute.Strat
     strategy = tlkit.strategy("auto")  # on a machine with two GPUs
     strategy.num_replicas_in_sync  # 2
     with strategy.scope():
-        model = tlkit.image_classifier("resnet_v2_50", ["cat", "dog"])
+        model = tlkit.image_classifier("resnet_v2_50", splits.labels)
     report = tlkit.fit(model, splits, strategy=strategy)
     ```
     """
