@@ -1,4 +1,4 @@
-"""How good predictions are, in numbers."""
+"""Compares predictions with labels: accuracy, precision, recall, F1 and confusion."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from . import tables
 
 @dataclass(frozen=True)
 class ClassRow:
-    """The figures of one class.
+    """The metrics of one class.
 
     Attributes:
         label: Its name.
-        precision: Of what was predicted as this class, the share that is, in [0, 1];
-            0 if nothing was.
-        recall: Of what is this class, the share that was predicted so, in [0, 1]; 0 if
-            nothing is.
-        f1: The harmonic mean of the two; 0 if both are.
-        support: The number of examples that are this class.
-        predicted: The number of examples that were predicted as this class.
+        precision: The fraction of the examples predicted as this class that belong to
+            it, in [0, 1]; 0 if there are none.
+        recall: The fraction of the examples of this class that are predicted as it, in
+            [0, 1]; 0 if there are none.
+        f1: The harmonic mean of precision and recall; 0 if both are 0.
+        support: The number of examples of this class.
+        predicted: The number of examples predicted as this class.
     """
 
     label: str
@@ -38,18 +38,18 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good the predictions for one split are.
+    """The quality of the predictions for one split.
 
-    The macro figures are plain means over the classes that occur, as truth or as
+    Macro values are unweighted means over the classes that occur as a label or as a
     prediction, like those of scikit-learn with `average="macro", zero_division=0`.
 
     Attributes:
         loss: The mean loss of an example.
-        accuracy: The share of examples whose class was predicted, in [0, 1].
+        accuracy: The fraction of examples that are predicted correctly, in [0, 1].
         macro_precision: The mean of the classes' precision, in [0, 1].
         macro_recall: The mean of the classes' recall, in [0, 1].
         macro_f1: The mean of the classes' F1, in [0, 1].
-        per_class: The figures of each class, in the order of `labels`.
+        per_class: The metrics of each class, in the order of `labels`.
         confusion: `confusion[i][j]` counts the examples of class `i` that were
             predicted as class `j`.
         labels: The names of the classes.
@@ -67,15 +67,15 @@ class Evaluation:
     examples: int
 
     def to_json(self) -> str:
-        """Writes it as a JSON object; what is not a finite number becomes `null`."""
+        """Converts it to a JSON object; a number that is not finite becomes `null`."""
         return strict_json.dump(self)
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
-        """Reads what `to_json` wrote.
+        """Reads the result of `to_json`.
 
         Raises:
-            DataError: It is something else.
+            DataError: It is not the JSON of an evaluation.
         """
         try:
             return read_evaluation(json.loads(text))
@@ -93,22 +93,22 @@ def evaluate_predictions(
     label_names: Sequence[str],
     loss: float | None = None,
 ) -> Evaluation:
-    """Compares predictions with the truth.
+    """Computes all metrics from predictions and labels.
 
     Args:
-        scores: `[n, classes]` floats: probabilities, if all are in [0, 1] and every row
-            sums to 1, and logits otherwise. The largest of a row is the prediction; of
-            equal ones the first.
+        scores: `[n, classes]` floats: probabilities if all are in [0, 1] and every row
+            sums to 1, else logits. The prediction is the largest score of a row; the
+            first one of equal scores.
         labels: `[n]` integers, the true class of each example.
         label_names: The names of the classes by their index.
-        loss: The mean loss of an example, if it is known; otherwise it is the
-            cross-entropy of the scores.
+        loss: The mean loss of an example; if `None`, it is the cross-entropy of the
+            scores.
 
     Returns:
         The evaluation.
 
     Raises:
-        DataError: The shapes do not fit, a label is out of range, or there is nothing.
+        DataError: The shapes differ, a label is out of range, or `n` is 0.
 
     Example:
 
@@ -137,19 +137,19 @@ def evaluate_predictions(
 def most_confused(
     evaluation: Evaluation, limit: int = 10
 ) -> list[tuple[str, str, int]]:
-    """The pairs of classes that are mistaken most often.
+    """Finds the pairs of classes that are confused most often.
 
     Args:
         evaluation: The evaluation.
-        limit: How many pairs to return at most.
+        limit: The maximal number of pairs.
 
     Returns:
-        The true label, the label that was predicted, and how often; most often first.
+        True label, predicted label and count of each pair, by descending count.
     """
     confusion = np.array(evaluation.confusion)
     np.fill_diagonal(confusion, 0)
     order = np.argsort(-confusion, axis=None, kind="stable")[:limit]
-    pairs = [np.unravel_index(place, confusion.shape) for place in order]
+    pairs = [np.unravel_index(index, confusion.shape) for index in order]
     labels = evaluation.labels
     return [
         (labels[i], labels[j], int(confusion[i, j]))
@@ -158,9 +158,9 @@ def most_confused(
     ]
 
 
-def read_evaluation(found: dict) -> Evaluation:
-    """Makes an `Evaluation` of the JSON object that `Evaluation.to_json` writes."""
-    values = {field.name: found[field.name] for field in fields(Evaluation)}
+def read_evaluation(entry: dict) -> Evaluation:
+    """Converts the JSON object of `Evaluation.to_json` to an `Evaluation`."""
+    values = {field.name: entry[field.name] for field in fields(Evaluation)}
     for name in ("loss", "accuracy", "macro_precision", "macro_recall", "macro_f1"):
         values[name] = strict_json.number(values[name])
     values["per_class"] = tuple(ClassRow(**row) for row in values["per_class"])
@@ -194,14 +194,14 @@ def _check(scores: np.ndarray, truth: np.ndarray, label_names: tuple[str, ...]) 
 
 
 def _cross_entropy(scores: np.ndarray, truth: np.ndarray) -> float:
-    own = scores[np.arange(len(truth)), truth]
+    of_truth = scores[np.arange(len(truth)), truth]
     sums = scores.sum(axis=1)
     if (scores >= 0).all() and np.allclose(sums, 1.0, atol=1e-3):
-        # A probability of 0 would make it infinite; Keras clips it likewise.
-        return float(-np.log(np.clip(own, 1e-7, 1.0)).mean())
+        # Clipped as by Keras, since a probability of 0 would make it infinite.
+        return float(-np.log(np.clip(of_truth, 1e-7, 1.0)).mean())
     largest = scores.max(axis=1)
     total = largest + np.log(np.exp(scores - largest[:, None]).sum(axis=1))
-    return float((total - own).mean())
+    return float((total - of_truth).mean())
 
 
 def _from_confusion(

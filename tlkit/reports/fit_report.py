@@ -1,4 +1,4 @@
-"""What happened in a run of `tlkit.fit`."""
+"""The result of `tlkit.fit`, and its file `report.json`."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ REPORT_FILE = "report.json"
 
 @dataclass(frozen=True)
 class PhaseReport:
-    """What happened in one phase.
+    """The result of one phase.
 
     Attributes:
         name: The name of the phase.
-        epochs: How many epochs it took.
+        epochs: The number of epochs.
         first_epoch: The index of its first epoch in the history.
-        train_seconds: How long it took.
-        blocks: The names of the encoder's blocks that were trained.
-        parameters_trained: How many parameters were, those of the head included.
+        train_seconds: Its duration.
+        blocks: The names of the encoder's trained blocks.
+        parameters_trained: The number of trained parameters, including the head's.
         learning_rate: Its peak learning rate.
     """
 
@@ -44,17 +44,17 @@ class PhaseReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What `tlkit.fit` did, and how good the model is.
+    """The result of `tlkit.fit`, and the quality of the model.
 
     Attributes:
-        history: The figures of every epoch, through all phases, by Keras's names:
+        history: The loss and metrics of every epoch, over all phases, by Keras's names:
             `"loss"`, `"accuracy"`, `"val_loss"`, `"val_accuracy"`, ….
-        phases: What happened in each phase.
-        seconds: How long everything took.
-        evaluations: How good the model is in the end, by the name of the split.
-        skipped: The examples that were left out of the data, and why.
-        model: What the model is, in a few lines.
-        plan: Which blocks each phase trained, as `tlkit.plan` prints it.
+        phases: The result of each phase.
+        seconds: The duration of the run.
+        evaluations: The evaluation of the final model, by the name of the split.
+        skipped: The examples that were left out of the data, and the reasons.
+        model: A description of the model, in a few lines.
+        plan: The blocks that each phase trained, as `tlkit.plan` prints it.
         versions: The versions of tlkit, TensorFlow, Keras and Python.
         seed: The seed of the run, or `None`.
     """
@@ -70,16 +70,16 @@ class Report:
     seed: int | None = None
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
-        """Writes `report.json` into a folder, which is made if it is missing.
+        """Writes `report.json` into a folder, which is created if it is missing.
 
         Args:
             directory: The folder of the run.
 
         Returns:
-            The path of the file. A report that stood there is replaced.
+            The path of the file. It replaces an older report.
 
         Raises:
-            DataError: It cannot be written. What stood there is as it was.
+            DataError: It cannot be written. An older report is unchanged.
         """
         path = Path(directory).expanduser() / REPORT_FILE
         try:
@@ -93,13 +93,13 @@ class Report:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:
-        """Reads what `save` wrote.
+        """Reads a report that `save` wrote.
 
         Args:
             path: The folder of a run, or its `report.json`.
 
         Raises:
-            DataError: There is no report, or it is something else.
+            DataError: The file does not exist or is not a report.
         """
         file = Path(path).expanduser()
         file = file / REPORT_FILE if file.is_dir() else file
@@ -114,19 +114,18 @@ class Report:
             raise DataError(f"{file} is not a report: {error}") from error
 
     def to_json(self) -> str:
-        """Writes it as a JSON object; what is not a finite number becomes `null`."""
+        """Converts it to a JSON object; a number that is not finite becomes `null`."""
         return strict_json.dump(self)
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        """Reads what `to_json` wrote.
+        """Reads the result of `to_json`.
 
         Raises:
-            DataError: It is something else.
+            DataError: It is not the JSON of a report.
         """
         try:
-            found = json.loads(text)
-            return cls(**_read_fields(found))
+            return cls(**_read_fields(json.loads(text)))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"This is not a report in JSON: {error!r}") from error
 
@@ -143,39 +142,39 @@ class Report:
 
 
 def versions() -> dict[str, str]:
-    """The versions of what a run depends on; "unknown" for what is not installed."""
-    found = {"python": platform.python_version()}
+    """Returns the versions of Python and three packages, or "unknown"."""
+    versions = {"python": platform.python_version()}
     for name in ("tlkit", "tensorflow", "keras"):
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+            versions[name] = "unknown"
+    return versions
 
 
-def _read_fields(found: dict) -> dict:
-    """The arguments of `Report` out of its JSON object."""
+def _read_fields(entry: dict) -> dict:
+    """Converts the JSON object of a report to the arguments of `Report`."""
     return {
-        **found,
+        **entry,
         "history": {
             name: [strict_json.number(value) for value in values]
-            for name, values in found["history"].items()
+            for name, values in entry["history"].items()
         },
-        "phases": tuple(_read_phase(phase) for phase in found["phases"]),
-        "seconds": strict_json.number(found["seconds"]),
+        "phases": tuple(_read_phase(phase) for phase in entry["phases"]),
+        "seconds": strict_json.number(entry["seconds"]),
         "evaluations": {
-            name: read_evaluation(value) for name, value in found["evaluations"].items()
+            name: read_evaluation(value) for name, value in entry["evaluations"].items()
         },
-        "skipped": tuple(Skipped(**entry) for entry in found["skipped"]),
+        "skipped": tuple(Skipped(**skipped) for skipped in entry["skipped"]),
     }
 
 
-def _read_phase(found: dict) -> PhaseReport:
+def _read_phase(entry: dict) -> PhaseReport:
     numbers = {
-        name: strict_json.number(found[name])
+        name: strict_json.number(entry[name])
         for name in ("train_seconds", "learning_rate")
     }
-    return PhaseReport(**{**found, **numbers, "blocks": tuple(found["blocks"])})
+    return PhaseReport(**{**entry, **numbers, "blocks": tuple(entry["blocks"])})
 
 
 def _phase_table(report: Report) -> str:
@@ -183,8 +182,8 @@ def _phase_table(report: Report) -> str:
         return ""
     rows = [
         (
-            tables.cut(phase.name),
-            tables.cut(", ".join(phase.blocks) or "none, only the head", 40),
+            tables.shorten(phase.name),
+            tables.shorten(", ".join(phase.blocks) or "none, only the head", 40),
             f"{phase.epochs:,}",
             f"{phase.parameters_trained:,}",
             f"{phase.learning_rate:.2g}",
@@ -197,10 +196,10 @@ def _phase_table(report: Report) -> str:
 
 
 def _last_epoch(report: Report) -> str:
-    figures = [
+    metrics = [
         f"{name} {values[-1]:.4f}" for name, values in report.history.items() if values
     ]
-    if not figures:
+    if not metrics:
         return ""
     epochs = max(len(values) for values in report.history.values())
-    return f"after {epochs:,} epochs: {', '.join(figures)}"
+    return f"after {epochs:,} epochs: {', '.join(metrics)}"

@@ -1,4 +1,4 @@
-"""Figures as pictures, for a notebook. They need the extra `plots`."""
+"""Draws results with matplotlib, which the extra `plots` installs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import DataError, import_extra
 from .evaluation_result import Evaluation
 from .fit_report import Report
-from .tables import cut
+from .tables import shorten
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 _TRAINING, _VALIDATION = "#8a94a6", "#1f5fbf"
 _INK, _FAINT = "#2b2f36", "#d9dde3"
-_CELLS = 15  # classes up to which cells carry numbers
-_NAMES = 60  # and up to which rows carry names
+_MAX_NUMBERED = 15  # classes; with more, the cells have no numbers
+_MAX_NAMED = 60  # classes; with more, the rows have no names
 
 
 def plot_history(report: Report) -> matplotlib.figure.Figure:
     """Draws the loss and the metrics of every epoch, with the phases.
 
     Args:
-        report: What `tlkit.fit` returned.
+        report: The result of `tlkit.fit`.
 
     Returns:
-        A figure with a panel for the loss and one for each metric. A notebook shows it
-        when it is the last value of a cell; `figure.savefig(path)` writes it.
+        A figure with one panel for the loss and one for each metric. A notebook shows
+        it if it is the last value of a cell; `figure.savefig(path)` writes it.
 
     Raises:
         DataError: The history is empty.
@@ -48,20 +48,20 @@ def plot_history(report: Report) -> matplotlib.figure.Figure:
 
 
 def plot_confusion(evaluation: Evaluation) -> matplotlib.figure.Figure:
-    """Draws which classes are mistaken for which.
+    """Draws the confusion matrix.
 
     Args:
-        evaluation: What `tlkit.evaluate` returned.
+        evaluation: The result of `tlkit.evaluate`.
 
     Returns:
-        A figure in which every row is a true class, and the shade of a cell is the
-        share of the row. Up to 15 classes the cells carry the number of examples.
+        A figure in which every row is a true class. The color of a cell is its fraction
+        of the row. With up to 15 classes, cells contain the number of examples.
 
     Raises:
         ExtraError: matplotlib is not installed.
     """
     counts = np.array(evaluation.confusion)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     classes = len(counts)
     side = float(np.clip(0.42 * classes, 1.8, 8.5))
     figure = _figure("plot_confusion", side + 2.8, side + 1.6)
@@ -69,17 +69,17 @@ def plot_confusion(evaluation: Evaluation) -> matplotlib.figure.Figure:
     figure.set_layout_engine("compressed")
     colors = import_extra("matplotlib.colors", "plots", "plot_confusion")
     axes = figure.subplots()
-    # By the square root: mistakes of a few percent would not show otherwise.
+    # The square root makes errors of a few percent visible.
     norm = colors.PowerNorm(0.5, vmin=0.0, vmax=1.0)
-    image = axes.imshow(shares, cmap="Blues", norm=norm)
+    image = axes.imshow(fractions, cmap="Blues", norm=norm)
     bar = figure.colorbar(image, ax=axes, fraction=0.05, aspect=25, shrink=0.9)
     bar.set_ticks([0, 0.05, 0.25, 1], labels=["0", "5 %", "25 %", "all"])
-    bar.set_label("share of the true class", color=_INK, fontsize=8)
+    bar.set_label("fraction of the true class", color=_INK, fontsize=8)
     bar.ax.tick_params(length=0, colors=_INK, labelsize=8)
     bar.outline.set_visible(False)
     _name_cells(axes, evaluation)
-    if classes <= _CELLS:
-        _number_cells(axes, counts, shares)
+    if classes <= _MAX_NUMBERED:
+        _number_cells(axes, counts, fractions)
     axes.set_xlabel("prediction", color=_INK)
     axes.set_ylabel("truth", color=_INK)
     axes.set_title(
@@ -92,10 +92,10 @@ def plot_confusion(evaluation: Evaluation) -> matplotlib.figure.Figure:
 
 def _figure(purpose: str, width: float, height: float) -> matplotlib.figure.Figure:
     module = import_extra("matplotlib.figure", "plots", purpose)
-    # Not through pyplot, which keeps every figure until it is closed, and picks a
+    # pyplot would keep every figure in memory until it is closed, and would choose a
     # backend for the whole process.
     figure = module.Figure(figsize=(width, height), dpi=110, layout="constrained")
-    # A notebook knows how to show a bare figure only once pyplot has its backend.
+    # A notebook shows such a figure only if pyplot has set its backend.
     figure._repr_png_ = lambda: _png(figure)
     return figure
 
@@ -109,7 +109,7 @@ def _png(figure: Any) -> bytes:
 def _draw_curve(axes: matplotlib.axes.Axes, report: Report, name: str) -> None:
     training = report.history[name]
     validation = report.history.get(f"val_{name}", ())
-    # Epochs count from 1 on paper.
+    # Epochs are numbered from 1 in the plot.
     axes.plot(
         range(1, len(training) + 1),
         training,
@@ -142,15 +142,15 @@ def _draw_curve(axes: matplotlib.axes.Axes, report: Report, name: str) -> None:
 
 
 def _mark_phases(axes: matplotlib.axes.Axes, report: Report, epochs: int) -> None:
-    for place, phase in enumerate(report.phases):
+    for index, phase in enumerate(report.phases):
         if not phase.epochs:
             continue
         start = phase.first_epoch + 0.5
-        if place % 2:
+        if index % 2:
             axes.axvspan(start, start + phase.epochs, color="#f3f5f8", zorder=0)
         width = max(6, int(40 * phase.epochs / max(epochs, 1)))
         axes.annotate(
-            cut(phase.name, width),
+            shorten(phase.name, width),
             (start + phase.epochs / 2, 1.02),
             xycoords=("data", "axes fraction"),
             ha="center",
@@ -164,16 +164,16 @@ def _name_cells(axes: matplotlib.axes.Axes, evaluation: Evaluation) -> None:
     axes.tick_params(length=0, colors=_INK, labelsize=8 if classes <= 30 else 6)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    if classes > _NAMES:
+    if classes > _MAX_NAMED:
         return
-    names = [cut(label, 18) for label in evaluation.labels]
+    names = [shorten(label, 18) for label in evaluation.labels]
     axes.set_yticks(range(classes), names)
     short = all(len(name) <= 3 for name in names)
     axes.set_xticks(range(classes), names, rotation=0 if short else 90)
 
 
 def _number_cells(
-    axes: matplotlib.axes.Axes, counts: np.ndarray, shares: np.ndarray
+    axes: matplotlib.axes.Axes, counts: np.ndarray, fractions: np.ndarray
 ) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count:
@@ -184,5 +184,5 @@ def _number_cells(
                 ha="center",
                 va="center",
                 fontsize=8 if count < 10_000 else 6,
-                color="white" if shares[row, column] > 0.4 else _INK,
+                color="white" if fractions[row, column] > 0.4 else _INK,
             )

@@ -1,4 +1,7 @@
-"""Figures as text, for a terminal or a log."""
+"""Formats results as text for a terminal or a log.
+
+Tested in tests/reports/test_evaluation_result.py.
+"""
 
 from __future__ import annotations
 
@@ -8,42 +11,42 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .evaluation_result import ClassRow, Evaluation
 
-_FEW = 20  # classes that are shown in full
-_WORST = 10  # rows and pairs that are shown of more
+_FEW = 20  # classes; with more, only the worst are shown
+_WORST = 10  # rows and pairs
 _NAME_WIDTH = 28
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Sets rows in columns.
+    """Formats rows as a table with aligned columns.
 
     Args:
-        header: The heads of the columns.
+        header: The names of the columns.
         rows: The rows, each as long as the header.
-        left: How many columns are set flush left; the others are flush right.
+        left: The number of columns that are aligned left; the others are aligned right.
 
     Returns:
-        The lines, joined, without blanks at their ends.
+        The lines, joined, without trailing blanks.
     """
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     lines = []
     for row in (header, *rows):
         cells = [
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
 
-def cut(text: str, width: int = _NAME_WIDTH) -> str:
-    """Shortens a text to a width, on one line."""
+def shorten(text: str, width: int = _NAME_WIDTH) -> str:
+    """Joins the lines of a text and shortens it to a width."""
     text = " ".join(text.split())
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def evaluation_line(evaluation: Evaluation) -> str:
-    """The figures over all classes, on one line."""
+    """Formats the metrics over all classes as one line."""
     return (
         f"accuracy {evaluation.accuracy:.4f}, macro F1 {evaluation.macro_f1:.4f} "
         f"(precision {evaluation.macro_precision:.4f}, recall "
@@ -55,11 +58,11 @@ def evaluation_line(evaluation: Evaluation) -> str:
 def evaluation_table(
     evaluation: Evaluation, confused: Sequence[tuple[str, str, int]]
 ) -> str:
-    """All figures of up to 20 classes, or the worst of more.
+    """Formats all metrics of up to 20 classes, or those of the worst classes.
 
     Args:
         evaluation: The evaluation.
-        confused: True labels, predicted labels and how often; the most often first.
+        confused: True label, predicted label and count of pairs, by descending count.
     """
     parts = [evaluation_line(evaluation)]
     if len(evaluation.labels) <= _FEW:
@@ -69,8 +72,8 @@ def evaluation_table(
             + _confusion_table(evaluation)
         )
         return "\n\n".join(parts)
-    seen = [row for row in evaluation.per_class if row.support]
-    worst = sorted(seen, key=lambda row: (row.f1, -row.support))[:_WORST]
+    occurring = [row for row in evaluation.per_class if row.support]
+    worst = sorted(occurring, key=lambda row: (row.f1, -row.support))[:_WORST]
     parts.append(
         f"the {len(worst)} worst of {len(evaluation.labels)} classes\n"
         + _class_table(worst)
@@ -82,7 +85,7 @@ def evaluation_table(
 def _class_table(rows: Sequence[ClassRow]) -> str:
     cells = [
         (
-            cut(row.label),
+            shorten(row.label),
             f"{row.precision:.3f}",
             f"{row.recall:.3f}",
             f"{row.f1:.3f}",
@@ -94,10 +97,10 @@ def _class_table(rows: Sequence[ClassRow]) -> str:
 
 
 def _confusion_table(evaluation: Evaluation) -> str:
-    # Columns go by number: twenty names do not fit beside each other.
+    # Columns have numbers: twenty names do not fit side by side.
     numbers = [str(number) for number in range(len(evaluation.labels))]
     rows = [
-        (number, cut(label), *(f"{count:,}" if count else "·" for count in counts))
+        (number, shorten(label), *(f"{count:,}" if count else "·" for count in counts))
         for number, label, counts in zip(
             numbers, evaluation.labels, evaluation.confusion, strict=True
         )
@@ -106,5 +109,8 @@ def _confusion_table(evaluation: Evaluation) -> str:
 
 
 def _pairs_table(pairs: Sequence[tuple[str, str, int]]) -> str:
-    rows = [(cut(truth), cut(found), f"{count:,}") for truth, found, count in pairs]
+    rows = [
+        (shorten(truth), shorten(prediction), f"{count:,}")
+        for truth, prediction, count in pairs
+    ]
     return table(("truth", "prediction", "examples"), rows, left=2) if rows else "none"

