@@ -218,7 +218,7 @@ def test_fetch_copies_a_source_to_a_folder_and_to_a_bundle(tmp_path, monkeypatch
     assert last_json(shown)["details"]["kind"] == "text"
 
     again = tlkit_here("fetch", "t.tar", "new", cwd=tmp_path, status=1)
-    assert "tlkit fetch: new is there already" in again.stderr
+    assert "tlkit fetch: new exists, and nothing is overwritten" in again.stderr
 
 
 def test_offline_uses_no_network(tmp_path, monkeypatch):
