@@ -156,7 +156,7 @@ def test_broken_pictures_are_skipped_with_a_warning_that_names_them(tmp_path):
     assert len(warnings) == 1
     assert warnings[0].filename == __file__
     message = str(warnings[0].message)
-    assert message.startswith("Skipped 10 pictures")
+    assert message.startswith("Skipped 10 images")
     assert all(path in message for path in broken)
     assert {entry.path for entry in splits.skipped} == broken
     reasons = {os.path.basename(entry.path): entry.reason for entry in splits.skipped}
@@ -165,8 +165,8 @@ def test_broken_pictures_are_skipped_with_a_warning_that_names_them(tmp_path):
     assert reasons["flipped.png"].startswith("Invalid PNG data")
     assert reasons["text.jpg"].startswith("Unknown image file format.")
     assert reasons["enormous.png"] == (
-        "The picture is too large: 30000 by 30000 pixels. At most 268,435,456 pixels "
-        "are decoded, of a JPEG after it is made smaller. Make it smaller."
+        "The image is too large: 30000 by 30000 pixels. At most 268,435,456 pixels "
+        "are decoded; those of a JPEG are counted after it is reduced. Make it smaller."
     )
     assert reasons["cut.webp"] == "Failed to decode WebP image."
     assert reasons["cut.bmp"].startswith("Input size should match")
@@ -217,14 +217,14 @@ def test_a_class_whose_pictures_are_all_broken(tmp_path):
     (tmp_path / "c" / "bad.jpg").write_bytes(b"bad")
     with (
         pytest.warns(tlkit.data.SkippedWarning),
-        pytest.raises(DataError, match=r"1 of 3 classes.*no pictures.*'c'"),
+        pytest.raises(DataError, match=r"1 of 3 classes.*no images.*'c'"),
     ):
         tlkit.data.image_folder(tmp_path, verbose=0)
 
 
 def test_an_empty_class(tmp_path):
     write_classes(tmp_path, {"a": 3, "b": 3, "hollow": 0})
-    with pytest.raises(DataError, match=r"no pictures to train on: 'hollow'"):
+    with pytest.raises(DataError, match=r"no images to train on: 'hollow'"):
         tlkit.data.image_folder(tmp_path, verbose=0)
 
 
@@ -237,14 +237,14 @@ def test_one_class(tmp_path):
 def test_a_label_that_is_not_seen_in_training(tmp_path):
     write_classes(tmp_path / "train", {"a": 3, "b": 3})
     write_classes(tmp_path / "test", {"a": 3, "c": 2})
-    with pytest.raises(DataError, match=r"test split.*'c' \(2 pictures\)"):
+    with pytest.raises(DataError, match=r"test split.*'c' \(2 images\)"):
         tlkit.data.image_folder(tmp_path, verbose=0)
 
 
-def test_a_split_without_pictures(tmp_path):
+def test_a_split_without_images(tmp_path):
     write_classes(tmp_path / "train", {"a": 3, "b": 3})
     write_classes(tmp_path / "test", {"a": 0})
-    with pytest.raises(DataError, match=r"The test split in .* has no pictures"):
+    with pytest.raises(DataError, match=r"The test split in .* has no images"):
         tlkit.data.image_folder(tmp_path, verbose=0)
 
 

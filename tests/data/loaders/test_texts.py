@@ -176,7 +176,7 @@ def test_a_column_that_stands_twice(tmp_path):
 
 
 def test_one_column_for_both():
-    with pytest.raises(DataError, match="must be two columns"):
+    with pytest.raises(DataError, match="must be different columns"):
         tlkit.data.text_csv("a.csv", text="a", label="a")
 
 

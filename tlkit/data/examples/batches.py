@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from ...errors import DataError
 from ..images.decoder import rare_formats_in_python
 from .example_order import WINDOW, Order, mixed_seed, order
 from .random_access import examples_of, read_order
+from .splits import is_integer
 from .tf_data import parallel_map, shuffled, untuned
 
 _BUFFER_BYTES = 256 * 2**20
@@ -81,7 +81,7 @@ def batches(
     [len(labels) for inputs, labels in batches]  # [32, 8]
     ```
     """
-    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+    if not is_integer(batch_size):
         raise DataError(
             f"batch_size must be an integer of 1 or more; got {batch_size!r}."
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import DataError
 from .random_access import labels_of, pick
-from .splits import SPLIT_NAMES, Splits, check_seed, random_order
+from .splits import SPLIT_NAMES, Splits, check_seed, is_integer, random_order
 
 
 def class_counts(
@@ -65,8 +65,9 @@ def class_weights(
     Example:
 
     ```python
-    weights = tlkit.data.class_weights(splits)  # {0: 1.2, 1: 0.86}
-    tlkit.fit(model, splits, class_weight=weights)
+    weights = tlkit.data.class_weights(splits)
+    weights  # {0: 1.2, 1: 0.86}
+    report = tlkit.fit(model, splits, class_weight=weights)
     ```
     """
     if beta is not None and not (_is_number(beta) and 0 <= beta < 1):
@@ -212,8 +213,7 @@ def _order_keys(count: int, seed: int) -> np.ndarray:
 
 
 def _check_positive(number: int, name: str) -> None:
-    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-    if not whole or number < 1:
+    if not is_integer(number):
         raise DataError(f"{name} must be an integer of 1 or more; got {number!r}.")
 
 

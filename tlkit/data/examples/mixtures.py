@@ -18,7 +18,7 @@ from .random_access import (
     pick,
 )
 from .raw_values import raw_spec
-from .splits import SPLIT_NAMES, Splits, check_seed, random_order
+from .splits import SPLIT_NAMES, Splits, check_seed, is_integer, random_order
 from .tf_data import deterministic
 
 
@@ -60,7 +60,7 @@ def mixture(
     splits = tlkit.data.mixture(
         {"ours": ours, "public": public}, weights={"ours": 1, "public": 3}, examples=800
     )
-    splits.sizes["train"]  # 800: 200 of ours, 600 public ones
+    splits.sizes["train"]  # 800
     ```
     """
     named = _named(sources)
@@ -237,8 +237,7 @@ def _counts(
     if examples is None:
         total = (sizes / fractions).max()
         return np.maximum(np.rint(fractions * total).astype(np.int64), sizes)
-    whole = isinstance(examples, int | np.integer) and not isinstance(examples, bool)
-    if not whole or examples < len(sizes):
+    if not is_integer(examples, len(sizes)):
         raise DataError(
             "examples must be an integer of at least one for each data set, "
             f"{len(sizes)} or more; got {examples!r}."

@@ -31,8 +31,7 @@ _EXAMPLES_PER_CHUNK = 16
 
 # Views by their identity. `None` stands for a repeatable stream. The values must not
 # refer to their keys, or neither would ever be freed.
-_VIEWS: weakref.WeakKeyDictionary[tf.data.Dataset, Examples | None]
-_VIEWS = weakref.WeakKeyDictionary()
+_VIEWS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -27,15 +27,19 @@ from .splits import (
 
 @dataclass(frozen=True)
 class SplitSizes:
-    """The sizes of the splits that are taken from the training examples.
+    """The sizes of the splits that the data does not have, and the seed of all.
 
-    They are for splits that the data does not have. Each is a fraction as a float in
-    [0, 1), or a number of examples as an int.
+    They are taken from the training examples: a fraction as a float in [0, 1), or a
+    number of examples as an int. Made first of all, it checks the arguments of a loader
+    before time is spent on files.
     """
 
     validation: float | int
     test: float | int
     seed: int
+
+    def __post_init__(self) -> None:
+        check_size(self.validation), check_size(self.test), check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -101,13 +105,6 @@ def assemble(
         raws[name], ids[name] = _take(all_raws, chosen), all_ids[chosen]
     datasets = {name: _dataset(raws[name], ids[name], kind) for name in SPLIT_NAMES}
     return Splits(**datasets, labels=train.labels, kind=kind, skipped=tuple(skipped))
-
-
-def read_split_sizes(
-    validation: float | int, test: float | int, seed: int
-) -> SplitSizes:
-    """Checks these arguments of a loader, before it spends time on files."""
-    return SplitSizes(check_size(validation), check_size(test), check_seed(seed))
 
 
 def _check_classes(train: LoadedExamples, what: str) -> None:

@@ -188,9 +188,15 @@ def random_order(count: int, *, seed: int = 0) -> np.ndarray:
     return np.argsort(keys, kind="stable")
 
 
+def is_integer(value: object, minimum: int = 1) -> bool:
+    """Whether a value is an integer, not a bool, of at least `minimum`."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and value >= minimum
+
+
 def check_seed(seed: int) -> int:
     """Returns the seed, or raises a `DataError` if it is not an int of 0 or more."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+    if not is_integer(seed, 0):
         raise DataError(f"seed must be an integer of 0 or more; got {seed!r}.")
     return int(seed)
 
@@ -201,8 +207,7 @@ def _sorted(parts: list[np.ndarray]) -> np.ndarray:
 
 def check_size(size: float | int) -> float | int:
     """Returns the size of a split, or raises a `DataError` if it is not valid."""
-    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
-    if whole and size >= 0:
+    if is_integer(size, 0):
         return int(size)
     if isinstance(size, float | np.floating) and 0 <= size < 1:
         return float(size)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from ..examples.split_assembly import LoadedExamples, assemble, read_split_sizes
-from ..examples.splits import Skipped, Splits, warn_skipped
+from ..examples.split_assembly import LoadedExamples, SplitSizes, assemble
+from ..examples.splits import Splits, warn_skipped
 from .texts import Text, check_on_empty, drop_empty
 
 _Pair = tuple[Any, Any]
@@ -67,28 +67,28 @@ def arrays(
     ```
     """
     check_on_empty(on_empty)
-    sizes = read_split_sizes(validation, test, seed)
+    sizes = SplitSizes(validation, test, seed)
     given = {"train": (x, y), "validation": validation_data, "test": test_data}
     pairs = {
         split: _check_pair(pair, _NAMES[split])
         for split, pair in given.items()
         if pair is not None
     }
-    raws, classes = pairs["train"]
+    train, classes = pairs["train"]
     if labels is None:
         labels, named = _infer_labels(classes), False
     else:
         labels, named = _check_labels(labels), True
-    kind = "text" if isinstance(raws, list) else "array"
+    kind = "text" if isinstance(train, list) else "array"
     loaded, skipped = {}, []
-    for split, pair in pairs.items():
+    for split, (raws, classes) in pairs.items():
         where = _NAMES[split]
-        _check_alike(pair[0], raws, where)
-        names = _label_names(pair[1], labels, named, where)
-        examples = (pair[0], names)
+        _check_alike(raws, train, where)
+        names = _label_names(classes, labels, named, where)
         if kind == "text":
-            examples = _without_empty(*examples, where, on_empty, skipped)
-        loaded[split] = LoadedExamples(*examples, labels, where)
+            rows = zip(range(len(raws)), raws, names, strict=True)
+            raws, names = drop_empty(rows, where, on_empty, skipped)
+        loaded[split] = LoadedExamples(raws, names, labels, where)
     warn_skipped(skipped, "texts")
     what = "texts" if kind == "text" else "examples"
     return assemble(loaded, sizes, kind=kind, what=what, skipped=skipped)
@@ -150,8 +150,7 @@ def _holds_texts(example: Any) -> bool:
 
 def _check_texts(texts: list[Any], where: str) -> list[Text]:
     """Returns the texts, or pairs of them as tuples."""
-    paired = bool(texts) and isinstance(texts[0], list | tuple)
-    if not paired:
+    if not texts or not isinstance(texts[0], list | tuple):
         for index, text in enumerate(texts):
             _check_text(text, f"Example {index:,} of {where}")
         return texts
@@ -184,7 +183,7 @@ def _check_finite(array: np.ndarray, where: str) -> None:
         if not np.isfinite(example).all():
             raise DataError(
                 f"Example {index:,} of {where} has numbers that are not finite (NaN or "
-                "infinity). Mend or remove it."
+                "infinity). Repair or remove it."
             )
 
 
@@ -271,18 +270,6 @@ def _kind(raws: list[Text] | np.ndarray) -> str:
     if isinstance(raws, np.ndarray):
         return "numbers"
     return "texts" if isinstance(raws[0], str) else "pairs of texts"
-
-
-def _without_empty(
-    texts: list[Text],
-    names: list[str],
-    where: str,
-    on_empty: str,
-    skipped: list[Skipped],
-) -> tuple[list[Text], list[str]]:
-    rows = zip(range(len(texts)), texts, names, strict=True)
-    pairs = drop_empty(rows, where, on_empty, skipped)
-    return [text for text, _ in pairs], [name for _, name in pairs]
 
 
 def _describe(value: Any) -> str:

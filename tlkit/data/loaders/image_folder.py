@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ...errors import DataError
 from ...progress import progress
-from ..examples.split_assembly import LoadedExamples, assemble, read_split_sizes
+from ..examples.split_assembly import LoadedExamples, SplitSizes, assemble
 from ..examples.splits import Skipped, Splits, warn_skipped
 from ..images.decoder import check
 from .class_folders import ClassFiles, find_class_files
@@ -83,7 +83,7 @@ def image_folder(
     """
     if on_error not in ("skip", "raise"):
         raise DataError(f'on_error must be "skip" or "raise"; got {on_error!r}.')
-    sizes = read_split_sizes(validation, test, seed)
+    sizes = SplitSizes(validation, test, seed)
     files, divided = find_class_files(directory, _SUFFIXES)
     broken: dict[str, str] = {}
     if verify:

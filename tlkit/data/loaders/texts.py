@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...errors import DataError
 from ...progress import progress
-from ..examples.split_assembly import LoadedExamples, assemble, read_split_sizes
+from ..examples.split_assembly import LoadedExamples, SplitSizes, assemble
 from ..examples.splits import Skipped, Splits, warn_skipped
 from .class_folders import ClassFiles, find_class_files
 from .csv_columns import TableFormat, check_encoding, encoding_error, read_columns
@@ -83,7 +83,7 @@ def text_csv(
     ```
     """
     check_on_empty(on_empty)
-    sizes = read_split_sizes(validation, test, seed)
+    sizes = SplitSizes(validation, test, seed)
     table = TableFormat(delimiter, quote, encoding)
     columns = _check_columns(text, label)
     paths = {"train": path, "validation": validation_path, "test": test_path}
@@ -95,8 +95,9 @@ def text_csv(
                 for number, (*fields, name) in read_columns(file, columns, table)
             ]
             where = os.path.abspath(os.path.expanduser(os.fspath(file)))
-            rows = drop_empty(rows, where, on_empty, skipped)
-            loaded[name] = _text_examples(rows, where)
+            texts, names = drop_empty(rows, where, on_empty, skipped)
+            labels = tuple(sorted(set(names)))
+            loaded[name] = LoadedExamples(texts, names, labels, where)
     warn_skipped(skipped, "rows")
     return assemble(loaded, sizes, kind="text", what="texts", skipped=skipped)
 
@@ -113,11 +114,8 @@ def text_folder(
 ) -> Splits:
     """Loads a folder of `.txt` files, with one folder for each class, into memory.
 
-    The folder has one of two forms. `directory/<class>/…/*.txt` is divided into splits
-    here: stratified, and controlled by the seed. `directory/<split>/<class>/…/*.txt`
-    has the folder `train`, and may have `validation` (or `val`, `valid`, `dev`) and
-    `test`. Of this form a missing validation split is taken from `train`, but a missing
-    test split is not.
+    The folder is `directory/<class>/…/*.txt` or `directory/<split>/<class>/…/*.txt`, as
+    for `tlkit.data.image_folder`, with the same rules for missing splits.
 
     Args:
         directory: The folder.
@@ -147,12 +145,13 @@ def text_folder(
     """
     check_on_empty(on_empty)
     check_encoding(encoding)
-    sizes = read_split_sizes(validation, test, seed)
+    sizes = SplitSizes(validation, test, seed)
     class_files, divided = find_class_files(directory, (".txt",))
     loaded, skipped = {}, []
     for name, split in class_files.items():
+        total = len(split.files)
         files = progress(
-            split.files, total=len(split.files), what="reading texts", verbose=verbose
+            split.files, total=total, what="reading texts", verbose=verbose
         )
         loaded[name] = _read_texts(split, files, encoding, on_empty, skipped)
     warn_skipped(skipped, "texts")
@@ -169,8 +168,6 @@ def _check_columns(text: str | Sequence[str], label: str) -> tuple[str, ...]:
             "text must name one column, or two for pairs of texts; got "
             f"{', '.join(map(repr, texts)) or 'none'}."
         )
-    if isinstance(text, str) and text == label:
-        raise DataError(f"text and label must be two columns; both are {text!r}.")
     columns = (*texts, label)
     if len(set(columns)) < len(columns):
         raise DataError(f"text and label must be different columns; got {columns!r}.")
@@ -188,7 +185,7 @@ def drop_empty(
     where: str,
     on_empty: str,
     skipped: list[Skipped],
-) -> list[tuple[Text, str]]:
+) -> tuple[list[Text], list[str]]:
     """Leaves out rows with an empty text or label, and adds them to `skipped`.
 
     Args:
@@ -198,15 +195,16 @@ def drop_empty(
         skipped: The list that is added to.
 
     Returns:
-        Pairs of a text and its label, without blanks around the label.
+        The other texts, and their labels without blanks around them.
     """
-    pairs = []
+    texts, names = [], []
     for number, text, name in rows:
         fields = {"text": text if isinstance(text, str) else "".join(text)}
         fields["label"] = name
         empty = [field for field, value in fields.items() if not value.strip()]
         if not empty:
-            pairs.append((text, name.strip()))
+            texts.append(text)
+            names.append(name.strip())
             continue
         field = empty[0] if len(empty) == 1 else "row"
         entry = Skipped(where, f"the {field} is empty.", number)
@@ -215,14 +213,7 @@ def drop_empty(
                 f'{entry} Fill it in, or leave such rows out. Type: on_empty="skip"'
             )
         skipped.append(entry)
-    return pairs
-
-
-def _text_examples(rows: list[tuple[Text, str]], where: str) -> LoadedExamples:
-    """Makes examples of pairs of a text and its label, with sorted labels."""
-    names = [name for _, name in rows]
-    labels = tuple(sorted(set(names)))
-    return LoadedExamples([text for text, _ in rows], names, labels, where)
+    return texts, names
 
 
 def _read_texts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import os
 from collections.abc import Sequence
@@ -80,17 +79,15 @@ def tfrecord_files(
         if files is not None
     }
     integers = _label_is_integer(paths["train"][0], raw, label)
-    read = functools.partial(
-        _parse,
-        raw=raw,
-        label=label,
-        names=None if integers else labels,
-        first=first_label,
-    )
-    shown = functools.partial(_shown, integers=integers, first=first_label)
+    names = None if integers else labels
+    read = lambda record: _parse(record, raw, label, names, first_label)
     datasets = dict.fromkeys(arguments)
     for split, files in paths.items():
-        shards = _scan(files, read, len(labels), shown, split, verbose)
+        what = f"reading {split} files"
+        shown = progress(files, total=len(files), what=what, verbose=verbose)
+        shards = _scan(shown, read, len(labels), first_label if integers else None)
+        if not shards.paths:
+            raise DataError(f"The files of the {split} split have no records.")
         datasets[split] = shards.examples().dataset()
     return Splits(**datasets, labels=labels, kind=kind)
 
@@ -133,15 +130,11 @@ def _label_is_integer(path: str, raw: str, label: str) -> bool:
 
 
 def _parse(
-    record: tf.Tensor, *, raw: str, label: str, names: tuple[str, ...] | None, first
+    record: tf.Tensor, raw: str, label: str, names: tuple[str, ...] | None, first: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    dtype = tf.int64 if names is None else tf.string
+    dtypes = {raw: tf.string, label: tf.int64 if names is None else tf.string}
     features = tf.io.parse_single_example(
-        record,
-        {
-            raw: tf.io.FixedLenFeature([], tf.string),
-            label: tf.io.FixedLenFeature([], dtype),
-        },
+        record, {key: tf.io.FixedLenFeature([], d) for key, d in dtypes.items()}
     )
     if names is None:
         index = features[label] - first
@@ -152,25 +145,33 @@ def _parse(
     return features[raw], tf.cast(index, tf.int32)
 
 
-def _scan(paths, read, classes, shown, split, verbose) -> ShardFiles:
-    """Reads all files once: finds the positions of their examples and checks them."""
-    counts, lengths, labels = [], [], []
-    what = f"reading {split} files"
-    for path in progress(paths, total=len(paths), what=what, verbose=verbose):
+def _scan(paths, read, classes: int, first: int | None) -> ShardFiles:
+    """Reads all files once: finds the positions of their examples and checks them.
+
+    Args:
+        paths: The files.
+        read: Parses a record into the raw value and the index of the class.
+        classes: The number of classes.
+        first: The integer of the first class; `None` if labels are names.
+    """
+    files, lengths, labels = [], [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
+    for path in paths:
         file_lengths, file_labels = _scan_file(path, read)
         wrong = (file_labels < 0) | (file_labels >= classes)
         if wrong.any():
             index = int(np.argmax(wrong))
+            fault = "a name that labels does not have"
+            if first is not None:
+                value = file_labels[index] + first
+                fault = f"it is {value}, and the first class is {first}"
             raise DataError(
                 f"Example {index:,} of {path} has a label that is not one of the "
-                f"{classes} labels: {shown(int(file_labels[index]))}."
+                f"{classes} labels: {fault}."
             )
-        counts.append(len(file_labels))
+        if len(file_labels):
+            files.append((path, len(file_labels)))
         lengths.append(file_lengths)
         labels.append(file_labels)
-    files = [(path, n) for path, n in zip(paths, counts, strict=True) if n]
-    if not files:
-        raise DataError(f"The files of the {split} split have no records.")
     return ShardFiles(
         paths=tuple(path for path, _ in files),
         counts=np.array([count for _, count in files], np.int64),
@@ -178,12 +179,6 @@ def _scan(paths, read, classes, shown, split, verbose) -> ShardFiles:
         labels=np.concatenate(labels),
         parse=read,
     )
-
-
-def _shown(index: int, *, integers: bool, first: int) -> str:
-    if not integers:
-        return "a name that labels does not have"
-    return f"it is {index + first}, and the first class is {first}"
 
 
 def _scan_file(path: str, read) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from ...errors import DataError
 from ...files import atomic_folder, sha256_of
 from ...progress import progress
 from ..examples.raw_values import raw_spec, to_bytes
-from ..examples.splits import SPLIT_NAMES, Splits
+from ..examples.splits import Splits, is_integer
 from ..examples.tf_data import parallel_map, untuned
 from .records import FRAME, serialize
 
@@ -72,14 +72,11 @@ def write_shards(
     splits = tlkit.data.tfrecords(folder)
     ```
     """
-    if isinstance(shard_size, bool) or not isinstance(shard_size, int | np.integer):
-        raise DataError(f"shard_size must be a number of bytes; got {shard_size!r}.")
-    if shard_size < 1:
-        raise DataError(f"shard_size must be at least 1 byte; got {shard_size}.")
+    if not is_integer(shard_size):
+        raise DataError(f"shard_size must be 1 byte or more; got {shard_size!r}.")
     final = pathlib.Path(directory).expanduser().absolute()
     _check_free(final)
-    datasets = {name: getattr(splits, name) for name in SPLIT_NAMES}
-    datasets = {name: d for name, d in datasets.items() if d is not None}
+    datasets = {name: getattr(splits, name) for name in splits.sizes}
     spec = raw_spec(splits.train)
     for name, dataset in datasets.items():
         if raw_spec(dataset) != spec:

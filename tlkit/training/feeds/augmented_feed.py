@@ -1,6 +1,6 @@
 """A feed of images that are augmented, differently in each epoch.
 
-Tested in tests/data/augmentation/ and tests/training/feeds/test_feeds.py.
+Tested in tests/data/augmentation/test_augmentation.py.
 """
 
 from __future__ import annotations

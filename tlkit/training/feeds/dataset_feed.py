@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from ...data.examples import parallel_map, untuned
 from .feed import Feed, Options, WorkerPart
-from .rows_feed import RowsFeed
 
 
 class DatasetFeed(Feed):
@@ -31,7 +30,6 @@ class DatasetFeed(Feed):
             tf.data.UNKNOWN_CARDINALITY: None,
         }
         self.steps = special.get(steps, steps)
-        self.options = options
         inputs = dataset.element_spec[0]
         is_text = isinstance(inputs, tf.TensorSpec) and inputs.dtype == tf.string
         if options.preprocess is not None and is_text:
@@ -57,9 +55,6 @@ class DatasetFeed(Feed):
             )
 
         return rest.map(rows_of_worker)
-
-    def with_inputs(self, rows, labels, weights, *, views=1) -> RowsFeed:
-        return RowsFeed(rows, labels, weights, self.options, views=views)
 
 
 def pad_batch(batch: tuple, multiple: int | tf.Tensor) -> tuple:

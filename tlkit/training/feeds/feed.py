@@ -4,7 +4,7 @@ The elements of every dataset here are `(inputs, labels, weights)`, with () for 
 that are not given. One worker's part of a dataset has one more part, `present`: see
 `fill` of `tlkit.data.batches`.
 
-Tested in tests/training/feeds/.
+Tested in tests/training/feeds/test_feeds.py.
 """
 
 from __future__ import annotations
@@ -101,7 +101,6 @@ class Feed(abc.ABC):
             part: Which examples this worker reads; `None` for all.
         """
 
-    @abc.abstractmethod
     def with_inputs(
         self, rows: Rows, labels: Any, weights: Any, *, views: int = 1
     ) -> Feed:
@@ -114,6 +113,7 @@ class Feed(abc.ABC):
             views: How many views of each example the rows hold, one after the other;
                 the epochs take turns with them.
         """
+        raise NotImplementedError
 
     def longest_first(self) -> tuple[np.ndarray, tf.data.Dataset]:
         """Returns an order of texts from the longest to the shortest, and its batches.

@@ -1,7 +1,7 @@
 """The batches of a feed, split over the replicas of a strategy.
 
 Each replica gets as many examples; batches have static shapes where XLA needs them.
-Tested in tests/training/strategies/ and tests/training/feeds/test_feeds.py.
+Tested in tests/training/strategies/test_mirrored.py and test_workers.py.
 """
 
 from __future__ import annotations

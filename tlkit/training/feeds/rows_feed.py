@@ -59,7 +59,7 @@ class RowsFeed(Feed):
     def batches(
         self, epoch: int | None, *, skip: int = 0, part: WorkerPart | None = None
     ) -> tf.data.Dataset:
-        found = order(
+        chosen = order(
             self.examples,
             batch_size=self.batch_size,
             shuffle=epoch is not None,
@@ -69,11 +69,9 @@ class RowsFeed(Feed):
             lengths=None if self.lengths is None else self.lengths.each,
             **worker_arguments(part),
         )
-        columns = [found.rows] if part is None else [found.rows, found.present]
-        return self._load(
-            *(column[skip:] for column in columns),
-            view=view_number(epoch or 0, self.views),
-        )
+        columns = [chosen.rows] if part is None else [chosen.rows, chosen.present]
+        columns = [column[skip:] for column in columns]
+        return self._load(*columns, view=view_number(epoch or 0, self.views))
 
     def longest_first(self) -> tuple[np.ndarray, tf.data.Dataset]:
         indices = np.argsort(-self.lengths.each, kind="stable")
@@ -82,15 +80,8 @@ class RowsFeed(Feed):
         return indices, self._load(padded.reshape(-1, self.batch_size))
 
     def with_inputs(self, rows, labels, weights, *, views=1) -> RowsFeed:
-        return RowsFeed(
-            rows,
-            labels,
-            weights,
-            self.options,
-            lengths=self.lengths,
-            shuffle_buffer=self.shuffle_buffer,
-            views=views,
-        )
+        how = {"lengths": self.lengths, "shuffle_buffer": self.shuffle_buffer}
+        return RowsFeed(rows, labels, weights, self.options, views=views, **how)
 
     def labels_and_weights(self) -> tuple[Any, Any]:
         return tf.nest.map_structure(np.asarray, self.labels.columns)

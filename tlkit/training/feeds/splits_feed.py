@@ -63,14 +63,8 @@ class SplitsFeed(Feed):
         )
 
     def with_inputs(self, rows, labels, weights, *, views=1) -> RowsFeed:
-        return RowsFeed(
-            rows,
-            labels,
-            weights,
-            self.options,
-            shuffle_buffer=self.shuffle_buffer,
-            views=views,
-        )
+        how = {"shuffle_buffer": self.shuffle_buffer, "views": views}
+        return RowsFeed(rows, labels, weights, self.options, **how)
 
     def labels_and_weights(self) -> tuple[Any, Any]:
         rest = self.dataset.map(lambda raw, *rest: rest).batch(_CHUNK)
