@@ -10,14 +10,19 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from .jpeg import decode_jpeg, exchanges, read_orientation, reduced, stored_window
-from .jpeg import upright as upright_image
+from .jpeg import (
+    decode_jpeg,
+    exchanges,
+    read_orientation,
+    reduced,
+    stored_window,
+    upright,
+)
 from .limits import MAX_PIXELS, check_size, product
 from .other_formats import decode_other_format, first_bytes, has_bytes, read_int32
 from .resampling import crop, resize
@@ -155,7 +160,7 @@ def _decode_jpeg_upright(
         window = stored_window(window, orientation)
     decode_raw = lambda raw: decode_jpeg(raw, stored_size, window)
     # Rotated last, when the image is small.
-    return upright_image(attempt(decode_raw, raw, stored_size), orientation)
+    return upright(attempt(decode_raw, raw, stored_size), orientation)
 
 
 def _decode_png_or_other(
@@ -192,9 +197,9 @@ def _decode_in_python(raw: bytes) -> np.ndarray:
         with tf.device("CPU"):  # as in the rest of a data set
             return _other_format_decoder()(raw).numpy()
     except tf.errors.OpError as error:
-        # TensorFlow makes an InvalidArgumentError of a ValueError. The rest of the
-        # message says where in the code the graph was traced.
-        reason = re.sub(r"\{\{.*?\}\} ", "", error.message.partition("\n")[0])
+        # TensorFlow makes an InvalidArgumentError of a ValueError. The reason is one
+        # line; those around it say where in the code the graph was traced.
+        reason = error.message.partition("\n\t [[")[0].rpartition("\n")[2]
         raise ValueError(reason) from None
 
 

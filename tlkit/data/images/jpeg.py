@@ -122,9 +122,6 @@ _FIRST_EXCHANGED = 5
 def read_orientation(raw: tf.Tensor) -> tf.Tensor:
     """Reads the EXIF orientation of a JPEG from its first 64 KiB.
 
-    Args:
-        raw: A scalar string.
-
     Returns:
         int32 scalar in 1…8; 1, upright, if the EXIF data is missing or damaged.
     """
@@ -140,16 +137,7 @@ def exchanges(orientation: tf.Tensor) -> tf.Tensor:
 
 
 def stored_window(window: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Converts a window of the upright image to one of the stored image.
-
-    Args:
-        window: float32 `[4]`: `(y, x, height, width)` as fractions of the upright
-            image.
-        orientation: int32 scalar in 1…8.
-
-    Returns:
-        float32 `[4]`, as fractions of the stored image.
-    """
+    """Converts a window of the upright image to one of the stored image."""
     exchanged = tf.gather(window, [1, 0, 3, 2])
     y, x, height, width = tf.unstack(
         tf.where(exchanges(orientation), exchanged, window)
@@ -160,15 +148,7 @@ def stored_window(window: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Rotates and mirrors a stored image as its orientation says.
-
-    Args:
-        image: `[h, w, 3]` of any dtype.
-        orientation: int32 scalar in 1…8.
-
-    Returns:
-        The image; `[w, h, 3]` if the orientation is 5 or more.
-    """
+    """Rotates and mirrors a stored image `[h, w, 3]` as its orientation says."""
 
     def turned() -> tf.Tensor:
         tables = zip(_ROWS_REVERSED, _COLUMNS_REVERSED, strict=True)
