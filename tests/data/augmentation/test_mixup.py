@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from tests.data.augmentation.augmented import only, picture
-from tlkit.data.augmentation import mixup as blending
+from tlkit.data.augmentation import mixup
 from tlkit.data.augmentation.example_seeds import batch_seed
 from tlkit.errors import DataError
 
@@ -125,12 +125,12 @@ def test_labels_that_are_shares_already():
     share = found[0, 0] / 0.9
     expected = share * labels[0] + (1 - share) * labels[1]
     np.testing.assert_allclose(found[0], expected, atol=1e-6)
-    column = blending.one_hot(tf.constant([[2], [0]]), 3)
+    column = mixup.one_hot(tf.constant([[2], [0]]), 3)
     np.testing.assert_array_equal(column, [[0, 0, 1], [1, 0, 0]])
     for wrong in (tf.constant([0.5, 1.5]), tf.zeros((2, 4)), tf.constant([["a"]])):
         with pytest.raises(DataError, match="MixUp and CutMix blend classes"):
-            blending.one_hot(wrong, 3)
-    with pytest.raises(DataError, match="CutMix needs pictures"):
+            mixup.one_hot(wrong, 3)
+    with pytest.raises(DataError, match="CutMix needs images"):
         blended(only(cut_mix=1.0), np.zeros((2, 5), np.float32), [0, 1], 2)
     features, _, _ = blended(only(mix_up=1.0), np.eye(2, dtype=np.float32), [0, 1], 2)
     np.testing.assert_allclose(tf.reduce_sum(features, axis=1), 1, atol=1e-6)

@@ -1,4 +1,19 @@
-"""augmentation: to be described."""
+"""Changes training images at random, so that a model sees each one in many forms.
+
+Float32 images in 0…255 come in, one by one and then as a batch; images of the same
+shape go out. `data` exports the public `Augmentation` and `Color`.
+
+* `augmentation`: `Augmentation`, the settings, and the order in which they apply.
+* `example_seeds`: seeds from the run's seed, the epoch and the example's index, so that
+  an augmentation depends neither on the order of the batches nor on a resumed run.
+* `geometry`: moves pixels: crops, flips, erasing, projections.
+* `rand_augment`: RandAugment, of operations from `color` and `geometry`.
+* `color`: changes values: brightness, contrast, saturation, hue, and `Color`.
+* `mixup`: MixUp and CutMix, which blend the examples of a batch and their labels.
+
+A *window* is `(top, left, height, width)` as fractions of the image. A *view* is one of
+a few augmented forms of an example whose activations are cached.
+"""
 
 from .example_seeds import batch_seed as batch_seed
 from .example_seeds import example_seed as example_seed

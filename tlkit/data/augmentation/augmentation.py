@@ -1,7 +1,4 @@
-"""Random changes to pictures, so that a model does not see the same ones again.
-
-What the arguments of an augmentation may be.
-"""
+"""The settings of an augmentation, and the order in which its operations apply."""
 
 from __future__ import annotations
 
@@ -13,46 +10,46 @@ from typing import Any
 import tensorflow as tf
 
 from ...errors import DataError
-from . import geometry
-from . import mixup as blending
-from .color import Color, as_color, check_share, random_color
+from . import geometry, mixup
+from .color import Color, as_color, check_fraction, random_color
 from .example_seeds import example_seed, part_seed
-from .rand_augment import MOST, rand_augment
+from .rand_augment import MAX_MAGNITUDE, rand_augment
 
 _FLIPS = ("horizontal", "vertical", "both")
-# Of a window that is cropped: least and largest width over height.
-_ASPECT = (3 / 4, 4 / 3)
-# Which part of a seed is whose. What is added gets a new number.
+_ASPECT = (3 / 4, 4 / 3)  # width over height of a crop: smallest and largest
+# The numbers of the operations in a seed. A new operation gets a new number.
 _CROP, _FLIP, _RAND_AUGMENT, _COLOR, _ERASING, _WHICH, _BLEND = range(7)
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What happens to the pictures that a model is trained on.
+    """Random changes to the images that a model is trained on.
 
-    Without arguments it is mild: pictures are cropped a little and mirrored. The steps
-    come in the order of the arguments. What happens to an example depends on the seed,
-    the epoch and its place in the data alone: not on the order of the batches, how many
-    are prepared at once, or where a run was resumed.
+    The defaults are mild: small crops and horizontal flips. The operations apply in the
+    order of the arguments. The changes of an example depend only on the seed, the epoch
+    and the example's index in the data. They do not depend on the order of the batches,
+    on parallelism, or on where a run was resumed.
 
     Args:
-        crop: The least and the largest share of a picture that is cut out and made as
-            large as the picture was, in (0, 1], with a width over height of 3/4 to 4/3;
-            or `None`.
-        flip: `"horizontal"`, `"vertical"` or `"both"`: every second picture is
-            mirrored; or `None`, for what must not be, such as letters.
-        rand_augment: How many operations of RandAugment are applied, and how strongly,
-            from 0 to 10, such as `(2, 9)`; or `None`.
-        color: How far brightness, contrast and saturation may change, from 0 to 1, such
-            as 0.2; or a `Color`, or a dict of its arguments; or `None`.
-        erasing: How likely a window of a picture is filled with noise, from 0 to 1.
-        mix_up: The alpha of MixUp, such as 0.2: pictures are blended, and their labels;
-            or 0.
-        cut_mix: The alpha of CutMix, such as 1: windows of pictures are exchanged, and
-            shares of their labels; or 0. With both, half of the batches have either.
+        crop: The smallest and the largest fraction of an image's area that is cropped
+            and resized to the image's size, in (0, 1], with a width over height of 3/4
+            to 4/3; or `None`.
+        flip: `"horizontal"`, `"vertical"` or `"both"`: an image is flipped with
+            probability 0.5; or `None`, for instance for letters.
+        rand_augment: The number of RandAugment operations and their magnitude, from 0
+            to 10, such as `(2, 9)`; or `None`.
+        color: The limit of changes of brightness, contrast and saturation, from 0 to 1,
+            such as 0.2; or a `Color`, or a dict of its arguments; or `None`.
+        erasing: The probability that a window of an image is replaced by noise, from 0
+            to 1.
+        mix_up: The alpha of MixUp, such as 0.2: images and their labels are averaged in
+            pairs; or 0.
+        cut_mix: The alpha of CutMix, such as 1: a window of another image is pasted,
+            and the labels are blended by its area; or 0. With both, each is applied to
+            half of the batches.
 
     Raises:
-        DataError: An argument is not what it should be.
+        DataError: An argument has a wrong type or is out of its range.
 
     Example:
 
@@ -76,49 +73,44 @@ class Augmentation:
         if self.flip is not None and self.flip not in _FLIPS:
             allowed = ", ".join(f'"{flip}"' for flip in _FLIPS)
             raise DataError(f"flip must be {allowed} or None; got {self.flip!r}.")
-        changed = {
-            "crop": check_crop(self.crop),
-            "rand_augment": check_rand_augment(self.rand_augment),
+        checked = {
+            "crop": _check_crop(self.crop),
+            "rand_augment": _check_rand_augment(self.rand_augment),
             "color": as_color(self.color),
         }
-        for name, value in changed.items():
+        for name, value in checked.items():
             object.__setattr__(self, name, value)
-        check_share("erasing", self.erasing)
+        check_fraction("erasing", self.erasing)
         for name in ("mix_up", "cut_mix"):
-            check_alpha(name, getattr(self, name))
+            _check_alpha(name, getattr(self, name))
 
     @property
     def changes_examples(self) -> bool:
-        """Whether `example` does anything."""
+        """Whether `example` changes images."""
         parts = (self.crop, self.flip, self.rand_augment, self.color, self.erasing)
         return any(parts)
 
     @property
     def blends(self) -> bool:
-        """Whether `batch` does anything; labels are float32 `[batch, classes]` then."""
+        """Whether `batch` blends examples; labels are then `[batch, classes]`."""
         return bool(self.mix_up or self.cut_mix)
-
-    @property
-    def is_nothing(self) -> bool:
-        """Whether nothing happens at all."""
-        return not self.changes_examples and not self.blends
 
     def window(
         self, seed: tf.Tensor, *, height: int | tf.Tensor, width: int | tf.Tensor
     ) -> tf.Tensor:
-        """The window that is cropped out of an example.
+        """Draws the window to which `example` crops an image.
 
-        For those who decode no more than that of a file, and call `example` with
-        `crop=False` then.
+        To decode only this window of a file, crop while decoding, and then call
+        `example` with `crop=False`.
 
         Args:
-            seed: Int32 or int64 `[2]`, as `example_seed` gives it.
-            height: Of the picture, in pixels.
-            width: Of the picture, in pixels.
+            seed: Int32 or int64 `[2]`, from `example_seed`.
+            height: Height of the image, in pixels.
+            width: Width of the image, in pixels.
 
         Returns:
-            Float32 `[4]`: top, left, height and width, as shares of the picture's;
-            without `crop` all of it.
+            Float32 `[4]`: top, left, height and width, as fractions of the image's; the
+            whole image if `crop` is `None`.
         """
         if self.crop is None:
             return tf.constant([0.0, 0.0, 1.0, 1.0])
@@ -133,24 +125,24 @@ class Augmentation:
     def example(
         self, pixels: tf.Tensor, seed: tf.Tensor, *, crop: bool = True
     ) -> tf.Tensor:
-        """Changes one picture.
+        """Applies all operations on single images to one image.
 
         Args:
             pixels: Float32 `[height, width, 3]` in 0…255.
-            seed: Int32 or int64 `[2]`, as `example_seed` gives it.
-            crop: Whether to crop, if the augmentation does; `False` if that is done.
+            seed: Int32 or int64 `[2]`, from `example_seed`.
+            crop: `False` if the image is already cropped.
 
         Returns:
             Float32 of the same shape, in 0…255.
 
         Raises:
-            DataError: The picture has another dtype or shape.
+            DataError: The image has another dtype or shape.
         """
-        pixels = check_pixels(pixels)
+        pixels = _check_pixels(pixels)
         if not self.changes_examples:
             return pixels
-        found = _traced(self, crop)(pixels, seed)
-        return tf.ensure_shape(found, pixels.shape)
+        changed = _traced(self, crop)(pixels, seed)
+        return tf.ensure_shape(changed, pixels.shape)
 
     def batch(
         self,
@@ -160,53 +152,50 @@ class Augmentation:
         seed: tf.Tensor,
         classes: int,
         weights: tf.Tensor | None = None,
-    ) -> blending.Blended:
+    ) -> mixup.Blended:
         """Blends the examples of one batch, with MixUp or CutMix.
 
         Args:
             pixels: Float32 `[batch, height, width, 3]`.
             labels: Integers `[batch]`, or float32 `[batch, classes]`.
-            seed: Int32 or int64 `[2]`, as `batch_seed` gives it.
-            classes: How many classes there are.
-            weights: Float32 `[batch]`, or `None` if every example counts as one.
+            seed: Int32 or int64 `[2]`, from `batch_seed`.
+            classes: The number of classes.
+            weights: Float32 `[batch]`, or `None` if every example has weight 1.
 
         Returns:
-            Pixels, labels and weights. If the augmentation blends, labels are float32
-            `[batch, classes]` and sum to 1, and weights are those of the blended
-            examples; a loss that is linear in the labels, such as cross entropy, is
-            that of both examples by share and weight. Otherwise all is as it came.
+            Pixels, labels and weights, unchanged without `mix_up` and `cut_mix`. Else
+            labels are float32 `[batch, classes]` and sum to 1, and weights are those of
+            the blended examples. A loss that is linear in the labels, such as cross
+            entropy, is that of both examples by fraction and weight.
 
         Raises:
             DataError: The labels are not those of classes.
         """
         if not self.blends:
             return pixels, labels, weights
-        blend = functools.partial(
-            _blend,
-            pixels,
-            blending.one_hot(labels, classes),
-            weights=weights,
-            seed=part_seed(seed, _BLEND),
-        )
-        alphas = {blending.mix_up: self.mix_up, blending.cut_mix: self.cut_mix}
-        ways = [
-            functools.partial(blend, way, alpha)
-            for way, alpha in alphas.items()
+        labels = mixup.one_hot(labels, classes)
+        blend_seed = part_seed(seed, _BLEND)
+        alphas = {mixup.mix_up: self.mix_up, mixup.cut_mix: self.cut_mix}
+        functions = [
+            functools.partial(
+                blend, pixels, labels, weights=weights, seed=blend_seed, alpha=alpha
+            )
+            for blend, alpha in alphas.items()
             if alpha
         ]
-        return blending.either(part_seed(seed, _WHICH), *ways)
+        return mixup.either(part_seed(seed, _WHICH), *functions)
 
     def show(self, pixels: Any, *, epochs: int = 6, seed: int = 0) -> tf.Tensor:
-        """A sheet of pictures as they come out, to be looked at.
+        """Draws augmented images beside the originals, for inspection.
 
         Args:
             pixels: Numbers in 0…255, `[n, height, width, 3]`.
-            epochs: How many times each is changed.
-            seed: As in training.
+            epochs: The number of augmented forms of each image.
+            seed: The run's seed.
 
         Returns:
-            Uint8 `[n · height, (1 + epochs) · width, 3]`: a row for each picture, first
-            as it is and then as each epoch sees it.
+            Uint8 `[n · height, (1 + epochs) · width, 3]`: one row per image, with the
+            original and then its form in each epoch.
 
         Example:
 
@@ -216,21 +205,21 @@ class Augmentation:
         ```
         """
         rows = []
-        for index, picture in enumerate(tf.cast(pixels, tf.float32)):
+        for index, image in enumerate(tf.cast(pixels, tf.float32)):
             seeds = [example_seed(seed, epoch, index) for epoch in range(epochs)]
-            changed = [self.example(picture, each) for each in seeds]
-            rows.append(tf.concat([picture, *changed], axis=1))
+            changed = [self.example(image, each) for each in seeds]
+            rows.append(tf.concat([image, *changed], axis=1))
         sheet = tf.clip_by_value(tf.round(tf.concat(rows, axis=0)), 0, 255)
         return tf.cast(sheet, tf.uint8)
 
     def to_config(self) -> dict[str, Any]:
-        """A dict of plain values that makes the same one: `Augmentation(**config)`."""
+        """Returns plain values, such that `Augmentation(**config)` equals this."""
         return dataclasses.asdict(self)
 
 
 @functools.lru_cache(maxsize=32)
 def _traced(augmentation: Augmentation, crop: bool) -> Callable:
-    # Every epoch makes a dataset, and needs no graph of its own.
+    # Cached, so that the data sets of all epochs share one graph.
     change = functools.partial(_changed, augmentation, crop=crop)
     return tf.function(change, autograph=False, reduce_retracing=True)
 
@@ -245,8 +234,9 @@ def _changed(augmentation: Augmentation, pixels, seed, *, crop: bool) -> tf.Tens
         pixels = geometry.random_flip(pixels, part(_FLIP), direction=augmentation.flip)
     if augmentation.rand_augment is not None:
         operations, magnitude = augmentation.rand_augment
-        own = part(_RAND_AUGMENT)
-        pixels = rand_augment(pixels, own, operations=operations, magnitude=magnitude)
+        pixels = rand_augment(
+            pixels, part(_RAND_AUGMENT), operations=operations, magnitude=magnitude
+        )
     if augmentation.color is not None:
         pixels = random_color(pixels, part(_COLOR), color=augmentation.color)
     if augmentation.erasing:
@@ -256,66 +246,59 @@ def _changed(augmentation: Augmentation, pixels, seed, *, crop: bool) -> tf.Tens
     return pixels
 
 
-def _blend(pixels, labels, way, alpha, *, weights, seed) -> blending.Blended:
-    return way(pixels, labels, weights=weights, seed=seed, alpha=alpha)
-
-
-# === Augmentation checks ===
-
-
-def check_pixels(pixels: tf.Tensor) -> tf.Tensor:
-    """Returns a picture as a tensor, or raises a `DataError` if it is none."""
+def _check_pixels(pixels: tf.Tensor) -> tf.Tensor:
+    """Converts an image to a tensor, or raises a `DataError`."""
     pixels = tf.convert_to_tensor(pixels)
     shape = pixels.shape
-    right = shape.rank == 3 and shape[-1] in (3, None)
-    if pixels.dtype != tf.float32 or not right:
+    is_image = shape.rank == 3 and shape[-1] in (3, None)
+    if pixels.dtype != tf.float32 or not is_image:
         raise DataError(
-            "Augmentation takes pictures as float32 [height, width, 3] in 0…255; got "
+            "Augmentation takes images as float32 [height, width, 3] in 0…255; got "
             f"{pixels.dtype.name} {shape}. Type: tf.cast(pixels, tf.float32)"
         )
     return pixels
 
 
-def check_crop(crop) -> tuple[float, float] | None:
-    """Returns a range of areas, or raises a `DataError`."""
+def _check_crop(crop) -> tuple[float, float] | None:
+    """Converts the argument `crop`, or raises a `DataError`."""
     if crop is None:
         return None
     pair = _pair(crop)
     if pair is None or not 0 < pair[0] <= pair[1] <= 1:
         raise DataError(
-            "crop must be the least and the largest share of a picture's area, above 0 "
-            f"and up to 1, or None; got {crop!r}. Type: crop=(0.6, 1.0)"
+            "crop must be the smallest and the largest fraction of an image's area, "
+            f"above 0 and up to 1, or None; got {crop!r}. Type: crop=(0.6, 1.0)"
         )
     return float(pair[0]), float(pair[1])
 
 
-def check_rand_augment(given) -> tuple[int, float] | None:
-    """Returns a number of operations and a magnitude, or raises a `DataError`."""
-    if given is None:
+def _check_rand_augment(value) -> tuple[int, float] | None:
+    """Converts the argument `rand_augment`, or raises a `DataError`."""
+    if value is None:
         return None
-    pair = _pair(given)
+    pair = _pair(value)
     if (
         pair is None
         or not isinstance(pair[0], int)
         or pair[0] < 1
-        or not 0 <= pair[1] <= MOST
+        or not 0 <= pair[1] <= MAX_MAGNITUDE
     ):
         raise DataError(
-            "rand_augment must be how many operations are applied, 1 or more, and how "
-            f"strongly, from 0 to {MOST}, or None; got {given!r}. "
+            "rand_augment must be the number of operations, 1 or more, and their "
+            f"magnitude, from 0 to {MAX_MAGNITUDE}, or None; got {value!r}. "
             "Type: rand_augment=(2, 9)"
         )
     return pair[0], float(pair[1])
 
 
-def _pair(given) -> tuple | None:
-    if not isinstance(given, tuple | list) or len(given) != 2:
+def _pair(values) -> tuple | None:
+    if not isinstance(values, tuple | list) or len(values) != 2:
         return None
-    return tuple(given) if all(_is_number(value) for value in given) else None
+    return tuple(values) if all(_is_number(value) for value in values) else None
 
 
-def check_alpha(name: str, alpha) -> None:
-    """Raises a `DataError` if the beta distribution has no such parameter."""
+def _check_alpha(name: str, alpha) -> None:
+    """Raises a `DataError` if a value is not a parameter of a beta distribution."""
     if not _is_number(alpha) or not 0 <= alpha < float("inf"):
         raise DataError(
             f"{name} must be 0 (off) or a positive number, the alpha of the beta "

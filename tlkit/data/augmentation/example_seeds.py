@@ -1,9 +1,10 @@
-"""Seeds that depend on which example it is, and on nothing that happened before.
+"""Seeds that depend only on the run's seed, the epoch and the example.
 
-A generator that counts what it has drawn gives an example other numbers when batches
-come in another order, workers are more, or a run is resumed. So nothing is counted
-here: the numbers are a hash of the seed, the epoch and the
-example's place in the data.
+A generator that counts its draws gives an example other numbers if batches come in
+another order, the number of workers changes, or a run is resumed. A seed here is a hash
+of the run's seed, the epoch and the example's index in the data.
+
+Tested in tests/data/augmentation/test_augmentation.py.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ _EXAMPLES, _BATCHES = 1, 2
 def example_seed(
     seed: int | tf.Tensor, epoch: int | tf.Tensor, index: int | tf.Tensor
 ) -> tf.Tensor:
-    """The seed of what happens to one example in one epoch.
+    """Computes the seed of one example in one epoch.
 
     Args:
-        seed: The run's, an integer.
-        epoch: Which epoch, an integer; or which view, see `view_number`.
-        index: The example's place in the data before it is shuffled, an integer.
+        seed: The run's seed, an integer.
+        epoch: The epoch, an integer; or the view, see `view_number`.
+        index: The example's index in the data before it is shuffled, an integer.
 
     Returns:
-        Int32 `[2]`, as `tf.random.stateless_uniform` takes it. Seeds of neighboring
-        epochs and examples have nothing in common.
+        Int32 `[2]`, for `tf.random.stateless_uniform`. Seeds of neighboring epochs and
+        examples are unrelated.
     """
     return _hashed(_EXAMPLES, seed, epoch, index)
 
@@ -39,33 +40,33 @@ def batch_seed(
     *,
     worker: int | tf.Tensor = 0,
 ) -> tf.Tensor:
-    """The seed of how the examples of one batch are blended.
+    """Computes the seed with which the examples of one batch are blended.
 
     Args:
-        seed: The run's, an integer.
-        epoch: Which epoch, an integer.
-        number: Which batch of the epoch, an integer, whether or not some were skipped.
-        worker: Which of several processes that share the batch. Each blends what it
-            has of it, so the number of processes makes a difference.
+        seed: The run's seed, an integer.
+        epoch: The epoch, an integer.
+        number: The batch's index in the epoch, an integer that counts skipped batches.
+        worker: The index of the process, if several share a batch. Each blends its own
+            examples, so the result depends on the number of processes.
 
     Returns:
-        Int32 `[2]`, as `example_seed` gives it; it is that of no example.
+        Int32 `[2]`, which no call of `example_seed` returns.
     """
     return _hashed(_BATCHES, seed, epoch, number, worker)
 
 
 def view_number(epoch: int, views: int) -> int:
-    """Which of several views of its examples an epoch sees.
+    """Returns the view of its examples that an epoch sees.
 
-    A cache of activations that holds a few augmented views of every example takes this
-    number for the epoch in `example_seed`.
+    A cache of activations with a few augmented views of every example passes this
+    number to `example_seed` instead of the epoch.
 
     Args:
-        epoch: Which epoch, from 0.
-        views: How many views there are, at least 1.
+        epoch: The epoch, from 0.
+        views: The number of views, at least 1.
 
     Returns:
-        From 0 up to `views`: epochs take turns.
+        An integer from 0 to `views - 1`; epochs take turns.
 
     Raises:
         DataError: `views` is less than 1.
@@ -76,9 +77,9 @@ def view_number(epoch: int, views: int) -> int:
 
 
 def part_seed(seed: tf.Tensor, part: int) -> tf.Tensor:
-    """The seed of one of the things that happen to an example: a number for each.
+    """Derives the seed of one operation on an example from the example's seed.
 
-    So switching one of them on or off leaves the others as they were.
+    Each operation has its own number, so switching one off leaves the others unchanged.
     """
     return tf.random.experimental.stateless_fold_in(seed, part)
 
@@ -86,12 +87,12 @@ def part_seed(seed: tf.Tensor, part: int) -> tf.Tensor:
 def uniform(
     seed: tf.Tensor, shape=(), *, low: float = 0.0, high: float = 1.0
 ) -> tf.Tensor:
-    """Float32 from `low` up to `high`."""
+    """Draws float32 numbers in [`low`, `high`)."""
     return tf.random.stateless_uniform(shape, seed, low, high)
 
 
 def integers(seed: tf.Tensor, shape=(), *, below: int | tf.Tensor) -> tf.Tensor:
-    """Int32 from 0 up to `below`."""
+    """Draws int32 numbers in [0, `below`)."""
     return tf.random.stateless_uniform(shape, seed, 0, below, tf.int32)
 
 

@@ -1,5 +1,9 @@
 """Operations that move the pixels of an image: crops, flips, erasing, projections.
 
+Pixels are float32 `[height, width, channels]` in 0…255; results have the same shape. A
+seed is int32 or int64 `[2]`, and a window float32 `[4]`: top, left, height and width as
+fractions of the image's.
+
 Tested in tests/data/augmentation/test_augmented_pixels.py.
 """
 
@@ -36,9 +40,6 @@ def draw_window(
         width: Width of the image, in pixels.
         area: The smallest and the largest fraction of the image's area, in (0, 1].
         aspect: The smallest and the largest width over height of the window, in pixels.
-
-    Returns:
-        Float32 `[4]`: top, left, height and width, as fractions of the image's.
     """
     draws = tf.unstack(uniform(seed, (4,)))
     logarithm = lambda value: tf.math.log(tf.cast(value, tf.float32))
@@ -58,16 +59,7 @@ def draw_window(
 
 
 def crop(pixels: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-    """Crops a window and resizes it to the size of the image.
-
-    Args:
-        pixels: Float32 `[height, width, channels]`.
-        window: Float32 `[4]`: top, left, height and width, as fractions of the image's.
-            It need not begin at a whole pixel.
-
-    Returns:
-        Float32 of the same shape.
-    """
+    """Crops a window, which need not begin at a whole pixel, and resizes it."""
     size = tf.shape(pixels)[:2]
     begin, extent = (part * tf.cast(size, tf.float32) for part in tf.split(window, 2))
     return tf.ensure_shape(resize(pixels, size, begin, extent), pixels.shape)
@@ -76,14 +68,8 @@ def crop(pixels: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
 def random_flip(pixels: tf.Tensor, seed: tf.Tensor, *, direction: str) -> tf.Tensor:
     """Flips an image with probability 0.5.
 
-    Args:
-        pixels: Float32 `[height, width, channels]`.
-        seed: Int32 or int64 `[2]`.
-        direction: `"horizontal"` exchanges left and right, `"vertical"` top and bottom;
-            `"both"` draws each of the two independently.
-
-    Returns:
-        Float32 of the same shape.
+    The direction `"horizontal"` exchanges left and right, `"vertical"` top and bottom;
+    `"both"` draws each of the two independently.
     """
     if direction != "vertical":
         pixels = tf.image.stateless_random_flip_left_right(pixels, part_seed(seed, 0))
@@ -106,14 +92,11 @@ def random_erasing(
     value for every pixel and channel, which had the best results there.
 
     Args:
-        pixels: Float32 `[height, width, channels]` in 0…255.
-        seed: Int32 or int64 `[2]`.
+        pixels: The image.
+        seed: The seed of this operation.
         probability: The probability that an image is changed, in [0, 1].
         area: The smallest and the largest fraction of the image that is erased.
         aspect: The smallest and the largest width over height of the window.
-
-    Returns:
-        Float32 of the same shape.
     """
 
     def erased():
@@ -141,14 +124,9 @@ def random_erasing(
 def project(pixels: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     """Applies an affine transformation with bilinear interpolation.
 
-    Args:
-        pixels: Float32 `[height, width, channels]`.
-        matrix: Float32 `[2, 3]`. The pixel at `(x, y)`, in pixels to the right and down
-            from the center of the image, is taken from `matrix @ (x, y, 1)`, where the
-            last column is in fractions of the width and height.
-
-    Returns:
-        Float32 of the same shape; pixels from outside of the image are gray.
+    With a matrix float32 `[2, 3]`, the pixel at `(x, y)`, in pixels to the right and
+    down from the center of the image, is taken from `matrix @ (x, y, 1)`. The last
+    column is in fractions of the width and height. Outside of the image is gray.
     """
     size = tf.shape(pixels)[:2]
     length = tf.cast(size, tf.float32)[::-1]  # x before y, as the op has it

@@ -1,8 +1,10 @@
 """RandAugment: a few operations out of fourteen, all at one magnitude.
 
 "RandAugment: practical automated data augmentation with a reduced search space" (arXiv
-1909.13719). `keras.layers.RandAugment` computes each of its operations for every
-picture, and draws from a generator that counts; here one branch is run for each.
+1909.13719). `keras.layers.RandAugment` computes every operation for every image, and
+draws from a generator with a counter; here each image runs one branch.
+
+Tested in tests/data/augmentation/test_augmented_pixels.py.
 """
 
 from __future__ import annotations
@@ -14,39 +16,39 @@ import tensorflow as tf
 from . import color, geometry
 from .example_seeds import integers, part_seed, uniform
 
-MOST = 10  # the paper's largest magnitude
+MAX_MAGNITUDE = 10  # as in the paper
 
 
 def rand_augment(
     pixels: tf.Tensor, seed: tf.Tensor, *, operations: int, magnitude: float
 ) -> tf.Tensor:
-    """Applies some operations, each drawn anew from all of them.
+    """Applies several operations, each drawn independently from all of them.
 
     Args:
-        pixels: Float32 `[height, width, 3]` in 0…255.
+        pixels: Float32 `[height, width, 3]` in 0…255, like the result.
         seed: Int32 or int64 `[2]`.
-        operations: How many are applied, one after the other.
-        magnitude: How strongly, from 0 to 10. Three operations know no magnitude: none
-            at all, autocontrast and equalize. With 0 the others do nothing.
-
-    Returns:
-        Float32 of the same shape, in 0…255.
+        operations: The number of operations, applied one after the other.
+        magnitude: Their strength, from 0 to 10. It has no effect on three operations:
+            none, autocontrast and equalize. At 0 the others change nothing.
     """
     seeds = part_seed(seed, 0), part_seed(seed, 1)
     choices = integers(seeds[0], (operations,), below=len(OPERATIONS))
     signs = tf.where(uniform(seeds[1], (operations,)) < 0.5, -1.0, 1.0)
     shape = pixels.shape
 
-    def one(number, pixels):
+    def apply(number, pixels):
         changed = operation(
-            pixels, choices[number], strength=magnitude / MOST, sign=signs[number]
+            pixels,
+            choices[number],
+            strength=magnitude / MAX_MAGNITUDE,
+            sign=signs[number],
         )
         return number + 1, tf.ensure_shape(changed, shape)
 
-    # In a loop, so that there is one graph of all operations and not several.
+    # In a loop, so that the graph has every operation once.
     return tf.while_loop(
         lambda number, _: number < operations,
-        one,
+        apply,
         (0, pixels),
         parallel_iterations=1,
     )[1]
@@ -58,24 +60,18 @@ OPERATIONS = (
     *("brighten", "contrast", "saturate", "sharpen"),
     *("rotate", "shear across", "shear down", "shift across", "shift down"),
 )
-_MOVES = OPERATIONS.index("rotate")  # from here on pixels are moved
-# At the largest magnitude; as torchvision and timm have them, too.
+_MOVES = OPERATIONS.index("rotate")
+# At the largest magnitude, as in torchvision and timm.
 _FACTOR, _RADIANS, _SHEAR, _SHIFT = 0.9, math.radians(30), 0.3, 0.45
 
 
 def operation(
     pixels: tf.Tensor, choice: int | tf.Tensor, *, strength: float, sign: tf.Tensor
 ) -> tf.Tensor:
-    """Applies one of the operations.
+    """Applies the operation with an index in `OPERATIONS`.
 
-    Args:
-        pixels: Float32 `[height, width, 3]` in 0…255.
-        choice: Its place in `OPERATIONS`.
-        strength: From 0 to 1, the largest magnitude.
-        sign: -1.0 or 1.0: to the left or right, darker or lighter, where it has any.
-
-    Returns:
-        Float32 of the same shape, in 0…255.
+    The strength is from 0 to 1. The sign, -1.0 or 1.0, means left or right, darker or
+    lighter, for operations with two directions.
     """
     bits = 8 - round(4 * strength)
     factor = 1 + sign * (strength * _FACTOR)
@@ -89,13 +85,13 @@ def operation(
         lambda: color.contrast(pixels, factor),
         lambda: color.saturate(pixels, factor),
         lambda: color.sharpen(pixels, factor),
-        lambda: geometry.project(pixels, _move(choice - _MOVES, strength * sign)),
+        lambda: geometry.project(pixels, _matrix(choice - _MOVES, strength * sign)),
     ]
     return tf.switch_case(tf.minimum(choice, _MOVES), branches)
 
 
-def _move(which: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
-    """The matrix of rotating, of shearing in two directions, or shifting in two."""
+def _matrix(move: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+    """Returns the matrix of a rotation, one of two shears, or one of two shifts."""
     angle = strength * _RADIANS
     cosine, sine = tf.cos(angle), tf.sin(angle)
     sheared, shifted = strength * _SHEAR, strength * _SHIFT
@@ -106,4 +102,4 @@ def _move(which: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
         [1, 0, shifted, 0, 1, 0],
         [1, 0, 0, 0, 1, shifted],
     ]
-    return tf.reshape(tf.convert_to_tensor(rows, tf.float32)[which], (2, 3))
+    return tf.reshape(tf.convert_to_tensor(rows, tf.float32)[move], (2, 3))
