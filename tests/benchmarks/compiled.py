@@ -9,7 +9,7 @@ batch norms in training. Each runs in a process of its own. Printed are, for eac
 
 * `traces` after five batches, which must be 1;
 * `constants`: arguments that XLA takes for constants, which must be 0, or it compiles
-  anew for every batch;
+  for every batch;
 * `dynamic`: shapes with a size that only the run decides, which must be 0;
 * the seconds of compiling, and milliseconds a step, compiled and not.
 
@@ -64,6 +64,7 @@ def _run(variant: str) -> dict:
 
     import tlkit
     from tests.encoders.compiled_step import make_step
+    from tests.encoders.hlo import read_hlo
 
     network, size, batch, train, batch_norm = variant.split(":")
     model = _model(network, int(size))
@@ -78,15 +79,15 @@ def _run(variant: str) -> dict:
         seconds, compiled_ms = _time(compiled, batches)
     except tf.errors.OpError as error:
         return {"why_not": tlkit.encoders.why_not_compiled(error) or str(error)}
-    what = tlkit.encoders.lowered(compiled, *batches[0])
+    hlo = read_hlo(compiled, *batches[0])
     return {
         "why_not": None,
         "compile_seconds": seconds,
         "compiled_ms": compiled_ms,
         "uncompiled_ms": uncompiled_ms,
         "traces": compiled.experimental_get_tracing_count(),
-        "constants": what.constants,
-        "dynamic": len(what.dynamic),
+        "constants": hlo.constants,
+        "dynamic": len(hlo.dynamic),
     }
 
 

@@ -8,7 +8,7 @@ def variables_of(encoder):
     """Returns an encoder's variables in the order of the SavedModel."""
     if encoder.opened:
         return [encoder._weights_of[i] for i in range(len(encoder._weights_of))]
-    return list(encoder._own)
+    return list(encoder._variables)
 
 
 def weighted(outputs):

@@ -41,7 +41,7 @@ def test_choices(opened, train, expected):
 @pytest.mark.parametrize(
     ("train", "message"),
     [
-        (4, "has 3: conv1, conv2, conv3. Give 0 to 3"),
+        (4, "has 3 blocks: conv1, conv2, conv3. Give 0 to 3"),
         (-1, "Give 0 to 3"),
         (True, "Received: train=True"),
         ("conv1", "a list of patterns"),

@@ -34,7 +34,7 @@ def test_what_it_takes_and_gives(opened, capsys):
     assert "sequence_output: float32 [?, ?, 8]" in page
     tlkit.inspect(opened("jax"))
     page = capsys.readouterr().out
-    assert "takes       float32 [4, 6]" in page
+    assert "inputs      float32 [4, 6]" in page
 
 
 def test_tables_and_files(written):

@@ -129,9 +129,9 @@ def test_a_fixed_size_is_kept_and_another_refused(tmp_path):
 
 
 def test_encoders_of_the_other_kind_are_refused(images, texts):
-    with pytest.raises(EncoderError, match="one for texts. Use tlkit.text_classifier"):
+    with pytest.raises(EncoderError, match="is for texts. Use tlkit.text_classifier"):
         tlkit.image_classifier(tlkit.load_encoder(texts), 2)
-    with pytest.raises(EncoderError, match="one for images. Use tlkit.image_class"):
+    with pytest.raises(EncoderError, match="is for images. Use tlkit.image_class"):
         tlkit.text_classifier(images, 2)
 
 

@@ -1,4 +1,25 @@
-"""A folder becomes a trainable Keras layer with blocks."""
+"""Encoders: pretrained networks as Keras layers with blocks.
+
+Comes in: a source, which `sources` resolves to a folder with a SavedModel, or a Keras
+model. Goes out: an `Encoder`, a Keras layer with blocks that can be frozen, tapped and
+divided. In the order of the data:
+
+- `loading`: `load_encoder` reads a source and creates one of three kinds of encoder,
+  with `saved_model`, which reads a SavedModel, `graph`, which flattens its functions,
+  and `network`, which cuts the graphs into sections.
+- `encoder`: the base class `Encoder` and `Block`. `opened_encoder` is for opened
+  SavedModels, `restored_encoder` for others, `native_encoder` for Keras models.
+- `encoder_facts`: the facts that the source states. `input_check` checks inputs.
+- `freezing`: `freeze` selects the trainable blocks. `tapping`: the outputs of blocks.
+- `encoder_prefix`: divides an encoder at a cut. `costs`: the work of each section.
+  `inference`: a faster forward pass for frozen encoders.
+- `inspection`: `inspect`. `xla_report`: why XLA cannot compile a function.
+- `reusable_saved_model`, `block_map`: an encoder becomes a SavedModel again.
+
+A *section* is what lies between two cuts, a *block* is one or more sections with one
+name, and its *parts* are these sections. A *cut* is a point in the graph where a single
+tensor passes. To add a kind of source, start in `loading`.
+"""
 
 from .block_map import write_block_map as write_block_map
 from .costs import section_costs as section_costs
@@ -22,5 +43,4 @@ from .saved_model.trust import is_trusted as is_trusted
 from .saved_model.trust import trust_source as trust_source
 from .saved_model.trust import trusts_keras_file as trusts_keras_file
 from .tapping import tap as tap
-from .xla_report import lowered as lowered
 from .xla_report import why_not_compiled as why_not_compiled

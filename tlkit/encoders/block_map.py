@@ -1,4 +1,7 @@
-"""Which block each variable of a published encoder belongs to, in a file beside it."""
+"""Writes and reads the block of each variable of a published encoder.
+
+Tested in tests/serving/test_publishing.py.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def write_block_map(
     """Writes the blocks and their parts, with the names of their variables, as JSON.
 
     Args:
-        folder: The SavedModel's.
+        folder: The folder of the SavedModel.
         blocks: The blocks in the order of depth.
         names: The name of each variable, by the `id` of the Keras variable.
     """
@@ -45,7 +48,7 @@ def write_block_map(
 
 
 def read_block_map(folder: pathlib.Path) -> dict[str, str]:
-    """The block of each variable, by their names; empty where there is no good map."""
+    """Returns the block of each variable by their names; empty without a valid map."""
     try:
         text = (pathlib.Path(folder) / BLOCKS_FILE).read_text(encoding="utf-8")
         entries = [
@@ -55,24 +58,24 @@ def read_block_map(folder: pathlib.Path) -> dict[str, str]:
         ]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    found = dict(entries)
-    plain = all(re.fullmatch(r"\w[\w.-]*", block) for block in found.values())
-    # Where variables have the same name, it says nothing.
-    return found if plain and len(found) == len(set(entries)) else {}
+    block_of = dict(entries)
+    plain = all(re.fullmatch(r"\w[\w.-]*", block) for block in block_of.values())
+    # With equal names of variables in two blocks, the map is ambiguous.
+    return block_of if plain and len(block_of) == len(set(entries)) else {}
 
 
 def names_by_map(
     sections: Sequence[Sequence[VariableSpec]], block_of: Mapping[str, str]
 ) -> list[str] | None:
-    """The name of each section's block; `None` if the map does not fit.
+    """Returns the name of each section's block; `None` if the map does not fit.
 
     Args:
         sections: The variables of each section, in the order of depth.
         block_of: The block of each variable, by their names.
     """
-    found = []
+    names = []
     for section in sections:
-        # A norm that begins a block may stand at the end of the section before.
+        # A norm that begins a block may be at the end of the section before.
         sizes: collections.Counter[str] = collections.Counter()
         for variable in section:
             if variable.name not in block_of:
@@ -80,6 +83,6 @@ def names_by_map(
             sizes[block_of[variable.name]] += math.prod(variable.shape)
         if not sizes:
             return None
-        found.append(sizes.most_common(1)[0][0])
-    runs = [name for name, _ in itertools.groupby(found)]
-    return found if len(runs) == len(set(runs)) else None
+        names.append(sizes.most_common(1)[0][0])
+    runs = [name for name, _ in itertools.groupby(names)]
+    return names if len(runs) == len(set(runs)) else None

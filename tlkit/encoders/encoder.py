@@ -1,6 +1,6 @@
-"""The encoder: a pretrained network as a Keras layer with blocks.
+"""The base class of encoders: a pretrained network as a Keras layer with blocks.
 
-Blocks: the stretches of an encoder that are frozen and thawed as one.
+Tested in tests/encoders/test_forms.py.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from .saved_model.trust import trust_source, trusts_keras_file
 class Encoder(keras.layers.Layer):
     """A pretrained network as a Keras layer whose blocks can be frozen one by one.
 
-    `tlkit.load_encoder` makes one. It is called like any Keras layer, in Functional,
+    `tlkit.load_encoder` returns one. It is called like any Keras layer, in Functional,
     Sequential and subclassed models, and saved with them in `.keras` files.
 
     Attributes:
         blocks: The blocks in the order of depth, as a tuple of `Block`.
-        batch_norm: What the batch norms of trained blocks do in training: `"frozen"`
-            (use the statistics of the published model) or `"train"` (use those of the
-            batch, and update the averages). `tlkit.freeze` sets it.
-        dropout: Whether the dropout of trained blocks is on in training. One that has
-            batch norms, too, keeps it while these are trained. `tlkit.freeze` sets it.
+        batch_norm: The mode of batch norms in trainable blocks in training: `"frozen"`
+            uses the published statistics, `"train"` uses those of the batch and updates
+            the averages. `tlkit.freeze` sets it.
+        dropout: Whether dropout in trainable blocks is on in training. A block with
+            trained batch norms always has it on. `tlkit.freeze` sets it.
         facts: What its source states about it, an `EncoderFacts`. Read-only.
-        opened: Whether the network could be opened. If not, `why_not_opened` says why,
-            and the encoder is frozen or trained as a whole.
+        opened: Whether the network could be opened. If not, `why_not_opened` gives the
+            reason, and the encoder can be frozen or trained only as a whole.
     """
 
     opened = True
     why_not_opened = ""
-    # Whether the user trusts the `.keras` file that it is being loaded from.
+    # Whether the user trusts the `.keras` file that the encoder is loaded from.
     trusted = False
 
     def __init__(
@@ -55,7 +55,7 @@ class Encoder(keras.layers.Layer):
         self._facts = facts or EncoderFacts()
         self._old_packing = tuple((old_packing or {}).items())
         self.batch_norm = "frozen"
-        _refuse_mixed_precision(self)
+        _check_precision(self)
 
     @property
     def facts(self) -> EncoderFacts:
@@ -63,7 +63,7 @@ class Encoder(keras.layers.Layer):
 
     @property
     def old_packing(self) -> dict[str, Any]:
-        """Returns the `Packing` options of its model, if tlkit 0.1 wrote the file."""
+        """Returns its model's `Packing` options if tlkit 0.1 saved them in it."""
         return dict(self._old_packing)
 
     @property
@@ -72,16 +72,16 @@ class Encoder(keras.layers.Layer):
 
     @property
     def inputs_spec(self) -> Any:
-        """Nest of `tf.TensorSpec`: what the encoder takes; unknown sizes are `None`."""
+        """Returns the specs of the inputs, a nest of `tf.TensorSpec`."""
         raise NotImplementedError
 
     @property
     def outputs_spec(self) -> Any:
-        """Nest of `tf.TensorSpec`: what the encoder gives."""
+        """Returns the specs of the outputs, a nest of `tf.TensorSpec`."""
         raise NotImplementedError
 
     def block(self, name: str) -> Block:
-        """The block of that name.
+        """Returns the block of that name.
 
         Raises:
             EncoderError: There is no such block.
@@ -94,25 +94,25 @@ class Encoder(keras.layers.Layer):
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """Names of the blocks and parts behind which the tensor can be had.
+        """Returns the names of the blocks and parts whose output tensor is available.
 
-        `encoder(inputs, taps=[…])` gives a dict of these tensors instead of the
-        outputs; `tlkit.tap` makes a Keras model of that. Behind the last block, it is
-        the map that goes into the pooling, where there is one.
+        `encoder(inputs, taps=[…])` returns a dict of these tensors instead of the
+        outputs; `tlkit.tap` builds a Keras model of that. If an image encoder ends with
+        pooling, the tap of the last block is the feature map before it.
         """
         return ()
 
     def checked_taps(self, names: str | Sequence[str]) -> tuple[str, ...]:
-        """The names of taps, once each of them is there.
+        """Returns the names as a tuple if all of them are taps.
 
         Raises:
-            EncoderError: A tap isn't there.
+            EncoderError: A name is not a tap.
         """
         names = (names,) if isinstance(names, str) else tuple(names)
         for name in names:
             if name not in self.taps:
-                there = ", ".join(self.taps) or "none, since it is no opened SavedModel"
-                text = f"There is no tap {name!r}. The taps are: {there}."
+                taps = ", ".join(self.taps) or "none, since it is no opened SavedModel"
+                text = f"There is no tap {name!r}. The taps are: {taps}."
                 if self.taps:
                     text += (
                         f" Type, for the last, tlkit.tap(encoder, {self.taps[-1]!r})."
@@ -127,15 +127,14 @@ class Encoder(keras.layers.Layer):
         return super().__call__(inputs, *args, **kwargs)
 
     def _check_inputs(self, inputs: Any) -> None:
-        name = self.facts.name or self.name
-        checked_inputs(self.inputs_spec, inputs, name=name)
+        checked_inputs(self.inputs_spec, inputs, name=self.facts.name or self.name)
 
     def summary(self) -> str:
-        """A table of the blocks, for people to read."""
+        """Returns a table of the blocks, one line each."""
         return table(self.blocks)
 
     def get_config(self) -> dict[str, Any]:
-        # A dtype policy is not kept: the network's dtypes are those of its file.
+        # Without a dtype policy: the network's dtypes are those of its file.
         config = {"name": self.name, "facts": self.facts.to_config()}
         if self._old_packing:
             config["old_packing"] = self.old_packing
@@ -157,8 +156,8 @@ class Encoder(keras.layers.Layer):
         return encoder
 
     def compute_output_spec(self, inputs, training=None):
-        given = {x.shape[0] for x in tf.nest.flatten(inputs) if len(x.shape)}
-        batch = given.pop() if len(given) == 1 else None
+        sizes = {x.shape[0] for x in tf.nest.flatten(inputs) if len(x.shape)}
+        batch = sizes.pop() if len(sizes) == 1 else None
 
         def symbolic(spec: tf.TensorSpec) -> keras.KerasTensor:
             shape = tuple(spec.shape)
@@ -168,31 +167,17 @@ class Encoder(keras.layers.Layer):
         return tf.nest.map_structure(symbolic, self.outputs_spec)
 
 
-def _refuse_mixed_precision(encoder: Encoder) -> None:
-    policy = encoder.dtype_policy
-    if policy.compute_dtype != policy.variable_dtype:
-        raise EncoderError(
-            f"The dtype policy {policy.name!r} cannot take effect inside a SavedModel, "
-            "whose dtypes are fixed. Load the encoder in its own precision with "
-            'tlkit.load_encoder(source, dtype="float32"); the layers around it may '
-            "still use the policy."
-        )
-
-
-# === Blocks ===
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Block:
-    """A stretch of an encoder with one tensor in and one tensor out.
+    """A section of an encoder with one input tensor and one output tensor.
 
     Args:
-        name: Its name, such as `"stage3"` or `"layer_11"`; patterns match this.
-        variables: Its Keras variables, statistics of batch norms included.
-        learnable: Those of them that may be trained.
-        batch_norms: How many batch norms it holds.
-        parts: The finer stretches inside, such as a ResNet stage's residual units;
-            empty where there is only one.
+        name: Its name, such as `"stage3"` or `"layer_11"`, which patterns match.
+        variables: Its Keras variables, batch-norm statistics included.
+        learnable: Those of them that can be trained.
+        batch_norms: Its number of batch norms.
+        parts: The finer sections in it, such as the residual units of a ResNet stage;
+            empty if there is only one.
     """
 
     name: str
@@ -203,12 +188,12 @@ class Block:
 
     @property
     def parameters(self) -> int:
-        """How many numbers its variables hold."""
+        """Returns the number of values in its variables."""
         return sum(math.prod(variable.shape) for variable in self.variables)
 
     @property
     def trainable(self) -> bool:
-        """Whether any of its variables is trained."""
+        """Whether any of its variables is trainable."""
         return any(variable.trainable for variable in self.learnable)
 
     def __repr__(self) -> str:
@@ -220,11 +205,11 @@ class Block:
 
 
 def table(blocks: Sequence[Block]) -> str:
-    """A table of blocks for people to read, one line each."""
+    """Returns a table of blocks as text, one line each."""
     rows = [("block", "parameters", "variables", "batch norms", "parts", "trained")]
     for block in blocks:
-        numbers = (block.parameters, len(block.variables), block.batch_norms)
-        cells = [f"{number:,}" for number in (*numbers, len(block.parts))]
+        counts = (block.parameters, len(block.variables), block.batch_norms)
+        cells = [f"{count:,}" for count in (*counts, len(block.parts))]
         rows.append((block.name, *cells, "yes" if block.trainable else "no"))
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = []
@@ -233,3 +218,14 @@ def table(blocks: Sequence[Block]) -> str:
         cells += [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
         lines.append("  ".join(cells))
     return "\n".join(lines)
+
+
+def _check_precision(encoder: Encoder) -> None:
+    policy = encoder.dtype_policy
+    if policy.compute_dtype != policy.variable_dtype:
+        raise EncoderError(
+            f"The dtype policy {policy.name!r} cannot take effect inside a SavedModel, "
+            "whose dtypes are fixed. Load the encoder in its own precision with "
+            'tlkit.load_encoder(source, dtype="float32"); the layers around it may '
+            "still use the policy."
+        )

@@ -1,8 +1,10 @@
-"""An encoder in two halves: frozen blocks from its beginning on, and the rest.
+"""Divides an encoder at a cut into a prefix and a remainder.
 
-What the lower half gives is a pure function of the inputs as long as nothing in it is
-trained, so it can be computed once. The upper half goes on from there: `encoder(state,
-start=section)`, where `state` is what `cut_state` makes.
+As long as nothing in the prefix is trained, the tensor at the cut depends only on the
+inputs, so it can be computed once and cached. `encoder.run_to` computes it;
+`encoder(state, start=section)` runs the remainder on a `cut_state`.
+
+Tested in tests/models/test_model_prefix.py.
 """
 
 from __future__ import annotations
@@ -20,33 +22,28 @@ if TYPE_CHECKING:
 
 
 def can_divide(encoder: Encoder) -> bool:
-    """Whether there are cuts at which the encoder can be divided."""
+    """Whether the encoder has sections, so that it can be divided."""
     return hasattr(encoder, "sections")
 
 
 def cut_name(encoder: OpenedEncoder, section: int) -> str:
-    """Name of the block or part that ends where a section begins."""
+    """Returns the name of the block or part before a section."""
     return encoder.part_names[section - 1]
 
 
 def needed_inputs(encoder: OpenedEncoder, section: int) -> tuple[int, ...]:
-    """Positions of the encoder's inputs that its upper half needs, beside the cut.
-
-    Args:
-        encoder: The encoder.
-        section: Where the upper half begins, from 1 on.
+    """Returns the positions of the inputs that the remainder from a section on needs.
 
     Raises:
-        EncoderError: An output is made in the lower half, so the upper one lacks it.
+        EncoderError: The prefix computes an output, which the remainder lacks.
     """
     network = encoder.network
     for training, graph in network.graphs.items():
         outputs = range(len(graph.outputs))
         if min(network.section_of_output(i, training) for i in outputs) < section:
             raise EncoderError(
-                "The encoder gives outputs of blocks that lie before the cut. Load it "
-                "with the one output that is needed: tlkit.load_encoder(source, "
-                "output=…)."
+                "The encoder has outputs of blocks before the cut. Load it with the "
+                "one output that is needed: tlkit.load_encoder(source, output=…)."
             )
     return network.needed_inputs(section)
 
@@ -54,17 +51,13 @@ def needed_inputs(encoder: OpenedEncoder, section: int) -> tuple[int, ...]:
 def cut_state(
     cut: tf.Tensor, inputs: Sequence[tf.Tensor], needed: Sequence[int]
 ) -> dict[str, Any]:
-    """What the upper half takes.
-
-    Args:
-        cut: The tensor at the cut.
-        inputs: The encoder's inputs, flattened.
-        needed: What `needed_inputs` gave.
-    """
-    return {"cut": cut, "inputs": {str(place): inputs[place] for place in needed}}
+    """Returns the remainder's input: the tensor at the cut and the needed inputs."""
+    return {"cut": cut, "inputs": {str(i): inputs[i] for i in needed}}
 
 
-def all_inputs(encoder: Encoder, given: Mapping[str, tf.Tensor]) -> list:
-    """All inputs, flattened; `None` for those that the upper half does without."""
+def all_inputs(
+    encoder: Encoder, inputs: Mapping[str, tf.Tensor]
+) -> list[tf.Tensor | None]:
+    """Returns the encoder's flat inputs from a `cut_state`; `None` for missing ones."""
     specs = tf.nest.flatten(encoder.inputs_spec)
-    return [given.get(str(place)) for place in range(len(specs))]
+    return [inputs.get(str(i)) for i in range(len(specs))]

@@ -1,4 +1,4 @@
-"""Freezes and thaws: the only place that writes `trainable`."""
+"""Freezes and unfreezes blocks: the only module that writes `trainable`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ BatchNorm = Literal["frozen", "train"]
 
 
 def find_encoder(model: keras.Model | Encoder) -> Encoder | None:
-    """The encoder in a model, or `None`.
+    """Returns the encoder in a model, or `None`.
 
     Raises:
         PlanError: There are several.
     """
     if isinstance(model, Encoder):
         return model
-    found = {id(x): x for x in nested_layers(model) if isinstance(x, Encoder)}
-    if len(found) > 1:
-        names = ", ".join(repr(encoder.name) for encoder in found.values())
+    encoders = {id(x): x for x in nested_layers(model) if isinstance(x, Encoder)}
+    if len(encoders) > 1:
+        names = ", ".join(repr(encoder.name) for encoder in encoders.values())
         raise PlanError(
-            f"A model may hold one encoder here; this one holds {names}. Call "
+            f"tlkit uses models with one encoder; this one contains {names}. Call "
             "tlkit.freeze(encoder, …) on each."
         )
-    return next(iter(found.values()), None)
+    return next(iter(encoders.values()), None)
 
 
 def nested_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
@@ -41,16 +41,12 @@ def nested_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
 def choose_blocks(
     blocks: Sequence[Block], train: str | int | Sequence[str]
 ) -> tuple[Block, ...]:
-    """The blocks (or parts of blocks) that a choice names, in the order of depth.
+    """Returns the blocks (or parts of blocks) to train, in the order of depth.
 
     Args:
         blocks: The encoder's blocks.
         train: `"head"` for none of them, `"all"`, a number for that many at the end,
-            or patterns as in a shell (`"layer_1*"`), which match names of blocks and
-            of their parts.
-
-    Returns:
-        The chosen blocks.
+            or shell patterns (`"layer_1*"`) for the names of blocks and of parts.
 
     Raises:
         PlanError: A pattern matches nothing, or a number is out of range.
@@ -66,15 +62,15 @@ def choose_blocks(
     if isinstance(train, int):
         if not 0 <= train <= len(blocks):
             raise PlanError(
-                f"train={train} asks for {train} blocks of an encoder that has "
-                f"{len(blocks)}: {names}. Give 0 to {len(blocks)}."
+                f"train={train} is out of range: the encoder has {len(blocks)} blocks: "
+                f"{names}. Give 0 to {len(blocks)}."
             )
         return tuple(blocks[len(blocks) - train :])
     return _matching(blocks, train, names)
 
 
 def _matching(blocks, patterns: Sequence[str], names: str) -> tuple[Block, ...]:
-    found: list[Block] = []
+    chosen: list[Block] = []
     candidates = [(b, None) for b in blocks]
     candidates += [(part, b) for b in blocks for part in b.parts]
     for pattern in patterns:
@@ -89,12 +85,12 @@ def _matching(blocks, patterns: Sequence[str], names: str) -> tuple[Block, ...]:
                 f"For the last one, type train=1 or train=[{blocks[-1].name!r}]."
             )
         for block, whole in matches:  # whole blocks come before their parts
-            if block not in found and whole not in found:
-                found.append(block)
-    # A part may have been named before the whole block was.
-    inside = {part for block in found for part in block.parts}
+            if block not in chosen and whole not in chosen:
+                chosen.append(block)
+    # A pattern for a part may come before the pattern for its block.
+    inside = {part for block in chosen for part in block.parts}
     order = [x for block in blocks for x in (block, *block.parts)]
-    return tuple(block for block in order if block in found and block not in inside)
+    return tuple(block for block in order if block in chosen and block not in inside)
 
 
 def freeze(
@@ -104,23 +100,23 @@ def freeze(
     batch_norm: BatchNorm | None = None,
     dropout: bool | None = None,
 ) -> tuple[Block, ...]:
-    """Freezes an encoder but for some blocks; what is not encoder stays trainable.
+    """Freezes an encoder except for some blocks; all other layers stay trainable.
 
-    Every variable's `trainable` is written each time, so what was chosen before does
-    not matter. A model that was compiled and fitted by Keras must be compiled again
-    (Keras ignores the change otherwise, without a word); `tlkit.fit` sees to it.
+    It writes every variable's `trainable`, so earlier calls have no effect. Compile a
+    model again that Keras has compiled and fitted, or Keras silently ignores the
+    change; `tlkit.fit` needs no compiling.
 
     Args:
-        model: A model with an encoder in it, or an encoder. In a model without one,
-            `train="all"` makes everything trainable and nothing else is allowed.
-        train: `"head"` (nothing of the encoder), `"all"`, a number (that many blocks
-            at the end) or a list of patterns such as `["stage3", "layer_1*"]`, which
-            match the names of blocks and of parts.
-        batch_norm: What the batch norms of trained blocks do in training: `"frozen"`
+        model: A model with an encoder in it, or an encoder. For a model without one,
+            only `train="all"` is allowed, which makes everything trainable.
+        train: `"head"` (no block), `"all"`, a number (that many blocks at the end) or a
+            list of shell patterns such as `["stage3", "layer_1*"]` for the names of
+            blocks and of parts.
+        batch_norm: The mode of batch norms in trained blocks in training: `"frozen"`
             uses the published statistics, `"train"` those of the batch. Unchanged if
             `None`.
-        dropout: Whether the encoder's own dropout is on in trained blocks, in training;
-            where a block has batch norms that are trained, it is. Unchanged if `None`.
+        dropout: Whether the encoder's own dropout is on in trained blocks, in training.
+            In a block with trained batch norms it is always on. Unchanged if `None`.
 
     Returns:
         The trained blocks in the order of depth.
@@ -140,8 +136,11 @@ def freeze(
     if encoder is None:
         return _without_encoder(model, train)
     chosen = choose_blocks(encoder.blocks, train)
-    if batch_norm is not None:
-        encoder.batch_norm = _checked(batch_norm)
+    if batch_norm not in (None, "frozen", "train"):
+        raise PlanError(
+            f'batch_norm must be "frozen" or "train". Received: {batch_norm!r}.'
+        )
+    encoder.batch_norm = batch_norm or encoder.batch_norm
     if dropout is not None:
         encoder.dropout = bool(dropout)
     trained = {id(v) for block in chosen for v in block.learnable}
@@ -152,14 +151,6 @@ def freeze(
         for variable in block.learnable:
             variable.trainable = id(variable) in trained
     return chosen
-
-
-def _checked(batch_norm: str) -> str:
-    if batch_norm not in ("frozen", "train"):
-        raise PlanError(
-            f'batch_norm must be "frozen" or "train". Received: {batch_norm!r}.'
-        )
-    return batch_norm
 
 
 def _without_encoder(model: keras.Model, train) -> tuple[Block, ...]:

@@ -1,4 +1,7 @@
-"""Checks what an encoder is given against what its functions take."""
+"""Checks an encoder's inputs against the specs of its functions.
+
+Tested in tests/encoders/test_forms.py.
+"""
 
 from __future__ import annotations
 
@@ -10,61 +13,56 @@ from ..errors import EncoderError
 
 
 def checked_inputs(specs: Any, inputs: Any, *, name: str) -> list[Any]:
-    """The inputs flattened, once their structure, dtypes and shapes are right.
+    """Returns the flattened inputs if their structure, dtypes and shapes fit.
 
     Args:
-        specs: Nest of `tf.TensorSpec`: what is taken.
-        inputs: Nest of tensors, symbolic ones included.
+        specs: The allowed inputs, a nest of `tf.TensorSpec`.
+        inputs: The inputs, a nest of tensors, symbolic ones included.
         name: Name of the encoder, for messages.
 
-    Returns:
-        The inputs in the flattened order, not yet cast.
-
     Raises:
-        EncoderError: They do not fit; the text says what is taken and what came.
+        EncoderError: They do not fit; the text describes both.
     """
     try:
         tf.nest.assert_same_structure(specs, inputs)
     except (TypeError, ValueError) as error:
-        raise EncoderError(_refused(specs, inputs, name)) from error
+        raise EncoderError(_mismatch(specs, inputs, name)) from error
     flat = tf.nest.flatten(inputs)
     for spec, tensor in zip(tf.nest.flatten(specs), flat, strict=True):
-        given, wanted = tf.as_dtype(tensor.dtype), spec.dtype
-        if not _fits(given, wanted) or not spec.shape.is_compatible_with(tensor.shape):
-            raise EncoderError(_refused(specs, inputs, name))
+        castable = _is_castable(tf.as_dtype(tensor.dtype), spec.dtype)
+        if not castable or not spec.shape.is_compatible_with(tensor.shape):
+            raise EncoderError(_mismatch(specs, inputs, name))
     return flat
 
 
 def cast_inputs(specs: Any, inputs: Any) -> list[tf.Tensor]:
-    """The inputs flattened, as the dtypes that are taken.
+    """Returns the flattened inputs, cast to the dtypes of the specs.
 
     Args:
-        specs: Nest of `tf.TensorSpec`: what is taken.
+        specs: Nest of `tf.TensorSpec`.
         inputs: Nest of tensors of the same structure.
     """
     pairs = zip(tf.nest.flatten(inputs), tf.nest.flatten(specs), strict=True)
     return [tf.cast(tensor, spec.dtype) for tensor, spec in pairs]
 
 
-def _fits(given: tf.DType, wanted: tf.DType) -> bool:
-    """Whether a cast loses nothing but precision."""
-    if given == wanted:
+def _is_castable(dtype: tf.DType, to: tf.DType) -> bool:
+    """Whether a cast loses nothing except precision."""
+    if dtype == to:
         return True
-    numbers = given.is_integer or given.is_bool or given.is_floating
-    if wanted.is_floating:
-        return numbers
-    return wanted.is_integer and (given.is_integer or given.is_bool)
+    whole = dtype.is_integer or dtype.is_bool
+    return whole and to.is_integer or (whole or dtype.is_floating) and to.is_floating
 
 
-def _refused(specs: Any, inputs: Any, name: str) -> str:
+def _mismatch(specs: Any, inputs: Any, name: str) -> str:
     return (
         f"The encoder {name!r} takes {describe(specs)}. Received: {describe(inputs)}. "
-        "Give it that shape and dtype; tlkit.inspect(encoder) shows them again."
+        "Pass that shape and dtype; tlkit.inspect(encoder) shows them."
     )
 
 
 def describe(nest: Any) -> str:
-    """A nest of specs or tensors in words, such as `float32 [?, 224, 224, 3]`."""
+    """Describes a nest of specs or tensors, such as `float32 [?, 224, 224, 3]`."""
     if isinstance(nest, dict):
         return "{" + ", ".join(f"{k}: {describe(v)}" for k, v in nest.items()) + "}"
     if isinstance(nest, (list, tuple)):

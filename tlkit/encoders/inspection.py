@@ -1,4 +1,4 @@
-"""Says what an encoder is, what it takes, its blocks and what it cannot do."""
+"""`inspect`: reports an encoder's inputs, outputs, blocks and limitations."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ from .network.network_files import specs_to_json
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What `tlkit.inspect` found; printing it gives a page for people to read.
+    """The result of `tlkit.inspect`; its `str` is a page of text.
 
     Args:
         name: Name of the encoder.
-        details: What is known of it: `kind`, `pixels`, `image_size`, `licence`, `tried`
-            (whether anybody loaded this address online) and the like.
-        inputs: What it takes, a nest of `tf.TensorSpec`.
-        outputs: What it gives, a nest of `tf.TensorSpec`.
-        takes_training: Whether it tells training from inference.
+        details: The encoder's facts (see `tlkit.encoders.EncoderFacts`) as a dict.
+        inputs: Specs of the inputs, a nest of `tf.TensorSpec`.
+        outputs: Specs of the outputs, a nest of `tf.TensorSpec`.
+        takes_training: Whether training and inference differ.
         opened: Whether its graph could be opened.
-        why_not_opened: If not, why.
+        why_not_opened: If not, the reason.
         blocks: Its blocks in the order of depth.
-        parameters: How many numbers its variables hold.
-        batch_norms: How many batch norms it has.
-        host_ops: Ops that no TPU runs (text, tables, Python).
-        file_ops: Ops that touch files, the network or Python; those on its own assets
-            among them.
-        missing_gradients: How many custom gradients were not saved with it; what lies
-            before them cannot be trained.
+        parameters: The number of values in its variables.
+        batch_norms: The number of its batch norms.
+        host_ops: Types of ops that run on no TPU (strings, tables, Python).
+        file_ops: Types of ops that use files, the network or Python; ops on its own
+            assets included.
+        missing_gradients: The number of custom gradients that were not saved with it;
+            nothing before such an op can be trained.
     """
 
     name: str
@@ -53,19 +52,19 @@ class Inspection:
     missing_gradients: int
 
     def __str__(self) -> str:
-        graph = "opened: blocks can be frozen and thawed one by one"
+        graph = "opened: blocks can be frozen one by one"
         if not self.opened:
             graph = f"not opened, all or nothing: {self.why_not_opened}"
         lines = [
             f"encoder     {self.name} ({self.details.get('kind') or 'kind unknown'})",
             *(f"{key:<12}{value}" for key, value in _facts(self.details)),
             f"graph       {graph}",
-            f"training    {'told apart' if self.takes_training else 'as inference'}",
+            f"training    {'differs' if self.takes_training else 'as inference'}",
             f"parameters  {self.parameters:,}",
             f"batch norms {self.batch_norms}",
             *self._warnings(),
-            *_spec_lines("takes", self.inputs),
-            *_spec_lines("gives", self.outputs),
+            *_spec_lines("inputs", self.inputs),
+            *_spec_lines("outputs", self.outputs),
             "",
             table(self.blocks),
         ]
@@ -76,16 +75,16 @@ class Inspection:
         if self.host_ops:
             lines.append(f"not on TPU  {', '.join(self.host_ops)}")
         if self.file_ops:
-            lines.append(f"touches     files or network: {', '.join(self.file_ops)}")
+            lines.append(f"uses        files or network: {', '.join(self.file_ops)}")
         if self.missing_gradients:
             lines.append(
                 f"gradients   {self.missing_gradients} custom gradients were not saved "
-                "with it: what lies before them cannot be trained"
+                "with it: nothing before them can be trained"
             )
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as a dict that JSON can hold."""
+        """Returns the result as a dict of JSON values, without the vocabulary."""
         hidden = ("vocabulary", "host_ops", "file_ops")
         blocks = [
             {
@@ -121,26 +120,26 @@ def inspect(
     trust: bool = False,
     verbose: int = 1,
 ) -> Inspection:
-    """Loads an encoder and says what it is.
+    """Loads an encoder and reports its inputs, outputs, blocks and limitations.
 
     Args:
-        source: As `tlkit.load_encoder` takes it, or an encoder.
-        trust: As `tlkit.load_encoder` takes it.
-        verbose: 0 to print nothing.
+        source: A source of `tlkit.load_encoder`, or an encoder.
+        trust: See `tlkit.load_encoder`.
+        verbose: 0 prints nothing, 1 the page. For a name in the catalog, its entry is
+            printed first, before anything is fetched.
 
     Returns:
-        What was found; its `str` is what is printed.
+        The result; its `str` is the page.
 
     Raises:
-        SourceError: The encoder was not found or could not be fetched, or does more
-            than compute and is not trusted: the error lists its ops. What the catalog
-            knows of it is printed before.
+        SourceError: The encoder was not found or could not be fetched, or it contains
+            ops that need `trust=True`; the error lists them.
         EncoderError: It cannot be used as an encoder.
 
     Example:
 
     ```python
-    tlkit.inspect(tlkit.samples.encoder("resnet50"))
+    tlkit.inspect(tlkit.samples.encoder("resnet50"), verbose=0).batch_norms  # 53
     ```
     """
     if verbose and isinstance(source, str) and source in CATALOG:
@@ -149,7 +148,7 @@ def inspect(
     if not isinstance(source, Encoder):
         encoder = load_encoder(source, trust=trust)
     network = getattr(encoder, "network", None)
-    found = Inspection(
+    result = Inspection(
         name=encoder.facts.name or encoder.name,
         details=encoder.facts.to_config(),
         inputs=encoder.inputs_spec,
@@ -165,27 +164,22 @@ def inspect(
         missing_gradients=getattr(network, "missing_gradients", 0),
     )
     if verbose:
-        print(found)
-    return found
+        print(result)
+    return result
 
 
 def _facts(details: dict[str, Any]) -> list[tuple[str, str]]:
-    facts = []
-    if details.get("image_size"):
-        facts.append(("pictures", f"{details['image_size']} pixels"))
-    if details.get("pixels"):
-        facts.append(("pixels", str(details["pixels"])))
-    if details.get("vocabulary"):
-        pieces = f"{len(details['vocabulary']):,} word pieces"
-        case = "lower case" if details.get("lower_case") else "cased"
-        facts.append(("vocabulary", f"{pieces}, {case}"))
-    if details.get("preprocessor"):
-        facts.append(("preprocessor", f" {details['preprocessor']}"))
-    if details.get("licence"):
-        facts.append(("licence", str(details["licence"])))
-    if details.get("tried") is False:
-        facts.append(("address", "never tried online by tlkit's makers"))
-    return facts
+    size, vocabulary = details["image_size"], details["vocabulary"]
+    case = "lower case" if details["lower_case"] else "cased"
+    facts = [
+        ("images", size and f"{size} pixels"),
+        ("pixels", details["pixels"]),
+        ("vocabulary", vocabulary and f"{len(vocabulary):,} word pieces, {case}"),
+        ("preprocessor", details["preprocessor"] and f" {details['preprocessor']}"),
+        ("licence", details["licence"]),
+        ("address", details["tried"] is False and "never tested online"),
+    ]
+    return [(label, value) for label, value in facts if value]
 
 
 def _card_text(card: Card) -> str:
@@ -199,7 +193,7 @@ def _card_text(card: Card) -> str:
         if value:
             lines.append(f"{label:<12}{value}")
     if not card.tried:
-        lines.append("address     never tried online by tlkit's makers")
+        lines.append("address     never tested online")
     return "\n".join(lines)
 
 

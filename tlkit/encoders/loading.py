@@ -1,8 +1,6 @@
-"""Loads an encoder from whatever a source names.
+"""Loads an encoder from a source: a folder, a name, an address, a model or a module.
 
-Opens a restored SavedModel: its functions become a network that can be cut.
-
-The vocabulary that a text encoder's SavedModel brings along.
+Tested in tests/encoders/test_forms.py.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,7 +17,7 @@ import tensorflow as tf
 
 from ..errors import EncoderError, import_extra
 from ..sources import Card, resolve
-from .block_map import read_block_map
+from .block_map import names_by_map, read_block_map
 from .encoder import Encoder
 from .encoder_facts import EncoderFacts
 from .graph.flat_graph import CannotOpen, FlatGraph
@@ -28,8 +26,8 @@ from .graph.tensor_shapes import untie_shapes
 from .graph.upsampling import repeat_pixels
 from .native_encoder import NativeEncoder
 from .network.network import Network
-from .network.network_files import VariableSpec
-from .opened_encoder import opened_encoder
+from .network.network_files import VariableSpec, specs_to_json
+from .opened_encoder import OpenedEncoder
 from .restored_encoder import RestoredEncoder
 from .saved_model.saved_model_reader import (
     Restored,
@@ -53,42 +51,39 @@ def load_encoder(
     """Loads a published encoder as a Keras layer with blocks.
 
     Args:
-        source: What to load: a folder with a SavedModel or a `.tar` or `.tar.gz` of
-            one, a name on the shelf `saved_models/` or in the catalog
-            (`"resnet_v2_50"`), a TF Hub or Kaggle address, `kaggle://…`, `gs://…`,
-            `preset://…`, a Keras model, or a `tf.Module` whose `__call__` was traced
-            (its variables are copied).
-        output: Which output, for an encoder that has several, such as
-            `"sequence_output"`; several names give a dict. All of them if `None`.
-        endpoints: For a SavedModel that cannot be called itself: names of its
-            functions for inference and for training, or `None` for the second. Those
-            that Keras 3 writes are found (`call_inference` and `call_training`,
+        source: A folder with a SavedModel or a `.tar` or `.tar.gz` of one, a name on
+            the shelf `saved_models/` or in the catalog (`"resnet_v2_50"`), a TF Hub or
+            Kaggle address, `kaggle://…`, `gs://…`, `preset://…`, a Keras model, or a
+            `tf.Module` whose `__call__` was traced (its variables are copied).
+        output: Name of the output, for an encoder that has several, such as
+            `"sequence_output"`. Several names give a dict, `None` gives all outputs.
+        endpoints: For a SavedModel that cannot be called itself: names of its functions
+            for inference and for training; the second may be `None`. The names that
+            Keras 3 writes are found (`call_inference` and `call_training`,
             `inference` and `training`, `serve`).
-        dtype: Dtype of the computation. `None` takes Keras's global policy, and a
-            mixed one is refused for a SavedModel.
+        dtype: Dtype of the computation, by default Keras's global policy. A SavedModel
+            cannot use a mixed policy.
         open_graph: Whether to open the SavedModel's graph. If `False`, the restored
             function is called as a whole, and there is only one block.
-        trust: Whether to load a SavedModel that does more than compute: whose ops read
-            or write files other than its own assets, connect to other machines or run
-            Python. Some of them would run as soon as it is loaded. Modules and models
-            in memory are not looked at.
+        trust: Whether to load a SavedModel with ops that read or write files other than
+            its own assets, connect to other machines or run Python. Some of them would
+            run on loading. Modules and models in memory are not checked.
         name: Name of the layer.
-        verbose: 0 for silence, 1 for a progress bar while downloading.
+        verbose: 0 is silent, 1 shows a progress bar while downloading.
 
     Returns:
-        The encoder, frozen nowhere: use `tlkit.freeze` or a schedule.
+        The encoder, with nothing frozen: use `tlkit.freeze` or a schedule.
 
     Raises:
-        SourceError: The source was not found, could not be fetched or is broken, or
-            does more than compute and is not trusted.
+        SourceError: The source was not found, could not be fetched or is broken, or it
+            contains ops that need `trust=True`.
         EncoderError: It cannot be used as an encoder.
 
     Example:
 
     ```python
     encoder = tlkit.load_encoder(tlkit.samples.encoder("resnet50"))
-    print(encoder.summary())
-    features = encoder(images)  # float32 [batch, 1024]
+    encoder(images).shape  # TensorShape([8, 1024])
     ```
     """
     if isinstance(source, keras.Model):
@@ -103,43 +98,59 @@ def load_encoder(
         read = functools.partial(
             read_saved_model, resolved.path, endpoints=endpoints, trust=trust
         )
-        label, card = resolved.name, _placed(resolved.card, resolved.path)
+        label, card = resolved.name, _with_full_path(resolved.card, resolved.path)
         block_of = read_block_map(resolved.path)
     policy = dtype or keras.config.dtype_policy().name
-    # An opened encoder's weights are its own: its module stays out of any strategy.
+    # An opened encoder has weights of its own, so its module needs no strategy.
     restored = _select(outside_strategy(read), output)
     kwargs = {"name": name, "facts": _facts(label, card, restored), "dtype": policy}
     why_not = "it was loaded with open_graph=False"
     if open_graph:
         try:
-            return _opened(restored, kwargs, block_of)
+            return _opened_encoder(restored, block_of, **kwargs)
         except CannotOpen as error:
             why_not = str(error)
-    if tf.distribute.has_strategy():  # a restored module is trained itself
+    if tf.distribute.has_strategy():  # the restored variables are trained themselves
         restored = _select(read(), output)
     return RestoredEncoder(restored, why_not, **kwargs)
 
 
-def _opened(
-    restored: Restored, kwargs: dict[str, Any], block_of: dict[str, str]
-) -> Encoder:
+def _opened_encoder(
+    restored: Restored, block_of: Mapping[str, str], **kwargs
+) -> OpenedEncoder:
+    """Opens a SavedModel as an encoder with the SavedModel's weights."""
     network, variables = open_network(restored)
-    known = {"inputs": restored.inputs, "outputs": restored.outputs}
-    known |= {"block_of": block_of}
-    return opened_encoder(network, variables, restored.variables, **known, **kwargs)
+    sections = [sorted(section.variables) for section in network.sections]
+    by_section = [[variables[p] for p in section] for section in sections]
+    encoder = OpenedEncoder(
+        variables=[variable.to_json() for variable in variables],
+        segments=sections,
+        names=names_by_map(by_section, block_of) if block_of else None,
+        batch_norms=[network.batch_norms(i) for i in range(len(sections))],
+        inputs=specs_to_json(restored.inputs),
+        outputs=specs_to_json(restored.outputs),
+        digest=network.digest,
+        network=network,
+        draws=network.needs_seed,
+        **kwargs,
+    )
+    weights = [weight for _, weight in encoder.named_variables]
+    for weight, value in zip(weights, restored.variables, strict=True):
+        weight.assign(value)
+    return encoder
 
 
 def _select(restored: Restored, output: str | Sequence[str] | None) -> Restored:
-    """Keeps one output, or some, of those that the module gives."""
+    """Selects one or several outputs of the module."""
     if output is None:
         return restored
     outputs = restored.outputs
     names = [output] if isinstance(output, str) else list(output)
     missing = [n for n in names if not isinstance(outputs, dict) or n not in outputs]
     if missing:
-        there = ", ".join(sorted(outputs)) if isinstance(outputs, dict) else "one only"
+        names = ", ".join(sorted(outputs)) if isinstance(outputs, dict) else "one only"
         raise EncoderError(
-            f"The encoder has no output {missing[0]!r}. Its outputs: {there}. "
+            f"The encoder has no output {missing[0]!r}. Its outputs: {names}. "
             "Leave `output` out to get all of them."
         )
     numbered = iter(range(len(tf.nest.flatten(outputs))))
@@ -154,12 +165,12 @@ def _select(restored: Restored, output: str | Sequence[str] | None) -> Restored:
     )
 
 
-def _placed(card: Card | None, folder: pathlib.Path) -> Card | None:
-    """The card, with the full path of a preprocessor that lies beside the encoder."""
+def _with_full_path(card: Card | None, folder: pathlib.Path) -> Card | None:
+    """Resolves a preprocessor's path that is relative to the encoder's folder."""
     if card is None or not (card.preprocessor or "").startswith("../"):
         return card
-    beside = (pathlib.Path(folder) / card.preprocessor).resolve()
-    return dataclasses.replace(card, preprocessor=str(beside))
+    path = (pathlib.Path(folder) / card.preprocessor).resolve()
+    return dataclasses.replace(card, preprocessor=str(path))
 
 
 def _facts(name: str, card: Card | None, restored: Restored) -> EncoderFacts:
@@ -201,20 +212,14 @@ def _preset_encoder(resolved, name: str) -> Encoder:
     return NativeEncoder(backbone, name=name, facts=facts)
 
 
-# === Opening ===
-
-
 def open_network(restored: Restored) -> tuple[Network, list[VariableSpec]]:
-    """Opens a restored SavedModel.
-
-    Args:
-        restored: The SavedModel.
+    """Opens a restored SavedModel: flattens its functions into a network.
 
     Returns:
-        The network, and what each of its variables is.
+        The network and the descriptions of its variables, by position.
 
     Raises:
-        CannotOpen: Its graph cannot be opened; the text says why.
+        CannotOpen: Its graph cannot be opened; the text gives the reason.
     """
     variables = {
         id(variable.handle): (i, tf.TensorSpec(variable.shape, variable.dtype))
@@ -225,10 +230,10 @@ def open_network(restored: Restored) -> tuple[Network, list[VariableSpec]]:
     for training, endpoint in restored.endpoints.items():
         constants = endpoint.constants
         if endpoint.keyword and constants:
-            raise CannotOpen("its inputs go by name, with other tensors beside them")
+            raise CannotOpen("it has inputs by name and bound tensors together")
         graph = flatten(endpoint.function, variables, resources, constants)
-        wanted = tuple(graph.outputs[i] for i in restored.selected)
-        graph = repeat_pixels(dataclasses.replace(graph, outputs=wanted))
+        selected = tuple(graph.outputs[i] for i in restored.selected)
+        graph = repeat_pixels(dataclasses.replace(graph, outputs=selected))
         graphs[training] = untie_shapes(graph)
     losses = [flatten(loss, variables, resources) for loss in restored.losses]
     vectors = {i for i, v in enumerate(restored.variables) if v.shape.rank <= 1}
@@ -246,21 +251,15 @@ def _variable(position: int, restored: Restored) -> VariableSpec:
     )
 
 
-# === Vocabulary ===
-
-
 def read_vocabulary(module: Any) -> dict[str, Any]:
     """Reads `vocab_file` and `do_lower_case`, as Model Garden's exporter writes them.
 
-    Args:
-        module: A restored SavedModel.
-
     Returns:
-        A dict with `vocabulary` (a tuple of word pieces) and `lower_case`, or an empty
-        one where the module has none.
+        A dict with `vocabulary` (a tuple of word pieces) and `lower_case`; an empty one
+        if the module has none.
     """
     asset = getattr(module, "vocab_file", None)
-    # Of anything else that has a path it is not known where that leads.
+    # Any other object with a path might point to a file outside the SavedModel.
     if not isinstance(asset, tf.saved_model.Asset):
         return {}
     data = tf.io.read_file(asset.asset_path).numpy().decode("utf-8")

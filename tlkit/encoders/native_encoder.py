@@ -1,4 +1,4 @@
-"""An encoder over a native Keras model, such as those of keras-nlp."""
+"""An encoder whose network is a Keras model, such as those of keras-nlp."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .network.block_names import name_sections
 class NativeEncoder(Encoder):
     """An encoder whose network is a Keras model.
 
-    Its layers are grouped into blocks by their names, in the model's order.
+    Its layers form blocks by their names, in the model's order.
 
     Args:
         model: The Keras model.
@@ -60,10 +60,10 @@ class NativeEncoder(Encoder):
         return flat[0] if len(flat) == 1 else outputs
 
     def _caller(self, layer: Any, training: bool) -> Callable:
-        """Calls a layer as in training only where its block is trained."""
+        """Returns a call of a layer, in training mode only if its block is trained."""
 
         def call(*args, **kwargs):
-            # A default of False stands in `kwargs` as if somebody had given it.
+            # `kwargs` contains a default of False as if it had been passed.
             if getattr(layer, "_call_has_training_arg", False):
                 kwargs["training"] = training and self._trains(layer)
             return layer(*args, **kwargs)
@@ -71,16 +71,16 @@ class NativeEncoder(Encoder):
         return call
 
     def _trains(self, layer: keras.layers.Layer) -> bool:
-        norms = _batch_norms(layer)
-        off = self.batch_norm == "frozen" if norms else not self.dropout
         block = self._blocks[self._block_of.get(layer.name, -1)]
-        return block.trainable and not off
+        return block.trainable and self._allows_training(_batch_norms(layer))
 
     def _trains_whole(self) -> bool:
-        trained = any(block.trainable for block in self._blocks)
-        norms = any(block.batch_norms for block in self._blocks)
-        off = self.batch_norm == "frozen" if norms else not self.dropout
-        return trained and not off
+        norms = sum(block.batch_norms for block in self._blocks)
+        trainable = any(block.trainable for block in self._blocks)
+        return trainable and self._allows_training(norms)
+
+    def _allows_training(self, batch_norms: int) -> bool:
+        return self.batch_norm == "train" if batch_norms else self.dropout
 
     def compute_output_spec(self, inputs, training=None):
         return self.model.compute_output_spec(inputs)
@@ -104,7 +104,7 @@ class NativeEncoder(Encoder):
 
 
 def _graph(model: keras.Model) -> keras.Model:
-    """The Functional model that a Sequential one keeps inside."""
+    """Returns the Functional model in a Sequential one; other models unchanged."""
     return getattr(model, "_functional", None) or model
 
 
@@ -125,14 +125,14 @@ def _blocks(model: keras.Model) -> tuple[Block, ...]:
 
 
 def _block_of_layers(model: keras.Model, blocks: tuple[Block, ...]) -> dict[str, int]:
-    """Index of each layer's block; one without weights belongs to the one before."""
+    """Returns each layer's block index; without weights, that of the layer before."""
     of_variable = {id(v): i for i, block in enumerate(blocks) for v in block.variables}
-    found, last = {}, 0
+    block_of, last = {}, 0
     for layer in model.layers:
         if layer.weights:
             last = of_variable[id(layer.weights[0])]
-        found[layer.name] = last
-    return found
+        block_of[layer.name] = last
+    return block_of
 
 
 def _block(name: str, layers: list[keras.layers.Layer], parts=()) -> Block:

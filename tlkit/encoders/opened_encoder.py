@@ -1,4 +1,4 @@
-"""An encoder over an opened SavedModel: its weights are Keras weights of its own."""
+"""An encoder over an opened SavedModel, with Keras weights of its own."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import pathlib
 import re
 import types
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-# Private: a variable cannot be read past a tape that one does not have at hand.
+# Private: the only way to read a variable without any tape recording it.
 # tests/encoders/test_opened_encoder.py notices when it changes.
 from tensorflow.python.eager import record
 
 from ..errors import EncoderError
-from .block_map import names_by_map
 from .encoder import Block, Encoder
 from .encoder_prefix import all_inputs
 from .input_check import cast_inputs
@@ -34,19 +33,20 @@ _NETWORKS: weakref.WeakValueDictionary[str, Network] = weakref.WeakValueDictiona
 
 @keras.saving.register_keras_serializable(package="tlkit")
 class OpenedEncoder(Encoder):
-    """An encoder whose network was opened; made by `tlkit.load_encoder`.
+    """An encoder whose network was opened; `tlkit.load_encoder` returns it.
 
     Args:
-        variables: What each variable is, in the network's order.
+        variables: The configs of the variables' specs, by position.
         segments: For each section, the positions of its variables.
-        batch_norms: For each section, how many batch norms it holds.
+        batch_norms: For each section, its number of batch norms.
         inputs: The nest of input specs, as JSON.
         outputs: The nest of output specs, as JSON.
-        digest: Digest of the network, by which the process finds it.
+        digest: The digest of the network.
+        network: The network; if `None`, one with this digest that is in memory, or that
+            `load_assets` reads.
         draws: Whether training draws random numbers.
-        trained: Positions of the variables that are trained; all that may be, if
-            `None`.
-        names: For each section, the name of its block; read off the names of the
+        trained: Positions of the trainable variables; all learnable ones if `None`.
+        names: For each section, the name of its block; derived from the names of the
             variables if `None`.
     """
 
@@ -59,6 +59,7 @@ class OpenedEncoder(Encoder):
         inputs: Any,
         outputs: Any,
         digest: str,
+        network: Network | None = None,
         draws: bool,
         trained: Sequence[int] | None = None,
         names: Sequence[str] | None = None,
@@ -75,53 +76,54 @@ class OpenedEncoder(Encoder):
         self._digest = digest
         # `None` while a `.keras` file is loaded, whose assets come after the config.
         self._network = _NETWORKS.get(digest)
+        if network is not None:
+            self._network = _NETWORKS.setdefault(digest, network)
         if names is None:
-            names = name_sections([self._names(s) for s in self._sections])
+            names = name_sections(
+                [[self._specs[p].name for p in section] for section in self._sections]
+            )
         self._section_names = list(names)
-        # TensorFlow would track a dict, and refuses to export one with numbers as keys.
-        self._weights_of = types.MappingProxyType(self._make_weights(trained))
-        self._blocks = self._make_blocks()
+        # TensorFlow would track a dict, and cannot export one with numbers as keys.
+        self._weights_of = types.MappingProxyType(self._create_weights(trained))
+        self._blocks = self._create_blocks()
         self._seeds = keras.random.SeedGenerator(name="seeds") if draws else None
         self.built = True
 
     # === Weights and blocks ===
 
-    def _make_weights(self, trained: Sequence[int] | None) -> dict[int, keras.Variable]:
-        names = self._section_names
-        inside = set(itertools.chain.from_iterable(self._sections))
-        unused = [p for p in range(len(self._specs)) if p not in inside]
-        groups = itertools.groupby(
-            zip(names, self._sections, strict=True), lambda x: x[0]
-        )
-        holders = [(name, [p for _, s in pairs for p in s]) for name, pairs in groups]
-        # A layer for each block: weights then have the block in their path.
-        weights: dict[int, keras.Variable] = {}
-        self.layers = [
-            self._holder(name, positions, weights)
-            for name, positions in [*holders, ("unused", unused)]
-            if positions
+    def _create_weights(self, trained: Sequence[int] | None) -> dict:
+        """Returns the Keras variables by position, in one layer for each block."""
+        pairs = zip(self._section_names, self._sections, strict=True)
+        used = set(itertools.chain.from_iterable(self._sections))
+        layers = [
+            (name, [p for _, section in group for p in section])
+            for name, group in itertools.groupby(pairs, lambda pair: pair[0])
         ]
-        wanted = range(len(self._specs)) if trained is None else set(trained)
+        layers.append(("unused", [p for p in range(len(self._specs)) if p not in used]))
+        weights: dict[int, keras.Variable] = {}
+        # Layers, so that the paths of the weights contain their blocks.
+        self.layers = [
+            self._weight_layer(*layer, weights) for layer in layers if layer[1]
+        ]
+        trainable = used if trained is None else used & set(trained)
         for position, variable in weights.items():
             if self._specs[position].learnable:
-                variable.trainable = position in wanted and position in inside
+                variable.trainable = position in trainable
         return weights
 
-    def _names(self, positions: Sequence[int]) -> list[str]:
-        return [self._specs[position].name for position in positions]
-
-    def _holder(
+    def _weight_layer(
         self, name: str, positions: Sequence[int], weights: dict[int, keras.Variable]
     ) -> keras.layers.Layer:
-        holder = keras.layers.Layer(name=name, dtype=self.dtype_policy, autocast=False)
-        taken: set[str] = set()
+        """Creates the weights at some positions in a layer, and adds them to a dict."""
+        layer = keras.layers.Layer(name=name, dtype=self.dtype_policy, autocast=False)
+        names: set[str] = set()
         for position in positions:
             spec = self._specs[position]
             # Keras allows no "/" in a variable's name.
             plain = re.sub(r"[^A-Za-z0-9_.]+", "_", spec.name).strip("_")
-            plain = plain if plain not in taken else f"{plain}_{position}"
-            taken.add(plain)
-            weights[position] = holder.add_weight(
+            plain = plain if plain not in names else f"{plain}_{position}"
+            names.add(plain)
+            weights[position] = layer.add_weight(
                 name=plain,
                 shape=tuple(spec.shape),
                 dtype=spec.dtype,
@@ -129,10 +131,10 @@ class OpenedEncoder(Encoder):
                 trainable=spec.learnable,
                 autocast=False,
             )
-        holder.built = True
-        return holder
+        layer.built = True
+        return layer
 
-    def _make_blocks(self) -> tuple[Block, ...]:
+    def _create_blocks(self) -> tuple[Block, ...]:
         blocks = []
         names = enumerate(self._section_names)
         for name, group in itertools.groupby(names, key=lambda pair: pair[1]):
@@ -171,8 +173,7 @@ class OpenedEncoder(Encoder):
         """Returns the network, which holds the graphs.
 
         Raises:
-            EncoderError: The network was freed with the encoders that used it, so this
-                copy of their configuration cannot run.
+            EncoderError: The network was freed with the encoders that used it.
         """
         if self._network is None:
             raise EncoderError(
@@ -189,34 +190,37 @@ class OpenedEncoder(Encoder):
         else:
             flat = cast_inputs(self.inputs_spec, inputs)
         tapped = {} if taps is None else self._tapped(taps)
-        section_runs = self._section_runs(
-            bool(training), frozenset(tapped.values()), start
-        )
-        seed = self._seed() if any(run.training for run in section_runs) else None
+        runs = self._section_runs(bool(training), frozenset(tapped.values()), start)
+        seed = self._seed() if any(run.training for run in runs) else None
         outputs: dict[int, tf.Tensor] = {}
-        tensors: dict[int, tf.Tensor] = {}
-        for section_run in section_runs:
-            found = self.network.run(section_run, cut, flat, self._value, seed)
-            cut = found.cut
-            outputs |= found.outputs
-            tensors |= found.taps
-            for position, value in found.updates.items():
+        tap_tensors: dict[int, tf.Tensor] = {}
+        for run in runs:
+            results = self.network.run(run, cut, flat, self._value, seed)
+            cut = results.cut
+            outputs |= results.outputs
+            tap_tensors |= results.taps
+            for position, value in results.updates.items():
                 self._weights_of[position].assign(value)
-        self._add_losses()
+        trainable = frozenset(p for p, v in self._weights_of.items() if v.trainable)
+        for loss in self.network.regularization(self._value, trainable):
+            self.add_loss(loss)
         if taps is not None:
-            return {name: tensors[section] for name, section in tapped.items()}
+            return {name: tap_tensors[section] for name, section in tapped.items()}
         ordered = [outputs[i] for i in range(len(outputs))]
         return tf.nest.pack_sequence_as(self.outputs_spec, ordered)
 
     def run_to(self, inputs: Any, cuts: Sequence[int]) -> dict[int, tf.Tensor]:
-        """Tensors at the beginnings of some sections, as in inference."""
+        """Computes the tensors at some cuts in inference mode, by cut.
+
+        A cut is the index of the section that begins there; cuts are ascending.
+        """
         flat = cast_inputs(self.inputs_spec, inputs)
-        found, cut = {}, None
+        tensors, cut = {}, None
         for first, end in itertools.pairwise([0, *cuts]):
-            section_run = SectionRun(first, end - 1)
-            cut = self.network.run(section_run, cut, flat, self._value).cut
-            found[end] = cut
-        return found
+            run = SectionRun(first, end - 1)
+            cut = self.network.run(run, cut, flat, self._value).cut
+            tensors[end] = cut
+        return tensors
 
     def compute_output_spec(self, inputs, training=None, taps=None):
         if taps is None:
@@ -231,19 +235,19 @@ class OpenedEncoder(Encoder):
 
     @property
     def sections(self) -> tuple[tuple[keras.Variable, ...], ...]:
-        """The variables of each section: of each part between two cuts."""
+        """Returns the variables of each section, from one cut to the next."""
         of = self._weights_of
         return tuple(tuple(of[p] for p in section) for section in self._sections)
 
     @property
     def named_variables(self) -> tuple[tuple[Any, keras.Variable], ...]:
-        """What each variable was in the SavedModel, and it, in the network's order."""
+        """Returns each variable with its spec in the SavedModel, by position."""
         of = self._weights_of
         return tuple((spec, of[p]) for p, spec in enumerate(self._specs))
 
     @property
     def part_names(self) -> tuple[str, ...]:
-        """Name of the part, or of the block without parts, that each section is."""
+        """Returns the name of each section's part, or of its block without parts."""
         names = [block.parts or (block,) for block in self._blocks]
         return tuple(part.name for parts in names for part in parts)
 
@@ -253,7 +257,7 @@ class OpenedEncoder(Encoder):
         return (*parts, *(block.name for block in self._blocks))
 
     def _tapped(self, taps: Sequence[str]) -> dict[str, int]:
-        """The section behind which each tap is."""
+        """Returns the last section before each tap."""
         last: dict[str, int] = {}
         for i, name in enumerate(self._section_names):
             part = f"{name}.{self._section_names[:i].count(name)}"
@@ -261,7 +265,7 @@ class OpenedEncoder(Encoder):
         return {name: last[name] for name in self.checked_taps(taps)}
 
     def _seed(self) -> tf.Tensor | None:
-        """The seed of this call, another one on each replica."""
+        """Returns the seed of this call, which differs between replicas."""
         if self._seeds is None:
             return None
         context = tf.distribute.get_replica_context()
@@ -269,39 +273,41 @@ class OpenedEncoder(Encoder):
         state = tf.cast(self._seeds.next() % (2**31 - 1), tf.int32)
         return state + tf.cast([replica, 0], tf.int32) * 1_000_003
 
-    def _add_losses(self) -> None:
-        trained = frozenset(p for p, v in self._weights_of.items() if v.trainable)
-        for loss in self.network.regularization(self._value, trained):
-            self.add_loss(loss)
-
     def _value(self, position: int) -> tf.Tensor:
         variable = self._weights_of[position]
         if variable.trainable:
             return tf.convert_to_tensor(variable.value)
         # Keras's `trainable` does not reach TensorFlow's variable. A tape would watch
-        # it, and keep everything that is computed with it for a gradient.
+        # it and hold all tensors that are computed with it.
         with record.stop_recording():
             return tf.convert_to_tensor(variable.value)
 
     def _section_runs(
         self, training: bool, tapped: frozenset[int], start: int = 0
     ) -> list[SectionRun]:
-        """The network as far as needed, cut only where the way it runs changes."""
-        count = max(tapped) + 1 if tapped else len(self._sections)
-        modes = {i: self._mode(i, training) for i in range(start, count)}
-        runs = [list(run) for _, run in itertools.groupby(modes, modes.get)]
+        """Returns the runs from a section to the end, or to the last tap.
+
+        Neighboring sections with the same mode are one run.
+        """
+        end = max(tapped) + 1 if tapped else len(self._sections)
+        modes = {i: self._mode(i, training) for i in range(start, end)}
+        groups = [list(group) for _, group in itertools.groupby(modes, modes.get)]
         return [
             self._section_run(
-                run, tapped, *modes[run[0]], return_cut=run[-1] + 1 < count
+                range(group[0], group[-1] + 1),
+                tapped,
+                *modes[group[0]],
+                return_cut=group[-1] + 1 < end,
             )
-            for run in runs
+            for group in groups
         ]
 
     def _mode(self, section: int, training: bool) -> tuple[bool, bool, bool]:
-        """How a section runs.
+        """Returns a section's mode.
 
-        Whether as in training, whether its batch norms keep to their running
-        statistics then, and whether any of it is trained.
+        Returns:
+            Whether the training graph runs; whether its batch norms then use their
+            running statistics; whether any of its variables is trainable.
         """
         trained = any(self._weights_of[p].trainable for p in self._sections[section])
         if not (training and trained):
@@ -311,37 +317,32 @@ class OpenedEncoder(Encoder):
             return False, False, trained
         if self.batch_norm == "train" or not norms:
             return True, False, trained
-        useful = section in self.network.frozen_norm_sections
-        return useful, useful, trained
+        exists = section in self.network.frozen_norm_sections
+        return exists, exists, trained
 
     def _section_run(
         self,
-        sections: Sequence[int],
+        sections: range,
         tapped: frozenset[int],
         training: bool,
-        running: bool,
+        running_statistics: bool,
         trained: bool,
         return_cut: bool,
     ) -> SectionRun:
         network = self.network
-        first, last = sections[0], sections[-1]
-        count = len(network.graphs[training].outputs)
-        inside = range(first, last + 1)
-        positions = [p for i in inside for p in self._sections[i]]
-        trainable_positions = [p for p in positions if self._weights_of[p].trainable]
+        positions = [p for i in sections for p in self._sections[i]] if trained else []
+        outputs = () if tapped else range(len(network.graphs[training].outputs))
         return SectionRun(
-            first=first,
-            last=last,
+            first=sections[0],
+            last=sections[-1],
             training=training,
-            running_statistics=running,
-            trainable=frozenset(trainable_positions if trained else ()),
+            running_statistics=running_statistics,
+            trainable=frozenset(p for p in positions if self._weights_of[p].trainable),
             outputs=tuple(
-                i
-                for i in range(count)
-                if not tapped and network.section_of_output(i, training) in inside
+                i for i in outputs if network.section_of_output(i, training) in sections
             ),
-            updates=network.updates(inside, training, running),
-            taps=tuple(sorted(tapped & set(inside))),
+            updates=network.updates(sections, training, running_statistics),
+            taps=tuple(sorted(tapped & set(sections))),
             return_cut=return_cut,
         )
 
@@ -373,46 +374,3 @@ class OpenedEncoder(Encoder):
 
 def _spec(tensor: Any) -> tf.TensorSpec:
     return tf.TensorSpec(tensor.shape, keras.backend.standardize_dtype(tensor.dtype))
-
-
-def opened_encoder(
-    network: Network,
-    variables: Sequence[network_files.VariableSpec],
-    values: Sequence[tf.Tensor],
-    *,
-    inputs: Any,
-    outputs: Any,
-    block_of: Mapping[str, str] | None = None,
-    **kwargs,
-) -> OpenedEncoder:
-    """Makes an encoder of a network and fills its weights.
-
-    Args:
-        network: The opened network.
-        variables: What each variable is, by position.
-        values: The value of each variable, by position.
-        inputs: Nest of `tf.TensorSpec`.
-        outputs: Nest of `tf.TensorSpec`.
-        block_of: The block of each variable, by their names, where that is known.
-        **kwargs: Arguments of `Encoder`.
-
-    Returns:
-        The encoder.
-    """
-    network = _NETWORKS.setdefault(network.digest, network)
-    sections = [sorted(section.variables) for section in network.sections]
-    inside = [[variables[p] for p in section] for section in sections]
-    encoder = OpenedEncoder(
-        variables=[variable.to_json() for variable in variables],
-        segments=sections,
-        names=names_by_map(inside, block_of) if block_of else None,
-        batch_norms=[network.batch_norms(i) for i in range(len(network.sections))],
-        inputs=network_files.specs_to_json(inputs),
-        outputs=network_files.specs_to_json(outputs),
-        digest=network.digest,
-        draws=network.needs_seed,
-        **kwargs,
-    )
-    for position, value in enumerate(values):
-        encoder._weights_of[position].assign(value)
-    return encoder

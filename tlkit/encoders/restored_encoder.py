@@ -1,4 +1,4 @@
-"""The fallback: an encoder that calls a restored function as a whole."""
+"""The fallback: an encoder that calls the restored function as a whole."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .saved_model.saved_model_reader import Restored
 
 
 class RestoredEncoder(Encoder):
-    """An encoder whose network could not be opened: one block, all or nothing.
+    """An encoder whose network could not be opened, with one block for all of it.
 
-    It runs as `hub.KerasLayer` does: as in training only where it is trained itself,
-    and then with dropout and batch norms in all of it.
+    As in `hub.KerasLayer`, it runs in training mode only if it is trained itself, and
+    then with dropout and batch norms in all of it.
 
     Args:
         restored: The SavedModel.
-        why: Why the network could not be opened.
+        why: The reason why the network could not be opened.
     """
 
     opened = False
@@ -36,27 +36,28 @@ class RestoredEncoder(Encoder):
         self._regularization = restored.losses
         self._inputs, self._outputs = restored.inputs, restored.outputs
         self._learnable, self._output = restored.learnable, restored.output
-        self._own = [self._adopt(i, v) for i, v in enumerate(restored.variables)]
+        self._variables = [self._wrap(i, v) for i, v in enumerate(restored.variables)]
         self._block = self._make_block()
         self.built = True
 
-    def _adopt(self, position: int, variable: tf.Variable) -> keras.Variable:
-        own = keras.Variable(
+    def _wrap(self, position: int, variable: tf.Variable) -> keras.Variable:
+        wrapped = keras.Variable(
             variable,
             trainable=position in self._learnable,
             dtype=variable.dtype.name,
             autocast=False,
             name=variable.name.split(":")[0].replace("/", "_"),
         )
-        # Private, and the only way for a layer to own a variable that it did not make.
+        # Private: the only way for a layer to own a variable that it did not create.
         # tests/encoders/test_restored_encoder.py notices when it changes.
-        self._track_variable(own)
-        return own
+        self._track_variable(wrapped)
+        return wrapped
 
     def _make_block(self) -> Block:
-        norms = [v for v in self._own if "moving_variance" in v.name]
-        learnable = tuple(self._own[position] for position in sorted(self._learnable))
-        return Block("whole", tuple(self._own), learnable, len(norms))
+        variables = self._variables
+        norms = [v for v in variables if "moving_variance" in v.name]
+        learnable = tuple(variables[position] for position in sorted(self._learnable))
+        return Block("whole", tuple(variables), learnable, len(norms))
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -72,7 +73,7 @@ class RestoredEncoder(Encoder):
 
     @property
     def regularization(self) -> tuple[Any, ...]:
-        """The regularization losses, as functions without arguments."""
+        """Returns the regularization losses, as functions without arguments."""
         return self._regularization
 
     def call(self, inputs, training=False):
@@ -84,7 +85,7 @@ class RestoredEncoder(Encoder):
         return outputs
 
     def run_whole(self, inputs: Any, training: bool) -> Any:
-        """Runs the restored function, whatever is frozen."""
+        """Runs the restored function, whether or not it is frozen."""
         inputs = tf.nest.map_structure(
             lambda spec, tensor: tf.cast(tensor, spec.dtype), self._inputs, inputs
         )

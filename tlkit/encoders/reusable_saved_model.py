@@ -1,11 +1,13 @@
-"""The way back: an encoder becomes a module in TF Hub's reusable form.
+"""Turns an encoder back into a module in TF Hub's reusable form.
 
 https://www.tensorflow.org/hub/reusable_saved_models
 
-The graphs of an opened encoder go into functions as they are, around variables that
-have the names which they had when they were published. So whoever loads the result
-finds ordinary ops, and `tlkit` finds the blocks again. What is frozen at the moment
-does not matter: the training graph is that of the whole network.
+The functions of the module contain the graphs of an opened encoder unchanged, around
+variables with the published names, so that the result has ordinary ops and `tlkit`
+finds the same blocks in it. The training graph is that of the whole network, whichever
+blocks are frozen now.
+
+Tested in tests/serving/test_publishing.py.
 """
 
 from __future__ import annotations
@@ -32,9 +34,9 @@ from .saved_model.saved_model_reader import read_module
 
 
 class ReusableModule(tf.Module):
-    """A tf.Module whose lists are plain attributes, which a SavedModel keeps.
+    """A tf.Module whose lists of variables are attributes, which a SavedModel stores.
 
-    `variables` and `trainable_variables` of a tf.Module are properties, and are lost.
+    In a tf.Module they are properties, which are lost on saving.
     """
 
     variables = trainable_variables = ()
@@ -47,9 +49,9 @@ class Reusable:
     Args:
         module: It has `__call__(inputs, training=False)`, traced for both values,
             `variables`, `trainable_variables` and `regularization_losses`.
-        names: The name that each of the encoder's Keras variables has in it, by the
-            `id` of the Keras variable.
-        owner: What has to live until the module is written.
+        names: The names of the encoder's variables in the module, by the `id` of the
+            Keras variable.
+        owner: An object that must exist until the module is written.
     """
 
     module: tf.Module
@@ -58,17 +60,14 @@ class Reusable:
 
 
 def make_reusable(encoder: Encoder) -> Reusable:
-    """Makes a module in TF Hub's reusable form, and leaves the encoder as it is.
-
-    Args:
-        encoder: Any encoder.
+    """Builds a module in TF Hub's reusable form from an unchanged encoder.
 
     Returns:
-        The module. That of an encoder which could not be opened shares its variables,
-        any other has copies.
+        The module, with copies of the encoder's variables; if the encoder could not be
+        opened, with the variables themselves.
 
     Raises:
-        ExportError: The network leans on something that no SavedModel can hold.
+        ExportError: The network uses a resource that no SavedModel can contain.
     """
     if isinstance(encoder, OpenedEncoder):
         return _of_opened(encoder)
@@ -82,7 +81,7 @@ def make_reusable(encoder: Encoder) -> Reusable:
 
 def _of_opened(encoder: OpenedEncoder) -> Reusable:
     network, named = encoder.network, encoder.named_variables
-    module = _around_graphs(
+    module = _module_of_graphs(
         encoder,
         network.graphs,
         network.losses,
@@ -94,7 +93,7 @@ def _of_opened(encoder: OpenedEncoder) -> Reusable:
     return Reusable(module, {id(v): spec.name for spec, v in named})
 
 
-def _around_graphs(
+def _module_of_graphs(
     encoder: Encoder,
     graphs: Mapping[bool, FlatGraph],
     losses: Sequence[FlatGraph],
@@ -102,12 +101,12 @@ def _around_graphs(
     values: Sequence[Any],
     resources: Sequence[tf.Tensor],
 ) -> ReusableModule:
-    """A module of its own variables, around flat graphs."""
+    """Builds a module of flat graphs and new variables."""
     graphs = {training: pruned(graph) for training, graph in graphs.items()}
     used = {p for g in (*graphs.values(), *losses) for p in g.variables.values()}
     used |= {p for graph in graphs.values() for p in graph.updates}
-    with tf.device("cpu:0"):  # there is room, and a SavedModel keeps no devices
-        own = {
+    with tf.device("cpu:0"):  # it has memory, and a SavedModel stores no devices
+        new = {
             i: tf.Variable(values[i], name=spec.name, trainable=spec.learnable)
             for i, spec in enumerate(variables)
             if i in used
@@ -116,22 +115,22 @@ def _around_graphs(
 
     def call(inputs: Any, training: bool) -> Any:
         flat = tf.nest.flatten(inputs)
-        found, updates = run_graph(graphs[training], flat, own, resources)
+        results, updates = run_graph(graphs[training], flat, new, resources)
         for position, value in updates.items():
-            own[position].assign(value)
-        return tf.nest.pack_sequence_as(outputs, found)
+            new[position].assign(value)
+        return tf.nest.pack_sequence_as(outputs, results)
 
     return _module(
         encoder,
         call,
-        variables=list(own.values()),
-        learnable=[own[i] for i in own if variables[i].learnable],
-        losses=[_loss_of(graph, own) for graph in losses],
+        variables=list(new.values()),
+        learnable=[new[i] for i in new if variables[i].learnable],
+        losses=[_loss_of(graph, new) for graph in losses],
     )
 
 
-def _loss_of(graph: FlatGraph, own: Mapping[int, tf.Variable]) -> Callable:
-    return lambda: run_graph(graph, (), own, ())[0][0]
+def _loss_of(graph: FlatGraph, variables: Mapping[int, tf.Variable]) -> Callable:
+    return lambda: run_graph(graph, (), variables, ())[0][0]
 
 
 def _module(
@@ -143,12 +142,13 @@ def _module(
     losses: Sequence[Callable],
 ) -> ReusableModule:
     module = ReusableModule()
-    named = _named_output(encoder)
+    # TF Hub's text encoders return dicts, in which users look for the output.
+    name = encoder.facts.output if encoder.facts.kind == "text" else None
 
     @tf.function(autograph=False)
     def function(inputs: Any, training: bool = False) -> Any:
         outputs = call(inputs, training)
-        return outputs if named is None else {named: outputs}
+        return outputs if name is None else {name: outputs}
 
     for training in (False, True):
         function.get_concrete_function(encoder.inputs_spec, training=training)
@@ -161,20 +161,12 @@ def _module(
     return module
 
 
-def _named_output(encoder: Encoder) -> str | None:
-    """Name of the one output that a text encoder was loaded for.
-
-    TF Hub's text encoders give dicts, in which users look for it.
-    """
-    return encoder.facts.output if encoder.facts.kind == "text" else None
-
-
 def _tables(owner: Any, resources: Sequence[tf.Tensor]) -> list[Any]:
-    """The tables that captured handles belong to, without the rest of their module."""
+    """Returns the tables that captured resources belong to."""
     if not resources:
         return []
     everything = tf.train.TrackableView(owner).descendants()
-    found = []
+    tables = []
     for resource in resources:
         holders = (
             x for x in everything if getattr(x, "resource_handle", None) is resource
@@ -182,12 +174,12 @@ def _tables(owner: Any, resources: Sequence[tf.Tensor]) -> list[Any]:
         table = next(holders, None)
         if table is None:
             raise ExportError(
-                "The encoder's graph uses a resource that is no table of its "
+                "The encoder's graph uses a resource that is not a table of its "
                 f"SavedModel ({resource.name}), so it cannot be published. Load it "
                 "with tlkit.load_encoder(source, open_graph=False) and publish that."
             )
-        found.append(table)
-    return found
+        tables.append(table)
+    return tables
 
 
 # === Keras models ===
@@ -207,8 +199,9 @@ def _of_native(encoder: NativeEncoder) -> Reusable:
             losses=[_regularization_of(v) for v in regularized],
         )
     names = {id(v): _plain(v.path) for v in model.variables}
-    # Its variables are called "kernel" all of them, which says nothing of blocks; and
-    # only when it was written and read are custom gradients where one can get at them.
+    # The functions become flat graphs with variables that are named by their paths,
+    # since names such as "kernel" do not show the blocks. In the traced functions
+    # themselves, custom gradients are not accessible.
     restored = read_module(module)
     try:
         network, variables = open_network(restored)
@@ -220,7 +213,7 @@ def _of_native(encoder: NativeEncoder) -> Reusable:
         dataclasses.replace(spec, name=path_of[id(variable)])
         for spec, variable in zip(variables, restored.variables, strict=True)
     ]
-    module = _around_graphs(
+    module = _module_of_graphs(
         encoder,
         network.graphs,
         network.losses,
@@ -237,17 +230,17 @@ def _check_inputs_are_known(encoder: NativeEncoder) -> None:
         tf.nest.flatten((encoder.inputs_spec, encoder.outputs_spec))
     except (AttributeError, ValueError) as error:
         raise ExportError(
-            f"The Keras model {encoder.model.name!r} does not say what it takes, since "
-            "it is no Functional or Sequential one. Publish one with inputs: "
+            f"The Keras model {encoder.model.name!r} has no known inputs, since it is "
+            "not a Functional or Sequential one. Publish a model with inputs: "
             "keras.Model(inputs, model(inputs))."
         ) from error
 
 
 @contextlib.contextmanager
 def _layers_trainable(model: keras.Model) -> Iterator[None]:
-    """A frozen batch norm runs as in inference whatever `training` says; not in here.
+    """Makes layers trainable for a time, but not their variables.
 
-    Variables stay as they are.
+    Keras runs a frozen batch norm in inference mode, whatever `training` is.
     """
     # Private: the public setter would write every variable's `trainable` below it.
     # tests/serving/test_publishing.py notices when it changes.
@@ -272,12 +265,12 @@ def _regularization_of(variable: keras.Variable) -> Callable:
 
 
 def _plain(name: str) -> str:
-    """A name that TensorFlow takes for a variable."""
+    """Returns a valid TensorFlow name for a variable."""
     plain = re.sub(r"[^A-Za-z0-9_./-]+", "_", name.split(":")[0])
     return plain if plain[:1].isalnum() else f"v{plain}"
 
 
-# === What could not be opened ===
+# === Encoders that could not be opened ===
 
 
 def _of_restored(encoder: RestoredEncoder) -> Reusable:

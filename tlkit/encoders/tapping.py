@@ -1,4 +1,4 @@
-"""Taps: a Keras model whose outputs are tensors from inside an encoder."""
+"""`tap`: a Keras model whose outputs are the outputs of blocks inside an encoder."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from .freezing import find_encoder
 
 
 def tap(encoder: Encoder | keras.Model, blocks: str | Sequence[str]) -> keras.Model:
-    """A Keras model that gives the tensors behind some blocks of an encoder.
+    """Builds a Keras model whose outputs are the outputs of blocks in an encoder.
 
-    It shares the encoder's weights, and is differentiable: multi-scale heads and
-    Grad-CAM are built on it.
+    It shares the encoder's weights and is differentiable, for example for multi-scale
+    heads and Grad-CAM.
 
     Args:
         encoder: An encoder, or a model with one in it.
-        blocks: Names of blocks or of parts, such as `["stage2", "stage3"]`;
-            `encoder.taps` has all of them. Behind the last block, the tensor is the
-            map that goes into the pooling, where there is one.
+        blocks: Names of blocks or parts, such as `["stage2", "stage3"]`, out of
+            `encoder.taps`. If an image encoder ends with pooling, the tap of the last
+            block is the feature map before it.
 
     Returns:
         A model from the encoder's inputs to a dict of tensors by name.
 
     Raises:
-        EncoderError: A tap isn't there, or there is no encoder.
+        EncoderError: There is no such tap, or no encoder.
 
     Example:
 
@@ -39,38 +39,37 @@ def tap(encoder: Encoder | keras.Model, blocks: str | Sequence[str]) -> keras.Mo
     sorted(pyramid(images))  # ["stage1", "stage2"]
     ```
     """
-    found = find_encoder(encoder)
-    if found is None:
+    layer = find_encoder(encoder)
+    if layer is None:
         raise EncoderError(
             "There is no tlkit encoder in this model, so it has no taps. Build it "
             "around tlkit.load_encoder(source)."
         )
-    names = found.checked_taps(blocks)
-
-    specs = found.inputs_spec
-    if isinstance(specs, dict):  # Keras wants the tensors to be called as the keys
+    names = layer.checked_taps(blocks)
+    specs = layer.inputs_spec
+    if isinstance(specs, dict):  # Keras requires tensors that are named as the keys
         inputs = {key: _symbolic(spec, key) for key, spec in specs.items()}
     else:
         inputs = tf.nest.map_structure(_symbolic, specs)
-    return keras.Model(inputs, Taps(found, names, name="taps")(inputs), name="tapped")
+    return keras.Model(inputs, Taps(layer, names, name="taps")(inputs), name="tapped")
 
 
 @keras.saving.register_keras_serializable(package="tlkit")
 class Taps(keras.layers.Layer):
-    """Runs an encoder as far as its taps.
+    """Runs an encoder up to its last tap and returns the taps' tensors by name.
 
-    A layer beside the encoder, since Keras wants as many outputs of every call of a
-    layer in a Functional model.
+    It wraps the encoder, since in a Functional model Keras requires the same number of
+    outputs of every call of a layer.
 
     Args:
-        encoder: The encoder, which may stand elsewhere in the model too.
+        encoder: The encoder, which the model may also contain elsewhere.
         names: Names of the taps.
     """
 
     def __init__(self, encoder: Encoder, names: Sequence[str], **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.encoder, self.names = encoder, list(names)
-        self.layers = [encoder]  # where `find_encoder` looks
+        self.layers = [encoder]  # for `find_encoder`
         self.built = True
 
     def call(self, inputs, training=False):
@@ -80,7 +79,7 @@ class Taps(keras.layers.Layer):
         return self.encoder.compute_output_spec(inputs, taps=self.names)
 
     def get_config(self) -> dict[str, Any]:
-        # The object itself: Keras then sees that it stands elsewhere too.
+        # The object itself, so that Keras finds other uses of it in the model.
         return super().get_config() | {"encoder": self.encoder, "names": self.names}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Builds Keras models: an encoder, what goes before it, and a head."""
+"""Builds Keras models: input layers, an encoder, pooling and a head."""
 
 from __future__ import annotations
 
@@ -30,29 +30,30 @@ def image_classifier(
     trust: bool = False,
     name: str = "image_classifier",
 ) -> keras.Model:
-    """Builds a Keras model that says what is in a picture.
+    """Builds a Keras model that classifies images.
 
-    The model takes float32 `[batch, height, width, 3]` in 0…255 and gives logits
-    `[batch, labels]`; scaling the pixels is part of it.
+    Its input is float32 `[batch, height, width, 3]` in 0…255, which it scales itself;
+    its output is logits `[batch, labels]`.
 
     Args:
-        source: An encoder from `tlkit.load_encoder`, or what that takes.
-        labels: Names of the classes in the order of the outputs, or how many.
+        source: An encoder, or a source of `tlkit.load_encoder`.
+        labels: Names of the classes in the order of the outputs, or their number.
         image_size: Height and width in pixels, or one number for both. Default: the
-            encoder's own, else 224.
-        pixels: What the encoder was trained with; see `tlkit.models.Pixels`. Default:
-            what the catalog knows, else `"unit"` (0…1), TF Hub's convention.
-        dropout: Share of the features that training leaves out, 0 to 1.
-        trust: As `tlkit.load_encoder` takes it.
+            encoder's, else 224.
+        pixels: The range of the encoder's pixels, see `tlkit.models.Pixels`. Default:
+            the range in `encoder.facts`, else `"unit"` (0…1), TF Hub's convention.
+        dropout: Dropout rate of the features, 0 to 1.
+        trust: See `tlkit.load_encoder`.
         name: Name of the model.
 
     Returns:
-        The model. `tlkit.fit` trains it as it is; for Keras's own `fit`, compile it
-        with `task = model.get_layer("head").task`, `task.loss()` and `task.metrics()`.
+        The model. `tlkit.fit` trains it without compiling; for Keras's own `fit`,
+        compile it with `task = model.get_layer("head").task`, `task.loss()` and
+        `task.metrics()`.
 
     Raises:
         SourceError: The encoder was not found or could not be fetched.
-        EncoderError: It is not one for pictures, or does not take that size.
+        EncoderError: It is not for images, or does not accept that size.
 
     Example:
 
@@ -66,12 +67,12 @@ def image_classifier(
     task = classification(labels)
     height, width = _image_size(encoder, image_size)
 
-    # === Layers ===
+    # Layers
     scale = Pixels(pixels or encoder.facts.pixels or "unit", name="pixels")
     pool = keras.layers.GlobalAveragePooling2D(name="pooling")
     head = Head(task, dropout, name="head")
 
-    # === Functional Model ===
+    # Functional model
     inputs = keras.Input((height, width, 3), name="image")
     features = encoder(scale(inputs))
     if not isinstance(features, keras.KerasTensor):
@@ -96,33 +97,33 @@ def text_classifier(
     trust: bool = False,
     name: str = "text_classifier",
 ) -> keras.Model:
-    """Builds a Keras model that says which class a text is of.
+    """Builds a Keras model that classifies texts.
 
-    The model takes the encoder's token ids (int32 `[batch, tokens]`, any number of
-    tokens up to `length`) and gives logits `[batch, labels]`. `tlkit.fit`, `predict`
-    and `export` take raw strings and make the ids.
+    Its inputs are the encoder's token ids (int32 `[batch, tokens]`, up to `length`
+    tokens), its output is logits `[batch, labels]`. `tlkit.fit`, `predict` and `export`
+    tokenize raw strings for it.
 
     Args:
-        source: An encoder from `tlkit.load_encoder`, or what that takes.
-        labels: Names of the classes in the order of the outputs, or how many.
+        source: An encoder, or a source of `tlkit.load_encoder`.
+        labels: Names of the classes in the order of the outputs, or their number.
         pooling: `"mean"` over the tokens, `"pooled"` for the encoder's pooled output,
-            or `"both"` side by side.
-        length: The most tokens of a text; longer ones are cut.
-        truncation: What is kept of a longer text: `"head"` for its first tokens,
-            `"tail"` for its last, `"head+tail"` for a quarter of the first and three
-            quarters of the last.
+            or `"both"` concatenated.
+        length: The maximum number of tokens of a text; longer texts are truncated.
+        truncation: The tokens of a longer text that are used: `"head"` for the first,
+            `"tail"` for the last, `"head+tail"` for a quarter from the beginning and
+            three quarters from the end.
         pairs: Whether an example is a pair of texts, such as a premise and a
-            hypothesis. Both are packed into one row of tokens, and cut together.
-        windows: In how many windows of `length` tokens a longer text is read at most.
-            The head gets the mean of their features, so a text keeps one label and one
-            prediction; only what is longer than all windows is cut. Each window costs
-            as much as a text.
-        overlap: How many tokens a window shares with the one before.
-        preprocessor: A SavedModel from strings to token ids. Default: the vocabulary
-            that the encoder brings, else what the catalog knows.
-        dropout: Share of the features that training leaves out, 0 to 1.
-        trust: As `tlkit.load_encoder` takes it, for the preprocessor, too. It is not
-            saved with the model.
+            hypothesis. Both are packed into one row of tokens and truncated together.
+        windows: The maximum number of windows of `length` tokens for a longer text. The
+            head gets the mean of their features, so there is one prediction for a text.
+            Only texts longer than all windows are truncated. Each window costs as much
+            as a text.
+        overlap: The number of tokens that a window shares with the one before.
+        preprocessor: A SavedModel from strings to token ids. Default: the encoder's
+            vocabulary, else the preprocessor in `encoder.facts`.
+        dropout: Dropout rate of the features, 0 to 1.
+        trust: See `tlkit.load_encoder`; also for the preprocessor. It is not saved with
+            the model.
         name: Name of the model.
 
     Returns:
@@ -130,7 +131,7 @@ def text_classifier(
 
     Raises:
         SourceError: The encoder was not found or could not be fetched.
-        EncoderError: It is not one for texts, or lacks the output that pooling needs.
+        EncoderError: It is not for texts, or lacks the output that pooling needs.
 
     Example:
 
@@ -153,17 +154,17 @@ def text_classifier(
     if trust and tokens:
         trust_source(os.fspath(tokens))
 
-    # === Layers ===
+    # Layers
     options = TextInputs(packing, preprocessor, name="text_inputs")
     pool = TokenPooling(pooling, name="pooling")
     head = Head(task, dropout, name="head")
 
-    # === Functional Model ===
+    # Functional model
     inputs = _text_inputs(encoder)
     if pairs and not isinstance(inputs, dict):
         raise EncoderError(
-            "Pairs of texts need an encoder that takes token ids. This one takes "
-            f"{inputs}. Leave pairs out."
+            "Pairs of texts need an encoder with token ids as inputs. The inputs of "
+            f"this one: {inputs}. Leave pairs out."
         )
     texts = options(inputs)
     read = _windows(texts, packing) if packing.windows > 1 else texts
@@ -183,10 +184,10 @@ def build_model(encoder: Source, task: Classification, **options: Any) -> keras.
     """Builds a Keras model for any task.
 
     Args:
-        encoder: An encoder from `tlkit.load_encoder`, or what that takes.
-        task: What is predicted, one of `tlkit.tasks`.
-        **options: Those of `image_classifier` or `text_classifier`, by the encoder's
-            kind.
+        encoder: An encoder, or a source of `tlkit.load_encoder`.
+        task: The task, one of `tlkit.tasks`.
+        **options: Arguments of `image_classifier` or `text_classifier`, by the kind of
+            the encoder.
 
     Returns:
         The model.
@@ -194,7 +195,7 @@ def build_model(encoder: Source, task: Classification, **options: Any) -> keras.
     Raises:
         SourceError: The encoder was not found or could not be fetched.
         EncoderError: It does not fit the task or the options.
-        TypeError: An option is not one of that kind's.
+        TypeError: That kind of model has no such option.
 
     Example:
 
@@ -218,16 +219,16 @@ def _encoder(source: Source, kind: str, output=None, *, trust: bool) -> Encoder:
     known = encoder.facts.kind or kind
     if known != kind:
         raise EncoderError(
-            f"The encoder {encoder.facts.name!r} is one for {known}s. Use "
+            f"The encoder {encoder.facts.name!r} is for {known}s. Use "
             f"tlkit.{known}_classifier(source, labels)."
         )
     return encoder
 
 
 def _loaded(source: Source, output, trust: bool) -> Encoder:
-    """Loads only the outputs that are needed, where the encoder has outputs to choose.
+    """Loads an encoder with the needed outputs only, if it has several.
 
-    What the others alone need (a pooler, say) is then neither run nor trained.
+    Blocks that only other outputs need, such as a pooler, are then not run or trained.
     """
     try:
         return load_encoder(source, output=output, trust=trust)
@@ -237,20 +238,21 @@ def _loaded(source: Source, output, trust: bool) -> Encoder:
     return load_encoder(source, trust=trust)
 
 
-def _image_size(encoder: Encoder, wanted) -> tuple[int, int]:
+def _image_size(
+    encoder: Encoder, image_size: int | tuple[int, int] | None
+) -> tuple[int, int]:
     specs = tf.nest.flatten(encoder.inputs_spec)
     fixed = tuple(specs[0].shape[1:3]) if specs[0].shape.rank == 4 else (None, None)
-    if wanted is None:
-        own = encoder.facts.image_size or 224
-        return tuple(size or own for size in fixed)
-    height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
-    for size, want in zip(fixed, (height, width), strict=True):
-        if size not in (None, want):
-            raise EncoderError(
-                f"The encoder takes pictures of {fixed[0]} by {fixed[1]} pixels only. "
-                f"Received: image_size={wanted!r}. Leave image_size out."
-            )
-    return height, width
+    if image_size is None:
+        default = encoder.facts.image_size or 224
+        return tuple(size or default for size in fixed)
+    sizes = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if any(only not in (None, size) for only, size in zip(fixed, sizes, strict=True)):
+        raise EncoderError(
+            f"The encoder accepts images of {fixed[0]} by {fixed[1]} pixels only. "
+            f"Received: image_size={image_size!r}. Leave image_size out."
+        )
+    return tuple(sizes)
 
 
 def _text_inputs(encoder: Encoder):
@@ -264,36 +266,33 @@ def _text_inputs(encoder: Encoder):
 
 
 def _windows(inputs, packing: Packing):
-    """The inputs with one row for each window of a text."""
+    """Returns the inputs with one row for each window of a text."""
     if not isinstance(inputs, dict) or {x.shape[1] for x in inputs.values()} != {None}:
         raise EncoderError(
-            "Windows need an encoder that takes any number of token ids. This one "
-            f"takes {inputs}. Leave windows out."
+            "Windows need an encoder with token ids of any number as inputs. The "
+            f"inputs of this one: {inputs}. Leave windows out."
         )
     fold = Windows(packing.length, name="windows")
     return {name: fold(tokens) for name, tokens in inputs.items()}
 
 
-def _needed(outputs, names):
-    """The outputs that pooling needs, of an encoder that may give more."""
-    if isinstance(names, str):
-        if isinstance(outputs, keras.KerasTensor):
-            return outputs
-        names_ = (names,)
-    else:
-        names_ = names
-    missing = [name for name in names_ if name not in outputs]
+def _needed(outputs, names: str | tuple[str, ...]):
+    """Selects the outputs that pooling needs."""
+    one = isinstance(names, str)
+    if one and isinstance(outputs, keras.KerasTensor):
+        return outputs
+    missing = [n for n in ([names] if one else names) if n not in outputs]
     if missing:
         raise EncoderError(
-            f"This pooling needs the encoder's output {missing[0]!r}. It gives: "
+            f"This pooling needs the encoder's output {missing[0]!r}. Its outputs: "
             f"{', '.join(sorted(outputs))}. Try another pooling=…"
         )
-    return outputs[names] if isinstance(names, str) else {n: outputs[n] for n in names}
+    return outputs[names] if one else {name: outputs[name] for name in names}
 
 
 def _several_outputs(outputs) -> str:
-    there = ", ".join(sorted(outputs)) if isinstance(outputs, dict) else len(outputs)
+    names = ", ".join(sorted(outputs)) if isinstance(outputs, dict) else len(outputs)
     return (
-        f"The encoder gives several outputs: {there}. Choose one: "
+        f"The encoder has several outputs: {names}. Choose one: "
         "tlkit.load_encoder(source, output=…)."
     )

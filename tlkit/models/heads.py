@@ -1,4 +1,4 @@
-"""The layers around an encoder: pixels before it, pooling and head behind it."""
+"""The layers around an encoder: scaling of pixels, pooling of tokens, and the head."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _TORCH_MEAN, _TORCH_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @keras.saving.register_keras_serializable(package="tlkit")
 class Pixels(keras.layers.Layer):
-    """Scales pixels from 0…255 to what an encoder was trained with.
+    """Scales pixels from 0…255 to the range that an encoder was trained with.
 
     Args:
         pixels: `"unit"` for 0…1, `"symmetric"` for -1…1, `"byte"` for 0…255, `"caffe"`
-            for blue, green, red in 0…255 less their means, `"torch"` for 0…1 less mean
-            over deviation.
+            for blue, green, red in 0…255 minus their means, `"torch"` for 0…1 minus the
+            mean, divided by the standard deviation.
 
     Raises:
         EncoderError: `pixels` is none of these.
@@ -62,11 +62,11 @@ class Pixels(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tlkit")
 class TokenPooling(keras.layers.Layer):
-    """One vector for a text out of what a text encoder gives.
+    """Computes one vector for each text from the outputs of a text encoder.
 
     Args:
-        pooling: `"pooled"` for the encoder's own pooled output, `"mean"` for the mean
-            over the tokens that the mask keeps, `"both"` for the two side by side.
+        pooling: `"pooled"` for the encoder's pooled output, `"mean"` for the mean over
+            the tokens where the mask is 1, `"both"` for the two concatenated.
     """
 
     def __init__(self, pooling: str = "mean", **kwargs):
@@ -81,9 +81,9 @@ class TokenPooling(keras.layers.Layer):
         if self.pooling == "pooled":
             return outputs
         sequence = outputs["sequence_output"] if self.pooling == "both" else outputs
-        kept = tf.cast(mask, sequence.dtype)[..., tf.newaxis]
-        total = tf.reduce_sum(sequence * kept, axis=1)
-        mean = total / tf.maximum(tf.reduce_sum(kept, axis=1), 1.0)
+        weights = tf.cast(mask, sequence.dtype)[..., tf.newaxis]
+        total = tf.reduce_sum(sequence * weights, axis=1)
+        mean = total / tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)
         if self.pooling == "mean":
             return mean
         return tf.concat([outputs["pooled_output"], mean], axis=-1)
@@ -100,11 +100,11 @@ class TokenPooling(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tlkit")
 class Head(keras.layers.Layer):
-    """The new layers: dropout, then one dense layer that gives the task's numbers.
+    """The new layers: dropout, then one dense layer with the outputs of the task.
 
     Args:
         task: The task, such as `tlkit.tasks.Classification`, or its config.
-        dropout: Share of the features that training leaves out, 0 to 1.
+        dropout: Dropout rate of the features, 0 to 1.
     """
 
     def __init__(self, task, dropout: float = 0.0, **kwargs):
@@ -114,8 +114,8 @@ class Head(keras.layers.Layer):
         self.task = task_from_config(task) if isinstance(task, dict) else task
         self.rate = dropout
         self.dropout = keras.layers.Dropout(dropout, dtype="float32", name="dropout")
-        # Zeros, so that training begins with the same loss whatever the features
-        # (Kolesnikov et al. 2020, Big Transfer, arXiv 1912.11370).
+        # Zeros, so that the initial loss does not depend on the features (Kolesnikov et
+        # al. 2020, Big Transfer, arXiv 1912.11370).
         self.dense = keras.layers.Dense(
             self.task.outputs,
             kernel_initializer="zeros",

@@ -1,9 +1,8 @@
-"""Takes models apart that `tlkit` built.
+"""Divides a model that `tlkit` built into a prefix and a remainder, at a cut.
 
-A model in two halves: frozen blocks from its beginning on, and the rest.
-
-Where nothing in the lower half is trained, it is a pure function of the inputs, and
-what it gives can be computed once and kept.
+As long as nothing in the prefix is trained, its output depends only on the inputs, so
+it can be computed once and cached. A cut is `FEATURES`, before the head, or the index
+of the encoder's section that begins there, from 1 on.
 """
 
 from __future__ import annotations
@@ -21,29 +20,29 @@ from ..tasks import Classification
 from .heads import Head
 from .text.windows import Windows
 
+# The cut before the head.
+FEATURES = -1
+
 
 def head_of(model: keras.Model) -> Head | None:
-    """The head of a model that `tlkit` built; `None` for others."""
+    """Returns the head of a model that `tlkit` built; `None` for others."""
     layers = getattr(model, "layers", ())
     heads = [layer for layer in layers if isinstance(layer, Head)]
     return heads[0] if len(heads) == 1 else None
 
 
 def task_of(model: keras.Model) -> Classification | None:
-    """The task of a model that `tlkit` built; `None` for others."""
+    """Returns the task of a model that `tlkit` built; `None` for others."""
     head = head_of(model)
     return head.task if head is not None else None
 
 
 def split(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
-    """The model up to its features, and from its features on.
-
-    Args:
-        model: A model that `tlkit` built.
+    """Divides a model at its features, before the head.
 
     Returns:
         Two models that share the layers of `model`: inputs to features `[batch, d]`,
-        and features to outputs. `None` for other models.
+        and features to outputs. `None` if `tlkit` did not build the model.
     """
     head = head_of(model)
     if head is None:
@@ -54,29 +53,17 @@ def split(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
     return trunk, keras.Model(again, head(again), name="top")
 
 
-# === Halving ===
-
-# The cut behind everything but the head.
-FEATURES = -1
-
-
 def encoder_to_cut(model: keras.Model) -> Encoder | None:
-    """The encoder of a model that `tlkit` built, if there are cuts in it."""
-    # With windows the encoder has more rows than there are examples.
+    """Returns the encoder of a model that `tlkit` built, if it has cuts."""
+    # With windows, the encoder has more rows than examples.
     if head_of(model) is None or any(isinstance(x, Windows) for x in model.layers):
         return None
-    found = [layer for layer in model.layers if isinstance(layer, Encoder)]
-    return found[0] if len(found) == 1 and can_divide(found[0]) else None
+    encoders = [layer for layer in model.layers if isinstance(layer, Encoder)]
+    return encoders[0] if len(encoders) == 1 and can_divide(encoders[0]) else None
 
 
 def can_cut(model: keras.Model, cut: int) -> bool:
-    """Whether a model can be divided at a cut.
-
-    Args:
-        model: Any model.
-        cut: `FEATURES`, or the index of the encoder's section that begins there, from
-            1 on.
-    """
+    """Whether a model can be divided at a cut."""
     if cut == FEATURES:
         return head_of(model) is not None
     encoder = encoder_to_cut(model)
@@ -89,16 +76,19 @@ def can_cut(model: keras.Model, cut: int) -> bool:
 def prefix_function(
     model: keras.Model, cuts: Sequence[int]
 ) -> Callable[[Any], tuple[Any, ...]]:
-    """A function from a model's inputs to what comes at each cut, as in inference.
+    """Returns a function from a model's inputs to the states at cuts, in inference.
 
-    For features alone it runs at its best speed, for which it holds the weights as they
-    are now. With a cut inside the encoder it makes the very operations that training
-    makes: folding weights changes the last digits, and Adam, which divides by what may
-    be next to nothing, makes other weights of that within some hundred steps.
+    For `FEATURES` alone, it uses a copy of the present weights in a faster form. With a
+    cut inside the encoder, it runs the same ops as training: a faster form would change
+    the last digits, and Adam, which divides by values near zero, would then arrive at
+    other weights after some hundred steps.
 
     Args:
-        model: A model for which `can_cut` says yes.
+        model: A model that can be divided at these cuts (`can_cut`).
         cuts: `FEATURES` or indices of sections.
+
+    Returns:
+        A function that returns a tuple: the features, or a `cut_state`, for each cut.
     """
     encoder = encoder_to_cut(model)
     if encoder is None:
@@ -106,46 +96,43 @@ def prefix_function(
         return lambda inputs: tuple(trunk(inputs, training=False) for _ in cuts)
     inside = sorted(set(cuts) - {FEATURES})
     before = keras.Model(model.input, tf.nest.flatten(encoder.input))
-    pool = _behind(model, encoder, head_of(model).input)
-    folded = None if inside else FrozenForward(encoder)
+    pool = _after(model, encoder, head_of(model).input)
+    forward = None if inside else FrozenForward(encoder)
 
-    def lower(inputs):
+    def prefix(inputs):
         flat = tf.nest.flatten(before(inputs, training=False))
         packed = tf.nest.pack_sequence_as(encoder.inputs_spec, flat)
-        if folded is not None:
-            return (
-                pool(
-                    [*tf.nest.flatten(folded(packed).outputs), *_taken(encoder, flat)]
-                ),
-            )
-        found = encoder.run_to(packed, inside)
+        if forward is not None:
+            outputs = tf.nest.flatten(forward(packed).outputs)
+            return (pool([*outputs, *_shared_inputs(encoder, flat)]),)
+        tensors = encoder.run_to(packed, inside)
         states = {
-            cut: cut_state(found[cut], flat, _needed(encoder, cut)) for cut in inside
+            cut: cut_state(tensors[cut], flat, _needed(encoder, cut)) for cut in inside
         }
         if FEATURES in cuts:
-            outputs = encoder(states[inside[-1]], start=inside[-1])
-            states[FEATURES] = pool([*tf.nest.flatten(outputs), *_taken(encoder, flat)])
+            outputs = tf.nest.flatten(encoder(states[inside[-1]], start=inside[-1]))
+            states[FEATURES] = pool([*outputs, *_shared_inputs(encoder, flat)])
         return tuple(states[cut] for cut in cuts)
 
-    return lower
+    return prefix
 
 
 def prefix_weights(model: keras.Model, cut: int) -> list[keras.Variable]:
-    """The weights of all that lies below a cut."""
+    """Returns the weights before a cut."""
     if cut == FEATURES:
         return split(model)[0].weights
     return [v for section in encoder_to_cut(model).sections[:cut] for v in section]
 
 
 def remainder_of(model: keras.Model, cut: int) -> keras.Model:
-    """The model from a cut on, with the layers of the whole one."""
+    """Returns the model after a cut, which shares the layers of the whole model."""
     if cut == FEATURES:
         return split(model)[1]
     return Remainder(model, encoder_to_cut(model), cut)
 
 
 class Remainder(keras.Model):
-    """A model from a cut inside its encoder on.
+    """A model after a cut inside its encoder. Its input is a `cut_state`.
 
     Args:
         model: The whole model.
@@ -154,49 +141,51 @@ class Remainder(keras.Model):
     """
 
     def __init__(self, model: keras.Model, encoder: Encoder, section: int):
-        super().__init__(name="upper")
+        super().__init__(name="remainder")
         self.encoder, self.section = encoder, section
-        self.behind = _behind(model, encoder, model.output)
-        self.pool = _behind(model, encoder, head_of(model).input)
+        self.after = _after(model, encoder, model.output)
+        self.pool = _after(model, encoder, head_of(model).input)
 
     def call(self, state, training=False):
-        return self.behind(self._outputs(state, training), training=training)
+        return self.after(self._outputs(state, training), training=training)
 
     def features(self, state) -> tf.Tensor:
-        """What the head gets, as in inference."""
+        """Computes the input of the head, in inference."""
         return self.pool(self._outputs(state, False), training=False)
 
     def _outputs(self, state, training) -> list[tf.Tensor]:
         outputs = self.encoder(state, training=training, start=self.section)
         flat = all_inputs(self.encoder, state["inputs"])
-        return [*tf.nest.flatten(outputs), *_taken(self.encoder, flat)]
+        return [*tf.nest.flatten(outputs), *_shared_inputs(self.encoder, flat)]
 
 
-def _behind(model: keras.Model, encoder: Encoder, end: Any) -> Callable:
-    """What comes behind an encoder, up to an end, of the encoder's flat outputs."""
+def _after(model: keras.Model, encoder: Encoder, end: Any) -> Callable:
+    """Returns the layers between an encoder and a tensor, as a model.
+
+    Its inputs are the encoder's flat outputs, then the `_shared_inputs`.
+    """
     outputs = tf.nest.flatten(encoder.output)
     for i, output in enumerate(outputs):
         if output is end:  # Keras has no model of no layer
             return lambda flat, training=False, i=i: flat[i]
-    # Pooling takes the mask from the model's inputs, which are the encoder's.
-    taken = _taken(encoder, tf.nest.flatten(encoder.input))
-    # Private: Keras gives an input that stands beside tensors from within a second node
-    # of its graph, and the model that it belongs to could not be saved any more.
+    shared = _shared_inputs(encoder, tf.nest.flatten(encoder.input))
+    # Private: Keras gives an input layer's tensor a second node if the other inputs are
+    # inner tensors, and then the whole model can no longer be saved.
     # tests/models/test_model_prefix.py notices when that changes.
-    histories = [tensor._keras_history for tensor in taken]
-    behind = keras.Model([*outputs, *taken], end)
-    for tensor, history in zip(taken, histories, strict=True):
+    histories = [tensor._keras_history for tensor in shared]
+    after = keras.Model([*outputs, *shared], end)
+    for tensor, history in zip(shared, histories, strict=True):
         tensor._keras_history = history
-    return behind
+    return after
 
 
-def _taken(encoder: Encoder, inputs: Sequence) -> list:
-    """The encoder's inputs that layers behind it may take, too: tokens, no pictures."""
+def _shared_inputs(encoder: Encoder, inputs: Sequence) -> list:
+    """Returns the inputs that layers after the encoder may use: pooling uses a mask."""
     return list(inputs) if isinstance(encoder.inputs_spec, dict) else []
 
 
 def _needed(encoder: Encoder, section: int) -> tuple[int, ...]:
-    """Positions of the inputs that are to be kept beside the tensor at a cut."""
+    """Returns the positions of the inputs that are needed after a cut."""
     needed = needed_inputs(encoder, section)
     specs = tf.nest.flatten(encoder.inputs_spec)
-    return tuple(range(len(specs))) if _taken(encoder, specs) else needed
+    return tuple(range(len(specs))) if _shared_inputs(encoder, specs) else needed

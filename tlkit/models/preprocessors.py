@@ -1,7 +1,4 @@
-"""From raw examples to a model's inputs, with the same code in training and serving.
-
-From an encoded picture to pixels, with the same code in training and serving.
-"""
+"""Turns raw examples into a model's inputs: one code for training and serving."""
 
 from __future__ import annotations
 
@@ -21,21 +18,21 @@ from .text.text_preprocessors import SavedPreprocessor, WordPiecePreprocessor
 
 @dataclasses.dataclass(frozen=True)
 class ImagePreprocessor:
-    """Decodes an encoded picture, or takes an array, and resizes it.
+    """Decodes and resizes an image.
 
     Args:
-        height: Of the model's input, in pixels.
-        width: Of the model's input, in pixels.
+        height: Height of the model's input in pixels.
+        width: Width of the model's input in pixels.
     """
 
     height: int
     width: int
     per_example = True
 
-    # AutoGraph has nothing to convert here, and takes half a second to find that out.
+    # AutoGraph has nothing to convert here, but would need half a second to notice.
     @tf.autograph.experimental.do_not_convert
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:
-        """Gives float32 `[height, width, 3]` in 0…255.
+        """Returns float32 `[height, width, 3]` in 0…255.
 
         Args:
             raw: A string with an encoded JPEG, PNG, GIF or WebP (their first frames) or
@@ -45,19 +42,19 @@ class ImagePreprocessor:
 
     @tf.autograph.experimental.do_not_convert
     def cropped(self, raw: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-        """Gives a part of the picture as `__call__` gives the whole.
+        """Returns a crop of the image as `__call__` returns the whole.
 
-        Of a JPEG, only the part is decoded.
+        Of a JPEG, only the crop is decoded.
 
         Args:
-            raw: As in `__call__`.
-            window: float32 `[4]`: `(y, x, height, width)` of the part in shares of the
-                picture as it is seen, in 0…1. `(0, 0, 1, 1)` is all of it.
+            raw: See `__call__`.
+            window: float32 `[4]`: `(y, x, height, width)` of the crop as fractions of
+                the upright image, in 0…1. `(0, 0, 1, 1)` is all of it.
         """
         return self._prepared(raw, tf.convert_to_tensor(window, tf.float32))
 
     def batch(self, raws: tf.Tensor) -> tf.Tensor:
-        """Gives float32 `[batch, height, width, 3]` of a batch of raw examples."""
+        """Returns float32 `[batch, height, width, 3]` for a batch of raw examples."""
         spec = tf.TensorSpec((self.height, self.width, 3), tf.float32)
         return tf.map_fn(self, raws, fn_output_signature=spec)
 
@@ -74,7 +71,7 @@ class ImagePreprocessor:
 
 
 class Unchanged:
-    """For encoders that take what the data holds, such as strings."""
+    """Returns raw examples unchanged, for encoders with inputs such as strings."""
 
     per_example = False
 
@@ -91,18 +88,18 @@ Preprocessor = ImagePreprocessor | WordPiecePreprocessor | SavedPreprocessor | U
 def preprocessing(
     model: keras.Model, *, fixed_length: bool = False
 ) -> Preprocessor | None:
-    """What turns raw examples into a model's inputs.
+    """Returns the function from raw examples to a model's inputs.
 
     Args:
-        model: A model that `tlkit` built; it may have been saved and loaded since.
-        fixed_length: Whether all texts are padded to the most tokens that the model
-            takes, instead of to the longest of their batch. XLA, and so a TPU, compiles
-            anew for every length.
+        model: A model that `tlkit` built, also if saved and loaded since.
+        fixed_length: Whether all texts are padded to the maximum number of tokens,
+            instead of to the longest of their batch. XLA, and so a TPU, compiles a
+            program for every length.
 
     Returns:
-        A callable with an attribute `per_example`: `True` where it takes one raw
-        example, `False` where it takes a batch of them; its method `batch` takes a
-        batch in either case. `None` for other models.
+        A callable with an attribute `per_example`: if `True`, its argument is one raw
+        example, else a batch of them. The argument of its method `batch` is always a
+        batch. `None` for other models.
     """
     if find_encoder(model) is None:
         return None
@@ -124,7 +121,7 @@ def _text_preprocessor(
     packing = dataclasses.replace(packing_of(model), fixed_length=fixed_length)
     tokens = {x.shape[1] for x in inputs.values() if len(x.shape) == 2}
     if len(tokens) == 1 and tokens != {None}:
-        # An encoder that was saved for one length takes no other.
+        # An encoder that was saved for one length accepts no other.
         packing = dataclasses.replace(packing, length=tokens.pop(), fixed_length=True)
     if facts.vocabulary:
         _check_inputs(inputs)
@@ -132,9 +129,8 @@ def _text_preprocessor(
     if facts.preprocessor:
         return _saved(facts.preprocessor, packing)
     raise EncoderError(
-        f"The encoder {facts.name!r} brings no vocabulary, and no "
-        "preprocessor is known for it. Give one: tlkit.text_classifier(source, labels, "
-        "preprocessor=folder_or_handle)."
+        f"The encoder {facts.name!r} has no vocabulary and no known preprocessor. Pass "
+        "one: tlkit.text_classifier(source, labels, preprocessor=folder_or_handle)."
     )
 
 
@@ -142,8 +138,8 @@ def _check_inputs(inputs) -> None:
     expected = ("input_word_ids", "input_mask", "input_type_ids")
     if set(inputs) != set(expected):
         raise EncoderError(
-            f"A text encoder takes {', '.join(expected)}. This one takes "
-            f"{', '.join(sorted(inputs))}, and nothing says which is which."
+            f"The inputs of a text encoder are {', '.join(expected)}. Those of this "
+            f"one have other names: {', '.join(sorted(inputs))}."
         )
 
 

@@ -27,7 +27,7 @@ from ..encoders import (
 from ..encoders.saved_model import outside_strategy
 from ..errors import ExportError, import_extra
 from ..models import facts_of, packing_of
-from ..models.text import WordPiecePreprocessor, keep
+from ..models.text import WordPiecePreprocessor, truncate
 from ..sources import resolve
 from ..sources.catalog import Card, write_card
 from .versions import next_version, write_version
@@ -255,7 +255,7 @@ class _Preprocessor(tf.Module):
         def pack(inputs, seq_length=packing.length):
             count = seq_length - 1 - len(inputs)
             if len(inputs) == 1:
-                segments = [keep(*inputs, count, packing.truncation)]
+                segments = [truncate(*inputs, count, packing.truncation)]
             else:  # tokens are removed from the end of the longer text
                 segments = text.RoundRobinTrimmer(count).trim(list(inputs))
             ids, types = text.combine_segments(segments, *special)

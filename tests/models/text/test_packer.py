@@ -16,7 +16,7 @@ from tlkit.models.text.text_preprocessors import (
     WordPiecePreprocessor,
     _word_piece_tokenizer,
 )
-from tlkit.models.text.truncation import fit
+from tlkit.models.text.truncation import truncate_pairs
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "##z", *LETTERS, "。", "!", "水")
@@ -239,7 +239,7 @@ def test_pairs_are_cut_as_tensorflow_text_does():
         for _ in range(2)
     ]
     for count in (0, 1, 7, 12):
-        ours = fit(*tokens, count, "head")
+        ours = truncate_pairs(*tokens, count, "head")
         theirs = tensorflow_text.RoundRobinTrimmer(count).trim(tokens)
         for our, their in zip(ours, theirs, strict=True):
             assert (

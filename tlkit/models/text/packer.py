@@ -1,4 +1,4 @@
-"""How texts become rows of tokens: how long, what of long ones, singly or in pairs."""
+"""`Packing`: how texts are packed into rows of tokens."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from ...errors import DataError, EncoderError
-from .truncation import fit, keep, read
+from .truncation import tokenize_ends, truncate, truncate_pairs
 from .windows import capacity, split
 
 TRUNCATIONS = ("head", "tail", "head+tail")
 
-_MOST_LENGTHS = 8
+_MAX_LENGTHS = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """How texts become rows of tokens.
+    """How texts are packed into rows of tokens.
 
     Attributes:
-        length: The most tokens that the encoder reads at once, special ones counted in.
-        truncation: Which tokens of a longer text are kept: `"head"` for the first,
-            `"tail"` for the last, `"head+tail"` for a quarter of the first and three
-            quarters of the last.
+        length: The maximum number of tokens of a text or a window, special tokens
+            included.
+        truncation: The tokens of a longer text that are used: `"head"` for the first,
+            `"tail"` for the last, `"head+tail"` for a quarter from the beginning and
+            three quarters from the end.
         pairs: Whether an example is a pair of texts.
-        windows: In how many windows of `length` tokens a text is read at most.
-        overlap: How many tokens a window shares with the one before.
+        windows: The maximum number of windows of a text.
+        overlap: The number of tokens that a window shares with the one before.
         fixed_length: Whether all texts are padded to the same length.
 
     Raises:
@@ -53,9 +54,9 @@ class Packing:
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """The few lengths that rows are padded to, ascending.
+        """Returns the lengths that rows are padded to, ascending.
 
-        Few, since each makes TensorFlow trace and XLA compile a program of its own.
+        They are few, since TensorFlow traces and XLA compiles a program for each.
         """
         many = tuple(self.length * n for n in range(1, self.windows + 1))
         if self.fixed_length:
@@ -63,22 +64,22 @@ class Packing:
         return (*range(self._step, self.length, self._step), *many)
 
     def padded_length(self, longest: int | tf.Tensor) -> int | tf.Tensor:
-        """The smallest of `lengths` that holds so many tokens, else the largest."""
+        """Returns the smallest of `lengths` for `longest` tokens, else the last."""
         if not tf.is_tensor(longest):
-            fitting = [length for length in self.lengths if length >= longest]
-            return fitting[0] if fitting else self.lengths[-1]
+            fitting = (length for length in self.lengths if length >= longest)
+            return next(fitting, self.lengths[-1])
         lengths = tf.constant(self.lengths, longest.dtype)
-        place = tf.searchsorted(lengths, longest[tf.newaxis])[0]
-        return lengths[tf.minimum(place, len(self.lengths) - 1)]
+        index = tf.searchsorted(lengths, longest[tf.newaxis])[0]
+        return lengths[tf.minimum(index, len(self.lengths) - 1)]
 
     @property
     def _step(self) -> int:
         # Multiples of 16 suit matrix products.
-        return 16 * -(-self.length // (16 * _MOST_LENGTHS))
+        return 16 * -(-self.length // (16 * _MAX_LENGTHS))
 
     @property
     def count(self) -> int:
-        """How many tokens a window has beside the special ones."""
+        """Returns the number of tokens in a window without the special ones."""
         return self.length - (3 if self.pairs else 2)
 
     def tokens(
@@ -88,37 +89,39 @@ class Packing:
         *,
         parts: bool = True,
     ) -> tuple[list[tf.RaggedTensor], tf.Tensor | None]:
-        """Makes the tokens that are kept of texts.
+        """Tokenizes texts, then truncates them or splits them into windows.
 
         Args:
-            tokenize: Makes int32 `[n, (tokens)]` of texts `[n]`.
+            tokenize: Returns the tokens, int32 `[n, (tokens)]`, of texts `[n]`.
             raws: Strings `[n]`, or `[n, 2]` for pairs.
-            parts: Whether parting a text at blanks parts its tokens. Of long texts no
-                more is then read than needed.
+            parts: Whether dividing a text at blanks divides its tokens. Then only the
+                parts of a long text that are used are tokenized.
 
         Returns:
-            int32 `[windows, (tokens)]` of all windows, or a list with those of the
-            first and of the second texts; and `[n]`, how many windows each text has,
-            or `None` if it is one.
+            A list with the tokens, int32 `[windows, (tokens)]` of all texts, or for
+            pairs those of the first and of the second texts; and the number of windows
+            of each text, `[n]`, or `None` if it is always one.
 
         Raises:
-            DataError: Pairs are given to a model of single texts, or the reverse.
+            DataError: The model is for pairs and got single texts, or the reverse.
         """
         count = capacity(self.count, self.overlap, self.windows)
         segments = [
-            read(tokenize, texts, count, self.truncation) if parts else tokenize(texts)
+            tokenize_ends(tokenize, texts, count, self.truncation)
+            if parts
+            else tokenize(texts)
             for texts in self.segments(raws)
         ]
         if self.pairs:
-            return fit(*segments, count, self.truncation), None
-        kept = keep(*segments, count, self.truncation)
+            return truncate_pairs(*segments, count, self.truncation), None
+        tokens = truncate(*segments, count, self.truncation)
         if self.windows == 1:
-            return [kept], None
-        windows, counts = split(kept, self.count, self.overlap)
+            return [tokens], None
+        windows, counts = split(tokens, self.count, self.overlap)
         return [windows], counts
 
     def segments(self, raws: tf.Tensor) -> list[tf.Tensor]:
-        """The texts `[n]`, or the first and the second ones of pairs `[n, 2]`."""
+        """Returns the texts `[n]`, or the first and the second texts of pairs."""
         raws = tf.convert_to_tensor(raws)
         if not self.pairs and raws.shape.rank == 1:
             return [raws]
@@ -131,11 +134,11 @@ class Packing:
         )
 
 
-def _check_number(name: str, number: int, least: int, most: int | None) -> None:
+def _check_number(name: str, number: int, low: int, high: int | None) -> None:
     whole = isinstance(number, int) and not isinstance(number, bool)
-    if whole and number >= least and (most is None or number <= most):
+    if whole and number >= low and (high is None or number <= high):
         return
-    allowed = f"{least} or more" if most is None else f"{least} to {most}"
-    if most == least:
-        allowed = f"{least} for pairs of texts"
+    allowed = f"{low} or more" if high is None else f"{low} to {high}"
+    if high == low:
+        allowed = f"{low} for pairs of texts"
     raise EncoderError(f"{name} must be {allowed}; got {number!r}.")

@@ -1,4 +1,7 @@
-"""The layer that stores how a model's raw texts become its inputs."""
+"""The layer that stores how a model's raw texts become its inputs.
+
+Tested in tests/models/test_two_models_over_one_encoder.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From texts to token ids, with the same code in training and serving."""
+"""Tokenizes texts, with the same code in training and serving."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from .windows import join
 
 Rows = dict[str, tf.RaggedTensor]
 
-# What TF Hub's preprocessors call the input that is 1 where there is a token.
+# TF Hub's name of the input that is 1 for a token and 0 for padding.
 _MASK = "input_mask"
 
 
 class TextPreprocessor:
-    """Texts become rows of tokens, and rows become inputs of one of a few lengths.
+    """Tokenizes texts into rows, and pads rows to one of a few lengths.
 
     Attributes:
-        packing: How texts become rows.
+        packing: How texts are packed into rows.
     """
 
     per_example = False
     packing: Packing
 
     def tokenize(self, raws: tf.Tensor) -> Rows | None:
-        """Makes int32 rows `[n, (tokens)]` of each input, none of them padded.
+        """Tokenizes texts into int32 rows `[n, (tokens)]` without padding.
 
         Args:
             raws: Strings `[n]`, or `[n, 2]` for pairs of texts.
 
         Returns:
             Rows by the name of the input, not longer than the last of `lengths`; `None`
-            if the preprocessor cannot say where a text ends.
+            if the ends of texts in the preprocessor's output are unknown.
         """
         raise NotImplementedError
 
     def padding(self, name: str) -> int:
-        """What an input is padded with."""
+        """Returns the value that pads an input."""
         raise NotImplementedError
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """The few lengths that texts are padded to, ascending."""
+        """Returns the lengths that texts are padded to, ascending."""
         return self.packing.lengths
 
     def padded_length(self, longest: int | tf.Tensor) -> int | tf.Tensor:
-        """The smallest of `lengths` that holds so many tokens."""
+        """Returns the smallest of `lengths` with room for `longest` tokens."""
         return self.packing.padded_length(longest)
 
     def pad(self, rows: Rows, tokens: int | tf.Tensor) -> dict[str, tf.Tensor]:
@@ -64,9 +64,9 @@ class TextPreprocessor:
         return {k: tf.ensure_shape(x, (None, tokens)) for k, x in padded.items()}
 
     def __call__(self, raws: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Gives int32 `[n, tokens]` of each input, of texts `[n]` or pairs `[n, 2]`.
+        """Returns int32 `[n, tokens]` of each input for texts `[n]` or pairs `[n, 2]`.
 
-        Texts are padded to the smallest of `lengths` that the longest of them fits in.
+        Texts are padded to the smallest of `lengths` with room for the longest of them.
         """
         rows = self.tokenize(raws)
         if self.packing.fixed_length:
@@ -78,29 +78,28 @@ class TextPreprocessor:
         return self(raws)
 
     def to_longest(self, raws: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The same, padded to the longest of them only, up to one window.
+        """Returns the same, but padded only to the longest text, up to one window.
 
-        For a server that does not compile for every length: a single short text then
-        costs what it has to.
+        It makes short texts cheap on a server, which does not compile for each length.
         """
         rows = self.tokenize(raws)
         if rows is None or self.packing.fixed_length:
             return self(raws)
         longest = tf.reduce_max(next(iter(rows.values())).row_lengths())
-        longest = tf.maximum(tf.cast(longest, tf.int32), 1)  # of no texts, too
+        longest = tf.maximum(tf.cast(longest, tf.int32), 1)  # also without texts
         fits = longest <= self.packing.length
         return self.pad(rows, tf.where(fits, longest, self.padded_length(longest)))
 
 
 @dataclasses.dataclass(frozen=True)
 class WordPiecePreprocessor(TextPreprocessor):
-    """Splits texts into word pieces and packs them, as BERT's own code does.
+    """Tokenizes texts into word pieces and packs them, as BERT's own code does.
 
     Args:
         vocabulary: The word pieces in the order of their ids.
-        lower_case: Whether to lower the case and to strip accents.
-        packing: How long rows are, and what is in them.
-        names: Names of the ids', the mask's and the types' inputs.
+        lower_case: Whether to convert to lower case and to strip accents.
+        packing: How texts are packed into rows.
+        names: Names of the inputs for the ids, the mask and the types.
     """
 
     vocabulary: tuple[str, ...]
@@ -128,12 +127,12 @@ class WordPiecePreprocessor(TextPreprocessor):
             if piece not in self.vocabulary:
                 raise EncoderError(
                     f"The vocabulary has no {piece!r}, which BERT's packing needs. "
-                    "Give the encoder's own preprocessor as preprocessor=…"
+                    "Pass the encoder's own preprocessor as preprocessor=…"
                 )
         return {piece: self.vocabulary.index(piece) for piece in pieces}
 
 
-# Cached functions are left alone by AutoGraph, which cannot convert an import.
+# AutoGraph, which cannot convert an import, ignores cached functions.
 @functools.lru_cache
 def _tensorflow_text():
     return import_extra("tensorflow_text", "text", "a text encoder")
@@ -141,8 +140,8 @@ def _tensorflow_text():
 
 @functools.lru_cache(maxsize=4)
 def _word_piece_tokenizer(vocabulary: tuple[str, ...], lower_case: bool):
-    # Its model stands in the graph as a constant, so an export has no asset file. It is
-    # kept for later graphs, so it may not be made inside one.
+    # The tokenizer's model is a constant in the graph, so an export has no asset file.
+    # Later graphs use it too, so it must not be created inside of one.
     with tf.init_scope():
         return _tensorflow_text().FastBertTokenizer(
             vocab=list(vocabulary),
@@ -155,16 +154,14 @@ class SavedPreprocessor(TextPreprocessor):
     """Calls a published preprocessor: a SavedModel from strings to token ids.
 
     Args:
-        source: Where it is, as `tlkit.load_encoder` takes it.
-        packing: How long rows are, and what is in them. A module that always gives
-            another number of tokens keeps it.
-        trust: As `tlkit.load_encoder` takes it.
+        source: A source, see `tlkit.load_encoder`.
+        packing: How texts are packed into rows. If the module always returns another
+            number of tokens, that one is used.
+        trust: See `tlkit.load_encoder`.
 
     Raises:
-        SourceError: The module was not found, or does more than compute and is not
-            trusted.
-        EncoderError: The module only takes single texts and cuts them by itself, and
-            something else is asked for.
+        SourceError: The module was not found, or contains ops that need `trust=True`.
+        EncoderError: The packing has options for which the module has no functions.
     """
 
     def __init__(self, source: str, packing: Packing, *, trust: bool = False):
@@ -173,15 +170,15 @@ class SavedPreprocessor(TextPreprocessor):
 
         self.source, self.packing = source, packing
         self.module = read_saved_model(resolve(source).path, trust=trust).module
-        # Only modules with these two can pack to another length than their own.
+        # Only modules with these two can pack to any length.
         self.packs = all(
             hasattr(self.module, name) for name in ("tokenize", "bert_pack_inputs")
         )
-        own = dataclasses.replace(packing, length=5, overlap=0, fixed_length=False)
-        if not self.packs and own != Packing(length=5):
+        other = dataclasses.replace(packing, length=5, overlap=0, fixed_length=False)
+        if not self.packs and other != Packing(length=5):
             raise EncoderError(
                 f"The preprocessor {source!r} has no tokenize and bert_pack_inputs, so "
-                "it takes single texts and cuts them in its own way only. Leave pairs, "
+                "it is for single texts, which it truncates itself. Leave pairs, "
                 "truncation and windows out."
             )
         self._padding = self._learn_padding()
@@ -189,10 +186,10 @@ class SavedPreprocessor(TextPreprocessor):
     def tokenize(self, raws: tf.Tensor) -> Rows | None:
         if self._padding is None:
             return None
-        made, counts = self._made(raws)
-        lengths = tf.minimum(tf.reduce_sum(made[_MASK], axis=1), self.packing.length)
+        inputs, counts = self._padded_inputs(raws)
+        lengths = tf.minimum(tf.reduce_sum(inputs[_MASK], axis=1), self.packing.length)
         rows = {
-            name: tf.RaggedTensor.from_tensor(made[name], lengths)
+            name: tf.RaggedTensor.from_tensor(inputs[name], lengths)
             for name in self._padding
         }
         if counts is None:
@@ -203,15 +200,17 @@ class SavedPreprocessor(TextPreprocessor):
         return self._padding[name]
 
     def __call__(self, raws: tf.Tensor):
-        return self._made(raws)[0] if self._padding is None else super().__call__(raws)
+        if self._padding is None:
+            return self._padded_inputs(raws)[0]
+        return super().__call__(raws)
 
-    def _made(self, raws: tf.Tensor):
-        """What the module gives, padded in its own way, and each text's windows."""
+    def _padded_inputs(self, raws: tf.Tensor):
+        """Returns the module's output with its padding, and each text's windows."""
         packing = self.packing
         if not self.packs:
             return self.module(*packing.segments(raws)), None
         if packing.truncation == "head" and packing.windows == 1:
-            # The module cuts as it was made to.
+            # The module truncates by itself.
             segments = [self.module.tokenize(x) for x in packing.segments(raws)]
             counts = None
         else:
@@ -224,24 +223,24 @@ class SavedPreprocessor(TextPreprocessor):
         return tokens.merge_dims(1, -1) if tokens.shape.rank > 2 else tokens
 
     def _learn_padding(self) -> dict[str, int] | None:
-        """What each input is padded with, if it can be told where texts end."""
+        """Returns the padding of each input; `None` if text ends are unknown."""
         spec = tf.TensorSpec((None, 2) if self.packing.pairs else (None,), tf.string)
-        traced = tf.function(lambda raws: self._made(raws)[0])
-        made = traced.get_concrete_function(spec).structured_outputs
-        if not isinstance(made, dict) or any(x.shape.rank != 2 for x in made.values()):
+        traced = tf.function(lambda raws: self._padded_inputs(raws)[0])
+        specs = traced.get_concrete_function(spec).structured_outputs
+        if not isinstance(specs, dict) or _MASK not in specs:
             return None
-        if _MASK not in made:
+        if any(spec.shape.rank != 2 for spec in specs.values()):
             return None
-        own = made[_MASK].shape[1]
-        if own is not None:
-            self.packing = dataclasses.replace(self.packing, length=own)
+        length = specs[_MASK].shape[1]
+        if length is not None:
+            self.packing = dataclasses.replace(self.packing, length=length)
         texts = [["", ""], ["a", "a"]] if self.packing.pairs else ["", "a"]
-        made = traced(tf.constant(texts))
-        mask = made[_MASK]
+        inputs = traced(tf.constant(texts))
+        mask = inputs[_MASK]
         ends = tf.sequence_mask(
             tf.reduce_sum(mask, axis=1), tf.shape(mask)[1], mask.dtype
         )
         if tf.reduce_any(mask != ends):
             return None
-        last = {name: x[0, -1:].numpy() for name, x in made.items()}
+        last = {name: x[0, -1:].numpy() for name, x in inputs.items()}
         return {name: int(x[0]) if len(x) else 0 for name, x in last.items()}

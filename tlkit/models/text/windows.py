@@ -1,9 +1,10 @@
-"""Long texts in windows: the encoder reads each, and the head sees their mean.
+"""Long texts in windows: the encoder runs on each, the head on the mean of features.
 
-A text of several windows is one row of tokens, in which every window but the last has
-all its tokens: `[CLS] … [SEP] [CLS] … [SEP] [CLS] … [SEP]`. Inside the model the row is
-folded into one row a window. So a text stays one example, with one label and one
-prediction, in training, evaluation and serving alike.
+A text of several windows is one row of tokens, in which all windows except the last are
+full: `[CLS] … [SEP] [CLS] … [SEP] [CLS] … [SEP]`. The model folds the row into one row
+for each window. So a text is one example with one label and one prediction.
+
+Tested in tests/models/text/test_packer.py.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 
 def capacity(size: int, overlap: int, windows: int) -> int:
-    """How many tokens so many windows of `size` hold, neighbors sharing `overlap`."""
+    """Returns the number of tokens in windows of `size` that overlap by `overlap`."""
     return size + (windows - 1) * (size - overlap)
 
 
@@ -26,13 +27,12 @@ def split(
 
     Args:
         tokens: `[n, (tokens)]`.
-        size: Tokens of a window. The last of a row may have less, but some that no
-            other window of the row has.
-        overlap: How many tokens a window shares with the one before.
+        size: The tokens of a window. The last window of a row may have fewer.
+        overlap: The number of tokens that a window shares with the one before.
 
     Returns:
-        `[windows, (tokens)]` of all rows in turn, and `[n]`, how many of them each row
-        has, at least 1.
+        The windows of all rows in order, `[windows, (tokens)]`, and the number of
+        windows of each row, `[n]`, at least 1.
     """
     lengths = tokens.row_lengths()
     step = tf.constant(size - overlap, lengths.dtype)
@@ -42,12 +42,12 @@ def split(
     rows = tf.repeat(tf.range(tokens.nrows()), counts)
     end = tf.minimum(begin + size, tf.gather(lengths, rows))
     start = tf.gather(tokens.row_starts(), rows)
-    places = tf.ragged.range(start + begin, start + end)
-    return places.with_values(tf.gather(tokens.values, places.values)), counts
+    positions = tf.ragged.range(start + begin, start + end)
+    return positions.with_values(tf.gather(tokens.values, positions.values)), counts
 
 
 def join(windows: tf.RaggedTensor, counts: tf.Tensor) -> tf.RaggedTensor:
-    """Puts the windows of each text into one row; the inverse of `Windows`."""
+    """Joins the windows of each text into one row; the inverse of `Windows`."""
     ends = tf.concat([[0], tf.cumsum(counts)], axis=0)
     splits = tf.gather(windows.row_splits, ends)
     return tf.RaggedTensor.from_row_splits(windows.values, splits, validate=False)
@@ -55,10 +55,10 @@ def join(windows: tf.RaggedTensor, counts: tf.Tensor) -> tf.RaggedTensor:
 
 @keras.saving.register_keras_serializable(package="tlkit")
 class Windows(keras.layers.Layer):
-    """Folds rows of tokens into windows: `[n, windows * length]` to one row a window.
+    """Folds rows of tokens, `[n, windows * length]`, into one row for each window.
 
     Args:
-        length: Tokens of a window. Rows that are shorter are one window.
+        length: The tokens of a window. Shorter rows are one window.
     """
 
     def __init__(self, length: int, **kwargs):
@@ -77,25 +77,26 @@ class Windows(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tlkit")
 class WindowMean(keras.layers.Layer):
-    """The mean of each text's windows: `[windows, d]` to `[n, d]`.
+    """Computes the mean of the features of each text's windows.
 
-    A head that is linear then gives the mean of the windows' logits.
+    The logits of a linear head are then the means of the windows' logits.
     """
 
     def call(self, features, mask, texts):
-        """Averages over windows with tokens.
+        """Averages over the windows with tokens and returns float `[n, d]`.
 
         Args:
-            features: Float `[windows, d]` of all texts in turn.
-            mask: Int `[windows, tokens]`, 1 where there is a token.
-            texts: Int `[n, …]`, anything with one row a text.
+            features: Float `[windows, d]` of all texts in order.
+            mask: Int `[windows, tokens]`, 1 for a token and 0 for padding.
+            texts: Int `[n, …]`, any tensor with one row for each text.
         """
         count = tf.shape(texts)[0]
-        some = tf.cast(tf.reduce_any(mask > 0, axis=1), features.dtype)
-        weights = tf.reshape(some, [count, -1, 1])
-        width = features.shape[-1]
-        apart = tf.reshape(features, [count, tf.shape(weights)[1], width])
-        total = tf.reduce_sum(apart * weights, axis=1)
+        has_tokens = tf.cast(tf.reduce_any(mask > 0, axis=1), features.dtype)
+        weights = tf.reshape(has_tokens, [count, -1, 1])
+        by_text = tf.reshape(
+            features, [count, tf.shape(weights)[1], features.shape[-1]]
+        )
+        total = tf.reduce_sum(by_text * weights, axis=1)
         return total / tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)
 
     def compute_output_spec(self, features, mask, texts):
