@@ -1,4 +1,7 @@
-"""What each section of an encoder costs, and how much comes out at its end."""
+"""Estimates the work of each section of an encoder and the size of its output.
+
+Tested in tests/training/plans/test_cache_plan.py.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from .graph.flat_graph import FlatGraph, as_graph_def, node_of, tensor_of
+from .graph.flat_graph import tensor_of
+from .graph.tensor_shapes import operations_with_shapes
 
 if TYPE_CHECKING:
     from .opened_encoder import OpenedEncoder
@@ -17,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """What the sections of an encoder cost for one example, as in inference.
+    """The work and the output sizes of an encoder's sections in inference.
 
     Attributes:
-        multiplications: For each section how many it makes, in matrix products and
-            convolutions; what else there is costs little beside them.
-        sizes: For each section how many numbers come out at its end.
+        multiplications: The multiplications of each section for one example, in matrix
+            products and convolutions, next to which other ops cost little.
+        sizes: The number of values at the end of each section for one example.
     """
 
     multiplications: tuple[int, ...]
@@ -30,58 +34,29 @@ class Costs:
 
 
 def section_costs(encoder: OpenedEncoder, shapes: Sequence[Sequence[int]]) -> Costs:
-    """Counts what the sections of an encoder cost.
+    """Counts the multiplications and output values of each section.
 
     Args:
         encoder: An opened encoder.
-        shapes: Shape of each of its flattened inputs, with a batch of one.
+        shapes: Shapes of its flattened inputs, with a batch of one.
     """
     network = encoder.network
-    graph = network.graphs[False]
-    found = _imported(graph, shapes)
-    made = {name: _multiplications(op) for name, op in found.items()}
+    ops = operations_with_shapes(network.graphs[False], shapes)
+    counts = {name: _multiplications(op) for name, op in ops.items()}
     return Costs(
         tuple(
-            sum(made.get(name, 0) for name in section.inference.nodes)
+            sum(counts.get(name, 0) for name in section.inference.nodes)
             for section in network.sections
         ),
-        tuple(_size(found, section.inference.cut) for section in network.sections),
+        tuple(_size(ops, section.inference.cut) for section in network.sections),
     )
 
 
-def _imported(graph: FlatGraph, shapes) -> dict[str, tf.Operation]:
-    """The operations with their shapes inferred."""
-    given = dict(
-        zip(graph.inputs, zip(shapes, graph.input_specs, strict=True), strict=True)
-    )
-    with tf.Graph().as_default() as imported:
-        bound = {}
-        for name, (shape, spec) in given.items():
-            bound[name] = tf.compat.v1.placeholder(spec.dtype, shape)
-        for name, spec in graph.value_specs.items():
-            bound[name] = tf.compat.v1.placeholder(spec.dtype, spec.shape)
-        names = set(graph.nodes) - set(bound)
-        definition = as_graph_def(graph, names)
-        used = {node_of(tensor) for node in definition.node for tensor in node.input}
-        tf.graph_util.import_graph_def(
-            definition,
-            {tensor_of(name): x for name, x in bound.items() if name in used},
-            name="costs",
-        )
-        return {
-            op.name.removeprefix("costs/"): op
-            for op in imported.get_operations()
-            if op.name.startswith("costs/")
-        }
-
-
-def _size(found: Mapping[str, tf.Operation], stop: str | None) -> int:
-    if stop is None:
+def _size(ops: Mapping[str, tf.Operation], cut: str | None) -> int:
+    if cut is None:
         return 0
-    name, place = tensor_of(stop).split(":")
-    if name not in found:
-        return 0
-    return _count(found[name].outputs[int(place)].shape)
+    name, output = tensor_of(cut).split(":")
+    return _count(ops[name].outputs[int(output)].shape) if name in ops else 0
 
 
 def _count(shape: tf.TensorShape) -> int:
@@ -90,7 +65,7 @@ def _count(shape: tf.TensorShape) -> int:
 
 
 def _multiplications(op: tf.Operation) -> int:
-    """How many an operation makes; 0 where the shapes are not known."""
+    """Counts the multiplications of an op; 0 if a shape is unknown."""
     if op.type in ("Conv2D", "Conv3D"):
         *window, channels, _ = op.inputs[1].shape
         return _count(op.outputs[0].shape) * _product([*window, channels])

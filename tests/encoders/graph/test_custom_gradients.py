@@ -1,4 +1,4 @@
-"""Custom gradients go with the graph, or say what is missing."""
+"""Custom gradients move with the graph; computing a missing one raises an error."""
 
 import numpy as np
 import pytest
@@ -35,14 +35,14 @@ def test_a_custom_gradient_is_not_the_derivative(opened):
     assert found[2, 3] == pytest.approx(3 * slope, rel=1e-2)  # as the form says
 
 
-def test_gradients_have_names_that_tell_their_content(opened, written):
+def test_gradients_are_named_by_their_content(opened, written):
     one, two = opened("swish"), tlkit.load_encoder(written("swish"))
     names = [set(e.network.graphs[False].gradients) for e in (one, two)]
     assert names[0] == names[1] and len(names[0]) >= 2
     assert all(name.startswith("TlkitGradient-") for name in names[0])
 
 
-def test_what_was_not_saved_is_said_when_it_is_asked_for(without):
+def test_computing_a_gradient_that_was_not_saved_raises_an_error(without):
     encoder = tlkit.load_encoder(without)
     inputs = FORMS["swish"].examples()
     assert encoder(inputs).shape == (4, 6)  # forward needs none of it
@@ -51,7 +51,7 @@ def test_what_was_not_saved_is_said_when_it_is_asked_for(without):
     assert "IdentityN" in str(caught.value)
 
 
-def test_what_is_frozen_needs_no_gradient(without):
+def test_frozen_blocks_need_no_gradient(without):
     encoder = tlkit.load_encoder(without)
     tlkit.freeze(encoder, train="head")
     found = gradients_of(
@@ -60,13 +60,13 @@ def test_what_is_frozen_needs_no_gradient(without):
     assert found == [None, None]
 
 
-def test_inspect_says_that_gradients_are_missing(without, written):
+def test_inspect_counts_missing_gradients(without, written):
     assert tlkit.inspect(without, verbose=0).missing_gradients == 4
     assert "custom gradients" in str(tlkit.inspect(without, verbose=0))
     assert tlkit.inspect(written("swish"), verbose=0).missing_gradients == 0
 
 
-def test_the_private_look_up_still_works(restored):
+def test_the_private_lookup_still_works(restored):
     """TensorFlow keeps a restored custom gradient in a closure only."""
     module = restored("swish").module
     graph = module.__call__.concrete_functions[0].graph.as_graph_def()

@@ -1,4 +1,4 @@
-"""Flat graphs: what is in them, and what cannot be made into one."""
+"""Flat graphs are pure, and functions without a pure form are called whole."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_flat_graphs_are_pure(opened, name):
 
 
 class _Writes(tf.Module):
-    """Uses a variable in a way that a pure graph has no words for."""
+    """Uses a variable in a way that has no pure form."""
 
     def __init__(self, how):
         super().__init__()
@@ -56,7 +56,7 @@ class _Writes(tf.Module):
         ("scatter", "through the op ResourceScatterAdd"),
     ],
 )
-def test_what_is_not_pure_is_called_whole(tmp_path, how, why):
+def test_a_function_without_a_pure_form_is_called_whole(tmp_path, how, why):
     module = _Writes(how)
     _trace(module, tf.TensorSpec((None, 2), tf.float32))
     tf.saved_model.save(module, str(tmp_path / "module"))

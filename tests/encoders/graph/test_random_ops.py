@@ -1,4 +1,4 @@
-"""Dropout can be repeated, and changes from call to call."""
+"""Dropout is repeated by a seed, and differs from call to call."""
 
 import keras
 import numpy as np
@@ -57,12 +57,12 @@ def test_ops_draw_independently():
     assert abs(np.corrcoef(found[0], later[0])[0, 1]) < 0.1
 
 
-def test_what_is_random():
+def test_types_of_random_ops():
     assert all(is_random(op) for op in [*STATELESS, *STATELESS.values()])
     assert not is_random("MatMul")
 
 
-def test_no_seed_where_nothing_is_random(opened):
+def test_no_seed_without_random_ops(opened):
     encoder = opened("by_hand")
     assert encoder.network.graphs[True].seed is None
     assert not [v for v in encoder.variables if "seed" in v.path]

@@ -27,19 +27,19 @@ def real_statistics(encoder):
 
 
 @pytest.mark.parametrize("name", PURE)
-def test_gives_what_the_encoder_gives(opened, name):
+def test_outputs_and_cuts_are_the_encoders(opened, name):
     encoder, inputs = opened(name), FORMS[name].examples()
     real_statistics(encoder)
     count = len(encoder.network.sections)
     forward = FrozenForward(encoder, range(1, count))
-    found = forward(inputs)
-    assert_close(found.outputs, encoder(inputs, training=False), 1e-5)
-    assert list(found.cuts) == list(range(1, count))
-    for section, tensor in found.cuts.items():
-        stop = encoder.network.sections[section - 1].inference.cut
+    results = forward(inputs)
+    assert_close(results.outputs, encoder(inputs, training=False), 1e-5)
+    assert list(results.cuts) == list(range(1, count))
+    for section, tensor in results.cuts.items():
+        cut = encoder.network.sections[section - 1].inference.cut
         function = frozen_function(  # alone, without what lies behind
             encoder.network.graphs[False],
-            [stop],
+            [cut],
             value_of=encoder._value,
             resources=encoder.network.resources,
         )
@@ -61,10 +61,10 @@ def test_a_cut_is_where_the_next_section_begins(opened):
     encoder, inputs = opened("keras2"), FORMS["keras2"].examples()
     real_statistics(encoder)
     count = len(encoder.network.sections)
-    found = FrozenForward(encoder, [2, count - 1], outputs=False)(inputs)
-    assert found.outputs is None and sorted(found.cuts) == [2, count - 1]
+    results = FrozenForward(encoder, [2, count - 1], outputs=False)(inputs)
+    assert results.outputs is None and sorted(results.cuts) == [2, count - 1]
     section_run = SectionRun(2, count - 1, outputs=(0,), return_cut=False)
-    rest = encoder.network.run(section_run, found.cuts[2], [inputs], encoder._value)
+    rest = encoder.network.run(section_run, results.cuts[2], [inputs], encoder._value)
     assert_close(rest.outputs[0], encoder(inputs, training=False), 1e-5)
 
 
@@ -135,7 +135,7 @@ def norm(x, name="bn"):
 
 
 def folded(function, *shape):
-    """The ops that are left of a function, after comparing what it gives."""
+    """Checks the outputs of a folded function and returns its op types."""
     spec = tf.TensorSpec((None, *shape), tf.float32)
     concrete = tf.function(function).get_concrete_function(spec)
     graph = flatten(concrete, {}, [])
@@ -186,7 +186,7 @@ def convolve(x, filters=4, padding="VALID"):
     ],
     ids=["norm", "bias and norm", "depthwise", "arithmetic", "product", "pad"],
 )
-def test_goes_into_the_kernel(function, shape, left):
+def test_scalings_and_pads_go_into_the_kernel(function, shape, left):
     assert folded(function, *shape) == left
 
 
@@ -228,7 +228,7 @@ def padded_with_ones(x):
         (padded_with_ones, "PadV2"),
     ],
 )
-def test_what_cannot_go_into_a_kernel_stays(function, op):
+def test_ops_that_cannot_go_into_a_kernel_stay(function, op):
     assert folded(function, 6, 6, 3).count(op) == 1
 
 
@@ -241,7 +241,7 @@ def test_one_kernel_for_two_norms():
     assert "FusedBatchNormV3" not in folded(function, 6, 6, 3)
 
 
-def test_what_comes_of_variables_alone_is_computed_once():
+def test_values_of_variables_alone_are_computed_once():
     def function(x):
         kernel = normal(4, 4)
         kernel = kernel - tf.reduce_mean(kernel, 0)  # standardized, as in BiT

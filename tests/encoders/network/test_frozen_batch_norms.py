@@ -1,4 +1,4 @@
-"""Batch norms that keep to their running statistics while dropout goes on."""
+"""Training graphs with dropout whose batch norms use their running statistics."""
 
 import dataclasses
 
@@ -64,7 +64,7 @@ def test_frozen_blocks_have_no_dropout(opened):
     np.testing.assert_array_equal(one, two)
 
 
-def test_an_average_that_is_not_understood_stays(opened):
+def test_an_average_with_an_unknown_update_stays(opened):
     encoder = opened("by_hand")
     graph = encoder.network.graphs[True]
     position, update = next(iter(graph.updates.items()))

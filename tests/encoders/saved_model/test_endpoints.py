@@ -1,4 +1,4 @@
-"""Which functions of a SavedModel are taken, and with which arguments."""
+"""The functions of a SavedModel that are chosen, and their arguments."""
 
 import keras
 import numpy as np
@@ -95,7 +95,7 @@ def test_endpoints_by_name(tmp_path):
         tlkit.load_encoder(tmp_path / "archive", endpoints=("nothing", None))
 
 
-def test_what_keras_exports_is_run_as_inference(tmp_path):
+def test_an_export_of_keras_runs_as_inference(tmp_path):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     model.export(tmp_path / "exported", verbose=False)
     encoder = tlkit.load_encoder(tmp_path / "exported")

@@ -1,4 +1,4 @@
-"""Which SavedModels are refused unless they are trusted: those that do harm, only."""
+"""SavedModels that do more than compute are rejected unless they are trusted."""
 
 import pathlib
 import warnings
@@ -22,7 +22,7 @@ from tlkit.sources.store.saved_model_check import parse_saved_model
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    """What is written to `evil` is written there."""
+    """A file `evil` is written there."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -167,7 +167,7 @@ HARMFUL = {
 
 
 @pytest.mark.parametrize("name", HARMFUL)
-def test_what_does_more_than_compute_is_refused(name, tmp_path):
+def test_a_model_that_does_more_than_compute_is_rejected(name, tmp_path):
     source = write(tmp_path / "1", HARMFUL[name])
     kind = name.split()[0]
     with pytest.raises(SourceError, match="does more than compute") as info:
@@ -195,19 +195,19 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_what_does_no_harm_is_taken(name, tmp_path):
+def test_a_harmless_model_is_accepted(name, tmp_path):
     encoder = tlkit.load_encoder(write(tmp_path / "1", HARMLESS[name]))
     assert encoder.facts.file_ops == ()
     assert encoder(tf.ones([1, 1])).shape == (1, 1)
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_every_form_is_taken(written, name):
+def test_every_form_is_accepted(written, name):
     found = outside_ops(parse_saved_model(written(name)))
     assert [op for op in found if not op.reads_own_asset] == []
 
 
-# === Its own files ===
+# === Its own assets ===
 
 
 def own_table(words: tf.saved_model.Asset) -> tf.lookup.StaticHashTable:
@@ -311,7 +311,7 @@ def test_nobody_else_may_call_the_saver(tmp_path):
         tlkit.load_encoder(source)
 
 
-def test_the_reading_half_of_a_saver_may_not_write(tmp_path):
+def test_the_restoring_part_of_a_saver_may_not_write(tmp_path):
     source = write(tmp_path / "1")
 
     def write_too(graph):
@@ -325,7 +325,7 @@ def test_the_reading_half_of_a_saver_may_not_write(tmp_path):
         tlkit.load_encoder(source)
 
 
-def test_two_things_of_one_name_are_nobodys(tmp_path, words):
+def test_a_name_that_occurs_twice_is_not_trusted(tmp_path, words):
     table = own_table(words)
     source = write(tmp_path / "1", looked_up(table, words), words=words, table=table)
 
@@ -341,7 +341,7 @@ def test_two_things_of_one_name_are_nobodys(tmp_path, words):
 # === Before anything runs ===
 
 
-def test_what_runs_while_loading_does_not(tmp_path):
+def test_an_op_that_runs_on_loading_does_not_run(tmp_path):
     target = tmp_path / "evil"
 
     class Resource(tf.saved_model.experimental.TrackableResource):
@@ -363,7 +363,7 @@ def test_what_runs_while_loading_does_not(tmp_path):
     assert target.exists()  # so it is true that it runs
 
 
-def test_a_saved_model_as_text_is_looked_through(tmp_path):
+def test_a_saved_model_as_text_is_checked(tmp_path):
     source = write(tmp_path / "1", HARMFUL["WriteFile"])
     model = saved_model_pb2.SavedModel()
     model.ParseFromString((source / "saved_model.pb").read_bytes())
@@ -392,7 +392,7 @@ def test_the_error_lists_every_kind_and_some_places(tmp_path):
 
 
 def test_classifiers_pass_trust_on(tmp_path):
-    class Pictures(tf.Module):
+    class Images(tf.Module):
         def __init__(self):
             super().__init__()
             self.kernel = tf.Variable(tf.ones([3, 2]))
@@ -402,7 +402,7 @@ def test_classifiers_pass_trust_on(tmp_path):
             tf.io.write_file(str(tmp_path / "evil"), "x")
             return tf.reduce_mean(x, [1, 2]) @ self.kernel
 
-    tf.saved_model.save(Pictures(), str(tmp_path / "1"))
+    tf.saved_model.save(Images(), str(tmp_path / "1"))
     with pytest.raises(SourceError, match="WriteFile"):
         tlkit.image_classifier(tmp_path / "1", 2)
     model = tlkit.image_classifier(tmp_path / "1", 2, trust=True)
@@ -429,7 +429,7 @@ def writer(tmp_path):
     return tmp_path / "pre"
 
 
-def test_preprocessors_are_looked_through(tmp_path, writer):
+def test_preprocessors_are_checked(tmp_path, writer):
     source = write_text_encoder(tmp_path / "encoder/1")
     with pytest.raises(SourceError, match="WriteFile writes files"):
         SavedPreprocessor(str(writer), Packing(5))
@@ -453,7 +453,7 @@ def test_text_classifiers_pass_trust_on(tmp_path, writer):
     assert len(tlkit.predict(model, ["good"], verbose=0)) == 1
 
 
-def test_a_keras_files_graph_is_looked_through(tmp_path):
+def test_the_graph_of_a_keras_file_is_checked(tmp_path):
     # Opened, since reading a file has no effect that TensorFlow knows of.
     source = write(tmp_path / "1", HARMFUL["ReadFile"])
     encoder = tlkit.load_encoder(source, trust=True)

@@ -16,7 +16,13 @@ Tested in tests/encoders/graph/test_flattener.py.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, MutableMapping
+from collections.abc import (
+    Collection,
+    Iterable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 
 import tensorflow as tf
 
@@ -68,6 +74,30 @@ class FlatGraph:
     value_specs: Mapping[str, tf.TensorSpec]
     gradients: Mapping[str, GradientGraph] = dataclasses.field(default_factory=dict)
     seed: str | None = None
+
+    def feeds(
+        self,
+        inputs: Sequence[tf.Tensor],
+        values: Mapping[int, tf.Tensor],
+        resources: Sequence[tf.Tensor] = (),
+        seed: tf.Tensor | None = None,
+    ) -> dict[str, tf.Tensor]:
+        """Returns the tensors that replace the placeholders, by full name.
+
+        Args:
+            inputs: The inputs, in their order.
+            values: Values of variables by position; others are not fed.
+            resources: The captured resources by position.
+            seed: The random seed, int32 `[2]`, if there is one.
+        """
+        feeds = dict(zip(self.inputs, inputs, strict=True))
+        variables = self.variables.items()
+        feeds |= {name: values[p] for name, p in variables if p in values}
+        # Identity, since the graph being built must capture an eager handle.
+        feeds |= {name: tf.identity(resources[i]) for name, i in self.resources.items()}
+        if self.seed and seed is not None:
+            feeds[self.seed] = seed
+        return {tensor_of(name): tensor for name, tensor in feeds.items()}
 
 
 def node_of(tensor: str) -> str:

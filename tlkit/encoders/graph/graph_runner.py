@@ -197,17 +197,14 @@ def run_graph(
     Returns:
         The outputs, and the new values of variables by position.
     """
-    tensors: dict[str, tf.Tensor] = dict(zip(graph.inputs, inputs, strict=True))
     values = {p: variables[p].read_value() for p in set(graph.variables.values())}
-    tensors |= {name: values[position] for name, position in graph.variables.items()}
-    tensors |= {n: tf.identity(resources[i]) for n, i in graph.resources.items()}
+    seed = None
     if graph.seed:
         # One draw per call; each random op adds its own key.
-        limit = tf.int32.max
-        tensors[graph.seed] = tf.random.uniform((2,), maxval=limit, dtype=tf.int32)
+        seed = tf.random.uniform((2,), maxval=tf.int32.max, dtype=tf.int32)
+    tensors = graph.feeds(inputs, values, resources, seed)
     definition = as_graph_def(graph, graph.nodes)
     holders = _make_gradients_savable(definition, graph.gradients)
-    tensors = {tensor_of(name): tensor for name, tensor in tensors.items()}
     names = [*graph.outputs, *graph.updates.values(), *map(tensor_of, holders)]
     results = iter(import_nodes(definition, tensors, names))
     outputs = [next(results) for _ in graph.outputs]

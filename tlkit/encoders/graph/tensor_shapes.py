@@ -22,6 +22,7 @@ from .flat_graph import (
     add_node,
     as_graph_def,
     data_inputs,
+    node_of,
     tensor_of,
 )
 
@@ -133,35 +134,49 @@ def _unknown_dimensions(specs) -> list[tuple[int, int]]:
 
 def _infer(graph: FlatGraph, sizes, tensors: list[str]) -> list[tf.TensorShape]:
     """Infers the static shapes of tensors for given sizes of unknown dimensions."""
-    specs = _placeholder_specs(graph, sizes)
-    used = {t for n in graph.nodes.values() for t in map(tensor_of, data_inputs(n))}
-    with tf.Graph().as_default():
-        placeholders = {
-            tensor_of(name): tf.compat.v1.placeholder(spec.dtype, spec.shape)
-            for name, spec in specs.items()
-            if tensor_of(name) in used
-        }
-        computed = [name for name in tensors if name not in placeholders]
-        results = tf.graph_util.import_graph_def(
-            as_graph_def(graph, graph.nodes), placeholders, computed
-        )
-    by_name = placeholders | dict(zip(computed, results, strict=True))
-    return [by_name[name].shape for name in tensors]
+    shapes = []
+    for i, spec in enumerate(graph.input_specs):
+        known = spec.shape.rank is not None
+        axes = enumerate(spec.shape if known else ())
+        shape = [sizes.get((i, axis), size) for axis, size in axes]
+        shapes.append(shape if known else None)
+    operations = operations_with_shapes(graph, shapes)
+    outputs = (tensor.split(":") for tensor in tensors)
+    return [operations[name].outputs[int(k)].shape for name, k in outputs]
 
 
-def _placeholder_specs(graph: FlatGraph, sizes) -> dict[str, tf.TensorSpec]:
+def operations_with_shapes(graph: FlatGraph, shapes) -> dict[str, tf.Operation]:
+    """Imports a graph for inputs of given shapes; TensorFlow infers all other shapes.
+
+    Args:
+        graph: The flat graph.
+        shapes: The shape of each input.
+
+    Returns:
+        The operations by name.
+    """
     specs = dict(graph.value_specs)
-    for i, (name, spec) in enumerate(zip(graph.inputs, graph.input_specs, strict=True)):
-        shape = None
-        if spec.shape.rank is not None:
-            shape = [sizes.get((i, axis), size) for axis, size in enumerate(spec.shape)]
+    for name, shape, spec in zip(graph.inputs, shapes, graph.input_specs, strict=True):
         specs[name] = tf.TensorSpec(shape, spec.dtype)
     if graph.seed:
         specs[graph.seed] = tf.TensorSpec([2], tf.int32)
     for name in graph.resources:
         dtype = tf.as_dtype(graph.nodes[name].attr["dtype"].type)
         specs[name] = tf.TensorSpec(None, dtype)
-    return specs
+    used = {t for n in graph.nodes.values() for t in map(tensor_of, data_inputs(n))}
+    with tf.Graph().as_default() as imported:
+        placeholders = {
+            tensor_of(name): tf.compat.v1.placeholder(spec.dtype, spec.shape)
+            for name, spec in specs.items()
+        }
+        fed = {name: tensor for name, tensor in placeholders.items() if name in used}
+        definition = as_graph_def(graph, graph.nodes)
+        tf.graph_util.import_graph_def(definition, fed, name="imported")
+    return {node_of(name): tensor.op for name, tensor in placeholders.items()} | {
+        op.name.removeprefix("imported/"): op
+        for op in imported.get_operations()
+        if op.name.startswith("imported/")
+    }
 
 
 def _solve(shapes, sizes) -> list[int | tuple[int, int]] | None:

@@ -162,16 +162,12 @@ def frozen_function(
 
     def run(inputs):
         # Identity, since the graph being built must capture an eager handle.
-        tensors = {
+        constants = {
             name: tf.identity(captured[name]) if captured else tf.constant(array)
             for name, array in arrays.items()
         }
-        tensors |= {tensor_of(n): x for n, x in zip(graph.inputs, inputs, strict=True)}
-        tensors |= {
-            tensor_of(name): tf.identity(resources[i])
-            for name, i in graph.resources.items()
-        }
-        return import_nodes(definition, tensors, list(folded.outputs))
+        feeds = constants | graph.feeds(inputs, {}, resources)
+        return import_nodes(definition, feeds, folded.outputs)
 
     return tf.function(run, input_signature=[list(graph.input_specs)], autograph=False)
 

@@ -23,7 +23,6 @@ from ..graph.flat_graph import (
     as_graph_def,
     needed_nodes,
     node_of,
-    tensor_of,
 )
 from ..graph.graph_runner import can_rebuild, import_nodes, rebuild_nodes, run_nodes
 from ..graph.random_ops import is_random
@@ -161,8 +160,7 @@ class Network:
         if any(names & section.graph(training).nodes for section in earlier):
             raise CannotOpen("more than the cut tensor crosses a cut")
         definition = as_graph_def(graph, names)
-        placeholders = {n: p for n, p in graph.variables.items() if n in names}
-        positions = sorted(set(placeholders.values()))
+        positions = sorted({p for n, p in graph.variables.items() if n in names})
 
         # A tape does not see imported nodes, unless they are in a function.
         rebuilt = can_rebuild(definition)
@@ -174,8 +172,7 @@ class Network:
                 p: value if p in section_run.trainable else tf.stop_gradient(value)
                 for p, value in zip(positions, values, strict=True)
             }
-            fed = {name: by_position[p] for name, p in placeholders.items()}
-            tensors = self._fed_tensors(graph, inputs, fed, seed)
+            tensors = graph.feeds(inputs, by_position, self.resources, seed)
             if start:
                 tensors[start] = cut
             computed = iter(build(definition, tensors, results))
@@ -194,30 +191,17 @@ class Network:
 
         return run_anywhere, positions
 
-    def _fed_tensors(
-        self, graph: FlatGraph, inputs, values, seed
-    ) -> dict[str, tf.Tensor]:
-        """Returns the tensors that replace a graph's placeholders, by full name."""
-        fed = values | dict(zip(graph.inputs, inputs, strict=True))
-        # Identity, since the graph being built must capture an eager handle.
-        fed |= {n: tf.identity(self.resources[i]) for n, i in graph.resources.items()}
-        if graph.seed and seed is not None:
-            fed[graph.seed] = seed
-        return {tensor_of(name): tensor for name, tensor in fed.items()}
-
     def regularization(
         self, value_of: Callable[[int], tf.Tensor], trained: frozenset[int]
     ) -> list[tf.Tensor]:
         """Computes the regularization losses of the trained variables, as scalars."""
         losses = []
         for graph in self.losses:
-            if trained & set(graph.variables.values()):
-                values = {
-                    tensor_of(name): value_of(position)
-                    for name, position in graph.variables.items()
-                }
+            positions = set(graph.variables.values())
+            if trained & positions:
+                feeds = graph.feeds([], {p: value_of(p) for p in positions})
                 definition = as_graph_def(graph, graph.nodes)
-                losses += run_nodes(definition, values, list(graph.outputs))
+                losses += run_nodes(definition, feeds, graph.outputs)
         return losses
 
     # === Properties of sections ===

@@ -1,9 +1,9 @@
 """Cuts the two graphs of a network into the same sections.
 
-A cut is a point where a single tensor passes. Only tensors that carry values of both
-the input and the variables count: the *path*. A tensor that depends on the input alone
-(an attention mask) or on the variables alone (a transposed kernel) may cross a cut,
-since it can be recomputed on the other side.
+The *path* consists of the nodes whose values depend on both the input and variables. A
+*cut* is a point of the path where a single tensor passes. A tensor that depends on the
+input alone (an attention mask) or on variables alone (a transposed kernel) may cross a
+cut, since it can be recomputed on the other side.
 
 1. `find_sections` cuts one graph, from the input to the output.
 2. `match_sections` keeps the cuts that the inference graph and the training graph have
@@ -30,7 +30,7 @@ from ..graph.flat_graph import (
 )
 from ..graph.random_ops import is_random
 
-_MOST_OUTPUTS = 8  # that are looked at of one node
+_MOST_OUTPUTS = 8  # of a node; further ones are ignored
 
 
 @dataclasses.dataclass(frozen=True)
