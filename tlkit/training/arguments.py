@@ -35,15 +35,9 @@ def feed_options(
     augmentation: Augmentation | None = None,
     verbose: int = 0,
 ) -> Options:
-    """Returns how raw examples become a model's batches.
+    """Returns how raw examples become a model's batches; arguments as for `fit`.
 
-    Args:
-        model: The model.
-        batch_size: Examples in a batch, at least 1.
-        seed: Decides the order.
-        fixed_length: Whether texts are padded to the maximum length of the model.
-        augmentation: Random changes of training images.
-        verbose: 0 for silence.
+    With `fixed_length`, texts are padded to the maximum length of the model.
 
     Raises:
         DataError: `batch_size` or `augmentation` is invalid.

@@ -70,12 +70,9 @@ def evaluate(
 def final_evaluation(
     run: Run, part: keras.Model, feed: Feed
 ) -> dict[str, reports.Evaluation]:
-    """Evaluates the validation data for the report, if the model is a classifier.
+    """Evaluates the validation data, if the model is a classifier.
 
-    Args:
-        run: The finished run.
-        part: The part of the model that `feed` is for.
-        feed: The validation data.
+    `part` is the part of the model that `feed` is for.
     """
     if models.task_of(run.model) is None:
         return {}

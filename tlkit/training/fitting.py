@@ -23,6 +23,7 @@ from .arguments import (
     resolve_phases,
     updates_per_epoch,
 )
+from .checkpoints.fingerprint import fingerprint
 from .checkpoints.saver import (
     Checkpoints,
     Saver,
@@ -42,7 +43,6 @@ from .plans.schedules import Phase
 from .run_report import make_folder, make_report, write_plan
 from .run_setup import (
     compile_arguments,
-    job_facts,
     make_run,
     optimizer_for_callbacks,
 )
@@ -99,8 +99,8 @@ def fit(
             own: seed its `shuffle`.
         y: The labels of arrays and texts, as indices or names.
         schedule: The phases. Default: `head_then_all()` for a model of `tlkit`, else
-            one phase with a constant learning rate that trains what the model leaves
-            trainable.
+            one phase with a constant learning rate that trains the weights that the
+            model leaves trainable.
         strategy: A name for `tlkit.strategy`, a strategy, or `None` for the one in
             whose scope the model was built. A model from outside its scope is copied
             into it, and its trained weights are copied back.
@@ -163,8 +163,8 @@ def fit(
     began = time.monotonic()
     check_directory(directory, checkpoints, resume=resume)
     # First of all: a missing device is an error before any data is read.
-    place = find_placement(model, strategy)
-    static = jit_compile or is_tpu(place.strategy)
+    placement = find_placement(model, strategy)
+    static = jit_compile or is_tpu(placement.strategy)
     options = feed_options(
         model,
         batch_size=batch_size,
@@ -174,14 +174,14 @@ def fit(
         verbose=verbose,
     )
     feeds = make_feeds(model, x, y, validation_data, class_weight, options)
-    check_batch_size(batch_size, place.strategy)
+    check_batch_size(batch_size, placement.strategy)
     build(model, feeds[0])
-    compiled = compile_arguments(model, optimizer, loss, metrics)
-    phases = resolve_phases(model, schedule, epochs, compiled.optimizer)
-    accumulation = accumulation_steps(compiled.optimizer, gradient_accumulation_steps)
+    optimizer, loss, metrics = compile_arguments(model, optimizer, loss, metrics)
+    phases = resolve_phases(model, schedule, epochs, optimizer)
+    accumulation = accumulation_steps(optimizer, gradient_accumulation_steps)
     train, validation = count_feeds(feeds, phases, accumulation)
     # On a TPU, cached activations would be computed by its host, which is slow.
-    settings = None if is_tpu(place.strategy) else cache_options(cache)
+    settings = None if is_tpu(placement.strategy) else cache_options(cache)
     plan = make_plan(
         model,
         phases,
@@ -190,19 +190,21 @@ def fit(
         examples=train.examples,
         tokens=None if train.lengths is None else float(train.lengths.each.mean()),
     )
-    check_same_everywhere(place.strategy, directory)
-    chief = is_chief(place.strategy)
+    check_same_everywhere(placement.strategy, directory)
+    chief = is_chief(placement.strategy)
     folder = make_folder(directory if chief else None)
     with (
-        _model_in_scope(model, place) as model_in_scope,
+        _model_in_scope(model, placement) as model_in_scope,
         Interrupts(directory is not None) as interrupts,
     ):
         run = make_run(
             model_in_scope,
             plan,
             train,
-            compiled=compiled,
-            strategy=place.strategy,
+            optimizer=optimizer,
+            loss=loss,
+            metrics=metrics,
+            strategy=placement.strategy,
             interrupts=interrupts,
             callbacks=callbacks,
             accumulation=accumulation,
@@ -220,10 +222,21 @@ def fit(
                 print_line(note)
         facts = {}
         if directory is not None:
-            others = {"class_weight": class_weight, "augmentation": str(augmentation)}
-            facts = job_facts(run, plan, train, batch_size=batch_size, **others)
+            facts = fingerprint(
+                run.model,
+                phases,
+                train,
+                optimizer=run.settings.optimizer,
+                loss=run.settings.loss.keras_loss,
+                seed=seed,
+                batch_size=batch_size,
+                class_weight=class_weight,
+                gradient_accumulation_steps=accumulation,
+                ema=ema,
+                augmentation=str(augmentation),
+            )
         saver = Saver(run, directory, checkpoints, facts, len(phases))
-        with naming_lost_workers(place.strategy):
+        with naming_lost_workers(placement.strategy):
             if resume:
                 saver.find()
             if folder is not None:  # after `find`, which rejects another job's folder
@@ -244,14 +257,14 @@ def fit(
 
 
 @contextlib.contextmanager
-def _model_in_scope(model: keras.Model, place: Placement) -> Iterator[keras.Model]:
+def _model_in_scope(model: keras.Model, placement: Placement) -> Iterator[keras.Model]:
     """Yields the model or its copy in the strategy's scope, then copies it back."""
-    inner = copy_into_scope(model, place.strategy) if place.copy else model
+    inner = copy_into_scope(model, placement.strategy) if placement.copy else model
     try:
-        with place.strategy.scope(), tf.device(place.device):
+        with placement.strategy.scope(), tf.device(placement.device):
             yield inner
     finally:
-        if place.copy:
+        if placement.copy:
             copy_out_of_scope(inner, model)
         # Keras would reuse a train function that was traced with another `trainable`.
         model.train_function = None

@@ -26,10 +26,11 @@ from .feeds.feed import Feed
 from .feeds.replica_batches import hand_out
 from .loop.interrupts import Interrupts
 from .loop.optimizer import has_schedule
+from .loop.run import Run
 from .phase_loop import make_steps, set_trainable
-from .plans.plan import make_plan
+from .plans.plan import PhasePlan, make_plan
 from .plans.schedules import Phase
-from .run_setup import CompileArguments, compile_arguments, make_run
+from .run_setup import compile_arguments, make_run
 from .strategies.layer_tree import all_layers
 from .strategies.scope_copies import recreate_in_scope
 from .strategies.strategies import find_placement
@@ -94,7 +95,7 @@ def find_learning_rate(
             explodes.
         steps: Batches, 10 to 10,000; shorter data is repeated.
         batch_size: Examples in a batch.
-        batch_norm: What batch norms use, as for `tlkit.Phase`.
+        batch_norm: The statistics of batch norms, as for `tlkit.Phase`.
         layer_decay: As for `tlkit.Phase`.
         optimizer: As for `tlkit.fit`; a new one with its settings is used.
         loss: As for `tlkit.fit`.
@@ -133,8 +134,8 @@ def find_learning_rate(
         layer_decay=layer_decay,
         name="learning-rate test",
     )
-    compiled = compile_arguments(model, optimizer, loss, ())
-    if compiled.optimizer is not None and has_schedule(compiled.optimizer):
+    optimizer, loss, _ = compile_arguments(model, optimizer, loss, ())
+    if optimizer is not None and has_schedule(optimizer):
         raise PlanError(
             "The optimizer has a LearningRateSchedule of its own, so no other rate can "
             "be tried. Give optimizer=… with a plain learning rate."
@@ -142,36 +143,31 @@ def find_learning_rate(
     strategy = find_placement(model, None).strategy
     rates = np.geomspace(lowest, highest, steps)
     with _restored(model), strategy.scope():
-        if compiled.optimizer is not None:
-            new_optimizer = recreate_in_scope(compiled.optimizer, strategy)
-            compiled = dataclasses.replace(compiled, optimizer=new_optimizer)
-        losses = _losses(model, phase, feed, compiled, rates, seed, verbose)
+        if optimizer is not None:
+            optimizer = recreate_in_scope(optimizer, strategy)
+        plan = make_plan(model, [phase], updates=None, cache=None)
+        run = make_run(
+            model,
+            plan,
+            feed,
+            optimizer=optimizer,
+            loss=loss,
+            metrics=(),
+            strategy=tf.distribute.get_strategy(),
+            interrupts=Interrupts(False),
+            call_size=1,
+            seed=seed,
+        )
+        losses = _losses(run, plan.phases[0], feed, rates, verbose)
     return _search(rates, losses)
 
 
 def _losses(
-    model: keras.Model,
-    phase: Phase,
-    feed: Feed,
-    compiled: CompileArguments,
-    rates: np.ndarray,
-    seed: int,
-    verbose: int,
+    run: Run, planned: PhasePlan, feed: Feed, rates: np.ndarray, verbose: int
 ) -> list[float]:
     """Trains one step at each rate; returns the losses until one explodes."""
-    plan = make_plan(model, [phase], updates=None, cache=None)
-    run = make_run(
-        model,
-        plan,
-        feed,
-        compiled=compiled,
-        strategy=tf.distribute.get_strategy(),
-        interrupts=Interrupts(False),
-        call_size=1,
-        seed=seed,
-    )
-    set_trainable(model, plan.phases[0])
-    steps = make_steps(run, plan.phases[0], model)
+    set_trainable(run.model, planned)
+    steps = make_steps(run, planned, run.model)
     losses: list[float] = []
     epoch, batches = 0, iter(hand_out(feed, 0, run.settings.strategy))
     for number, rate in enumerate(

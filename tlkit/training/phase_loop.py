@@ -44,8 +44,8 @@ def run_phase(
     Args:
         run: The run, whose state is updated.
         planned: The phase.
-        part: The trained part of the model: all of it, or what comes after a cut if the
-            feeds contain cached activations.
+        part: The trained part of the model: all of it, or the remainder after a cut if
+            the feeds contain cached activations.
         train: The training examples, as inputs of `part`.
         validation: The validation examples, likewise.
         saver: Writes checkpoints.

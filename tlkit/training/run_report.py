@@ -71,16 +71,7 @@ def make_report(
     seed: int,
     seconds: float,
 ) -> reports.Report:
-    """Makes the report that `fit` returns.
-
-    Args:
-        run: The finished run.
-        plan: Its plan.
-        evaluations: Final evaluations by the name of the split.
-        skipped: Files that the data left out.
-        seed: The seed of `fit`.
-        seconds: The duration of `fit`.
-    """
+    """Makes the report that `fit` returns, from a finished run."""
     phases = list(zip(plan.phases, run.results, strict=True))
     checks = [
         f"{i}. {planned.phase.title}: {result.frozen_check}."

@@ -6,7 +6,6 @@ Tested in tests/training/test_fitting.py and tests/training/loop/test_step.py.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +15,6 @@ import tensorflow as tf
 from .. import models
 from ..errors import TrainingError
 from .arguments import resolve_optimizer
-from .checkpoints.fingerprint import fingerprint
 from .feeds.feed import Feed
 from .loop.averages import MovingAverages
 from .loop.interrupts import Interrupts
@@ -43,25 +41,12 @@ from .strategies.scope_copies import recreate_in_scope
 from .strategies.strategies import is_default
 
 
-@dataclasses.dataclass(frozen=True)
-class CompileArguments:
-    """What Keras's `compile` takes, from the arguments of `fit` or from the model.
-
-    Attributes:
-        optimizer: `None` for the default one.
-        loss: A Keras loss, a function or a name.
-        metrics: Keras metrics, functions or names.
-    """
-
-    optimizer: keras.optimizers.Optimizer | None
-    loss: Any
-    metrics: Sequence[Any]
-
-
 def compile_arguments(
     model: keras.Model, optimizer: Any, loss: Any, metrics: Sequence[Any] | None
-) -> CompileArguments:
+) -> tuple[keras.optimizers.Optimizer | None, Any, Sequence[Any]]:
     """Completes arguments of `fit` from the model's `compile` and its task.
+
+    The optimizer is `None` for the default one.
 
     Raises:
         TrainingError: No loss is given, or the optimizer cannot train in phases.
@@ -84,7 +69,7 @@ def compile_arguments(
             "or none. Use one optimizer, and Phase(layer_decay=…) for learning rates "
             "by depth."
         )
-    return CompileArguments(optimizer, loss, metrics)
+    return optimizer, loss, metrics
 
 
 def make_run(
@@ -92,7 +77,9 @@ def make_run(
     plan: Plan,
     train: Feed,
     *,
-    compiled: CompileArguments,
+    optimizer: keras.optimizers.Optimizer | None,
+    loss: Any,
+    metrics: Sequence[Any],
     strategy: tf.distribute.Strategy,
     interrupts: Interrupts,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -111,7 +98,7 @@ def make_run(
         model: The model, in the scope.
         plan: The plan, made for this model or for one that it is a copy of.
         train: The training examples.
-        compiled: Optimizer, loss and metrics.
+        optimizer, loss, metrics: The result of `compile_arguments`.
         strategy, interrupts, static_shapes, chief: As for `StepSettings` and `Run`.
         accumulation: As `gradient_accumulation_steps` of `fit`.
         call_size: As `steps_per_execution` of `fit`.
@@ -123,7 +110,7 @@ def make_run(
     _check_numbers(ema, call_size)
     trained = {i for planned in plan.phases for i in planned.selection.trained}
     variables = weights_at(model, sorted(trained))
-    optimizer = _make_optimizer(compiled.optimizer, variables, strategy)
+    optimizer = _make_optimizer(optimizer, variables, strategy)
     if is_applied_by_keras(optimizer):
         call_size = 1  # Python sets its learning rate
     elif workers.worker_count(strategy) > 1:
@@ -133,8 +120,8 @@ def make_run(
         model=model,
         settings=StepSettings(
             optimizer=optimizer,
-            loss=GlobalLoss(compiled.loss),
-            metrics=_make_metrics(compiled.metrics, model, train, strategy),
+            loss=GlobalLoss(loss),
+            metrics=_make_metrics(metrics, model, train, strategy),
             strategy=strategy,
             seed=seed,
             accumulates=accumulation > 1,
@@ -159,28 +146,6 @@ def make_run(
         call_size=call_size,
         verbose=verbose,
         chief=chief,
-    )
-
-
-def job_facts(run: Run, plan: Plan, train: Feed, **others: Any) -> dict[str, Any]:
-    """Returns facts by which a checkpoint recognizes its job.
-
-    Args:
-        run: The run.
-        plan: The plan.
-        train: The training examples.
-        **others: Further arguments of `fit`, as plain values.
-    """
-    return fingerprint(
-        run.model,
-        [planned.phase for planned in plan.phases],
-        train,
-        optimizer=run.settings.optimizer,
-        loss=run.settings.loss.keras_loss,
-        seed=run.settings.seed,
-        gradient_accumulation_steps=run.accumulation,
-        ema=run.averages.momentum,
-        **others,
     )
 
 

@@ -4,7 +4,7 @@ A model in its scope, a `PhasePlan` and feeds come in; trained weights, a `Phase
 and Keras's history go out. `training/phase_loop.py` calls these modules, an epoch at a
 time:
 
-- `run`: `Run`, all state that outlasts a phase, and `Position`, what is done of it.
+- `run`: `Run`, all state that outlasts a phase, and `Position`, the progress.
 - `optimizer`: builds the optimizer, and sets the learning rate of each step.
 - `epoch`: chooses how many updates one call makes, and validates after an epoch.
 - `step`: the call: forward and backward passes, sums over micro-batches and replicas.
@@ -15,7 +15,7 @@ time:
 - `l2_sp`: the penalty on the distance to the pretrained weights.
 - `patience`: ends a phase that stops improving, and restores its best weights.
 - `frozen_check`: verifies that no frozen weight changed.
-- `display`, `xla_check`: progress on stderr; explanations of what XLA cannot compile.
+- `display`, `xla_check`: progress on stderr; XLA's errors, explained.
 
 Ctrl-C: the handler in `interrupts` only records the signal. After the current call of
 `step`, `Saver.save_if_due` writes a checkpoint and raises `KeyboardInterrupt` (after

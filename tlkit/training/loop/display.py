@@ -12,15 +12,7 @@ import tqdm
 
 
 class Display:
-    """Shows the steps and epochs of one phase.
-
-    Args:
-        title: Name of the phase.
-        steps: The number of steps.
-        epochs: The number of epochs.
-        verbose: 0 for silence.
-        done: Steps that were made before the run was resumed.
-    """
+    """Shows the steps and epochs of one phase, of which `done` steps are done."""
 
     def __init__(
         self, title: str, *, steps: int, epochs: int, verbose: int, done: int = 0

@@ -61,11 +61,9 @@ class WeightChecksums:
         self.values = values or (checksums(self.trained), checksums(self.frozen))
 
     def verify(self, *, phase: str, missing: Sequence[str] = ()) -> FrozenCheck:
-        """Compares the variables with the beginning of the phase.
+        """Compares the variables with the beginning of the phase of that name.
 
-        Args:
-            phase: Name of the phase, for the message.
-            missing: Paths of the variables without a gradient.
+        `missing` are the paths of variables without a gradient, for the result.
 
         Raises:
             TrainingError: A frozen variable changed.

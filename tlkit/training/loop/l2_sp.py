@@ -20,10 +20,6 @@ def pretrained_values(
 ) -> dict[int, tf.Tensor]:
     """Copies the encoder's weights that some phase trains with L2-SP.
 
-    Args:
-        model: The model before training.
-        phases: All phases of the plan.
-
     Returns:
         Values by the `id` of the Keras variable, without vectors (biases, norms).
     """
@@ -49,11 +45,11 @@ def l2_sp_loss(
 
     Args:
         pretrained: The result of `pretrained_values`.
-        variables: The variables that the phase trains.
+        variables: The trained variables.
         strength: The phase's `l2_sp`.
 
     Returns:
-        A function of nothing that returns a float32 scalar; `None` if the penalty is 0.
+        A function that returns a float32 scalar; `None` if the penalty is 0.
     """
     pairs = [(v, pretrained[id(v)]) for v in variables if id(v) in pretrained]
     if not strength or not pairs:

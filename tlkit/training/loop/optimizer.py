@@ -68,7 +68,7 @@ class LearningRate:
 
     Args:
         optimizer: The optimizer that trains.
-        visible: The optimizer that callbacks see as `model.optimizer`.
+        visible: The one that callbacks see as `model.optimizer`.
     """
 
     def __init__(self, optimizer, visible: keras.optimizers.Optimizer):

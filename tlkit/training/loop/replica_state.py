@@ -21,13 +21,8 @@ def make_statistics_merge(
 ) -> Callable[[], None]:
     """Makes a function that sets each variable to its mean over all replicas.
 
-    Args:
-        strategy: The strategy of the variables.
-        variables: The variables that change without the optimizer. Only floating-point
-            ones are merged: counters and seeds are equal in all replicas.
-
-    Returns:
-        The function; all workers must call it.
+    All workers must call it. Only floating-point variables are merged: counters and
+    seeds are equal in all replicas.
     """
     values = [v.value for v in variables if v.dtype.startswith(("float", "bfloat"))]
     if strategy.num_replicas_in_sync == 1 or not values:
@@ -51,9 +46,6 @@ def seed_generators(model: keras.layers.Layer) -> list[keras.Variable]:
     draws without one (`keras.random.normal(…)` without a seed, `tf.random.normal`)
     cannot be made reproducible.
 
-    Args:
-        model: A model, or a layer.
-
     Returns:
         Integer variables `[2]`, each one once.
     """
@@ -74,7 +66,7 @@ def set_seeds(
     Args:
         generators: The result of `seed_generators`.
         seed: The seed of the run.
-        step: Scalar integer: the steps that the run has made before.
+        step: Scalar integer: the number of batches that the run has had before.
         replica: Scalar integer: the index of the replica.
     """
     if not generators:

@@ -81,7 +81,7 @@ class Run:
 
     Attributes:
         model: The whole model.
-        settings: What all step functions have in common.
+        settings: The settings of all step functions.
         callbacks: Keras's callbacks.
         learning_rate: Sets the optimizer's learning rate.
         pretrained: The encoder's values before training, by `id` of the variable, for

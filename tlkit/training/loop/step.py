@@ -27,7 +27,7 @@ CALL_LIMIT = 256  # the maximum of updates in one call
 
 @dataclasses.dataclass(frozen=True)
 class StepSettings:
-    """What all step functions of a run have in common.
+    """The settings that all step functions of a run have in common.
 
     Attributes:
         optimizer: Built for all trained variables.

@@ -90,11 +90,7 @@ def is_applied_by_keras(optimizer: keras.optimizers.Optimizer) -> bool:
 
 
 def check_replicas(optimizer: keras.optimizers.Optimizer, replicas: int) -> None:
-    """Rejects an optimizer that Keras has to apply on several replicas.
-
-    Raises:
-        TrainingError: Keras would have to apply it.
-    """
+    """Raises a `TrainingError` if Keras would have to apply it on several replicas."""
     if replicas > 1 and is_applied_by_keras(optimizer):
         raise TrainingError(
             f"{type(optimizer).__name__} cannot be used on {replicas} replicas: Keras "
@@ -156,9 +152,6 @@ def _keras_update(optimizer, variables, factors, averages: MovingAverages) -> Up
 
 def adam_step(optimizer: keras.optimizers.Optimizer) -> Step | None:
     """Makes the step of Adam or AdamW, without the weight decay.
-
-    Args:
-        optimizer: Built.
 
     Returns:
         A function in place of `optimizer.update_step`; `None` for other optimizers and

@@ -1,4 +1,4 @@
-"""Explains what XLA cannot compile, before the first step or in place of its error."""
+"""Explains why XLA cannot compile a step, before it or in place of XLA's error."""
 
 from __future__ import annotations
 

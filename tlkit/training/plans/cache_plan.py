@@ -22,9 +22,9 @@ from .trainable_selection import TrainableSelection, weights_at
 WHERE = ("auto", "memory", "disk")
 DTYPES = ("auto", "float32", "float16")
 
-# What one CPU core reads from memory and from a disk, in bytes a second, and computes,
-# in multiplications a second; a GPU computes a hundred times as much. Rough numbers
-# suffice: they only decide where recomputing is much the cheaper one.
+# Bytes a second that one CPU core reads from memory and from a disk, multiplications a
+# second that it computes, and the factor for a GPU. Rough numbers suffice: they only
+# decide where recomputing is much cheaper.
 _MEMORY_SPEED, _DISK_SPEED, _CPU_SPEED, _GPU_FACTOR = 2e9, 2.5e8, 2.5e10, 100
 _MEMORY_FRACTION = 0.25
 _DISK_LIMIT = 50 * 10**9
@@ -54,8 +54,9 @@ class ActivationCache:
     Example:
 
     ```python
-    cache = tlkit.ActivationCache("disk", directory="/scratch/activations")
-    tlkit.fit(model, splits, schedule=tlkit.gradual(), cache=cache)
+    cache = tlkit.ActivationCache("disk", directory="activations")
+    cache  # ActivationCache(where="disk", dtype="auto", directory="activations", …)
+    report = tlkit.fit(model, splits, schedule=tlkit.gradual(), cache=cache)
     ```
     """
 
@@ -121,7 +122,7 @@ def is_cacheable(
         return False
     if validation is not None and not (validation.examples and validation.repeats):
         return False  # batches of a user's dataset
-    if train.buffer is not None and options.where == "auto":
+    if train.stream_buffer is not None and options.where == "auto":
         return False  # a stream, whose examples may differ between epochs
     return train.repeats or (train.has_views and options.views > 0)
 
@@ -164,51 +165,41 @@ class CachePlan:
     saves: float
 
 
-@dataclasses.dataclass(frozen=True)
-class DataSize:
-    """The amount of training data.
-
-    Attributes:
-        examples: The number of examples; `None` if it is unknown.
-        epochs: The number of epochs of a phase.
-        tokens: The mean length of a text in tokens, without padding.
-    """
-
-    examples: int | None
-    epochs: float
-    tokens: float | None = None
-
-
 def plan_cache(
     model: keras.Model,
     selection: TrainableSelection,
-    data: DataSize,
     options: ActivationCache,
+    *,
+    examples: int | None,
+    epochs: float,
+    tokens: float | None,
 ) -> CachePlan | None:
     """Plans the cache of a phase; `None` if nothing can be cached or it does not pay.
 
     Args:
         model: The model.
         selection: The trained and frozen weights of the phase.
-        data: The amount of data.
         options: The user's options.
+        examples: The number of examples; `None` if it is unknown.
+        epochs: The number of epochs of the phase.
+        tokens: The mean length of texts in tokens, without padding.
     """
     cut = _last_frozen_cut(model, selection)
     if cut is None:
         return None
-    work, fraction, numbers = _work(model, cut, data.tokens)
+    work, fraction, numbers = _work(model, cut, tokens)
     # The backward pass, which only runs after the cut, costs twice the forward one.
     work_per_epoch = fraction + 3 * (1 - fraction)
-    saved = fraction * max(data.epochs - 1, 0)
+    saved = fraction * max(epochs - 1, 0)
     where, size = options.where, None
     dtype = "float32" if options.dtype == "auto" else options.dtype
-    if data.examples is not None:
+    if examples is not None:
         per_example = numbers * (2 if dtype == "float16" else 4)
-        size = int(data.examples * max(options.views, 1) * per_example)
+        size = int(examples * max(options.views, 1) * per_example)
     if where == "auto":
         if not numbers:
             return None  # the size at the cut is unknown
-        storage = _storage(size, dtype, options, work * fraction, numbers, data.epochs)
+        storage = _storage(size, dtype, options, work * fraction, numbers, epochs)
         if storage is None:
             return None
         where, dtype, size = storage
@@ -218,7 +209,7 @@ def plan_cache(
         where,
         dtype,
         size,
-        saves=saved / (work_per_epoch * max(data.epochs, 1)),
+        saves=saved / (work_per_epoch * max(epochs, 1)),
     )
 
 

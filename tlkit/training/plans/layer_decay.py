@@ -23,22 +23,8 @@ def rate_factors(
     for each earlier block `layer_decay` times that of the next block, trained or not. A
     variable that several blocks share has the factor of the first of them, the lowest.
 
-    Args:
-        model: The model.
-        variables: The trained variables.
-        layer_decay: The phase's `layer_decay`, in (0, 1].
-
-    Returns:
-        A factor in (0, 1] for each variable.
-
     Raises:
         PlanError: `layer_decay` is not 1, and the model has no encoder of `tlkit`.
-
-    Example:
-
-    ```python
-    rate_factors(model, model.trainable_weights, 0.5)  # (0.25, 0.5, 1.0)
-    ```
     """
     check_layer_decay(model, layer_decay)
     encoder = find_encoder(model)

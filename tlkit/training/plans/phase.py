@@ -26,7 +26,7 @@ class Phase:
             number (that many blocks at its end) or a list of shell patterns for names
             of blocks and parts (`["stage3", "layer_1*"]`). Layers outside the encoder,
             such as the head, are always trained. In a model without an encoder of
-            `tlkit`, `"all"` is what the model itself leaves trainable.
+            `tlkit`, `"all"` means the weights that the model leaves trainable.
         epochs: Passes over the data, at least 1; 1 if `steps` is not given either.
         steps: Updates instead of epochs, at least 1. An update is one batch, or several
             whose gradients are accumulated.
@@ -52,11 +52,11 @@ class Phase:
             is that on the validation data, or without any the training loss. `epochs`
             must be given too, as the maximum. Use it with `decay="constant"`, since the
             others fall over all of `epochs`.
-        batch_norm: What the batch norms of trained blocks use: `"frozen"` the published
-            statistics, `"train"` those of the batch, and updates them.
+        batch_norm: The statistics that batch norms of trained blocks use: `"frozen"`,
+            the published ones, or `"train"`, those of the batch, and update them.
         dropout: Whether the encoder's own dropout is on in trained blocks. It always is
             in a block with trained batch norms. The head's dropout is not affected.
-        name: The name of the phase; by default what it trains.
+        name: The name of the phase; by default its trained blocks.
 
     Raises:
         PlanError: An argument is out of its range.
@@ -102,7 +102,7 @@ class Phase:
 
     @property
     def title(self) -> str:
-        """The name, or else what the phase trains."""
+        """The name, or else the trained blocks."""
         if self.name is not None:
             return self.name
         if isinstance(self.train, int):

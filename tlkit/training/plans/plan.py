@@ -10,7 +10,7 @@ import keras
 
 from ...encoders import Block, find_encoder
 from ...errors import PlanError
-from .cache_plan import ActivationCache, CachePlan, DataSize, cache_options, plan_cache
+from .cache_plan import ActivationCache, CachePlan, cache_options, plan_cache
 from .layer_decay import block_factors, check_layer_decay
 from .phase import Phase
 from .schedules import check_schedule
@@ -24,7 +24,7 @@ from .trainable_selection import (
 
 @dataclasses.dataclass(frozen=True)
 class PhasePlan:
-    """What one phase means for one model.
+    """The plan of one phase for one model.
 
     Attributes:
         phase: The phase.
@@ -71,7 +71,7 @@ class PhasePlan:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a schedule means for one model; `print` shows blocks against phases.
+    """The plan of a schedule for one model; `print` shows blocks against phases.
 
     Attributes:
         blocks: Names of the encoder's blocks by depth, and `"head"` at the end; for a
@@ -157,7 +157,7 @@ def make_plan(
     Args:
         model: The model.
         phases: The phases.
-        updates: Updates in an epoch.
+        updates: The number of updates in an epoch.
         cache: How activations are cached; `None` for no cache.
         examples: The number of examples.
         tokens: The mean length of texts in tokens.
@@ -177,10 +177,10 @@ def make_plan(
         if updates is not None:
             steps = steps or epochs * updates
             epochs = epochs or steps / updates
-        kept = None
+        phase_cache = None
         if cache is not None:
-            data = DataSize(examples, epochs or 1.0, tokens)
-            kept = plan_cache(model, selection, data, cache)
+            data = {"examples": examples, "epochs": epochs or 1.0, "tokens": tokens}
+            phase_cache = plan_cache(model, selection, cache, **data)
         factors = (*block_factors(len(blocks), phase.layer_decay), 1.0)
         fractions = [_trained_fraction(block, trained, selection) for block in blocks]
         phase_plan = PhasePlan(
@@ -190,7 +190,7 @@ def make_plan(
             variables=len(trained),
             parameters=_parameter_count(trained),
             frozen=len(learnable) - len(trained),
-            kept=kept,
+            kept=phase_cache,
             steps=steps,
             selection=selection,
         )

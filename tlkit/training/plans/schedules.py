@@ -29,7 +29,9 @@ def head_only(*, epochs: int = 10, learning_rate: float = 1e-3) -> list[Phase]:
     Example:
 
     ```python
-    report = tlkit.fit(model, splits, schedule=tlkit.head_only(epochs=20))
+    schedule = tlkit.head_only(epochs=20)
+    [phase.title for phase in schedule]  # ["head"]
+    report = tlkit.fit(model, splits, schedule=schedule)
     ```
     """
     return [Phase("head", epochs=epochs, learning_rate=learning_rate)]
@@ -62,7 +64,7 @@ def head_then_all(
         warmup: The fraction of the second phase in which its rate rises.
         layer_decay: The factor on the rate from block to block in the second phase, as
             for `Phase`.
-        batch_norm: What batch norms use in the second phase, as for `Phase`.
+        batch_norm: The statistics of batch norms in the second phase, as for `Phase`.
 
     Returns:
         Two phases.
@@ -122,7 +124,7 @@ def gradual(
         warmup: The fraction of each further phase in which its rate rises.
         layer_decay: The factor on the rate from block to block, as for `Phase`; 1 for
             equal rates.
-        batch_norm: What the batch norms of trained blocks use, as for `Phase`.
+        batch_norm: The statistics of batch norms in trained blocks, as for `Phase`.
 
     Returns:
         `blocks + 1` phases.
