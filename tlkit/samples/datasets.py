@@ -9,8 +9,7 @@ import io
 
 import numpy as np
 
-from ..data import Splits
-from ..data.loaders import arrays
+from ..data import Splits, arrays
 from ..errors import SourceError
 from . import wheels
 
