@@ -1,6 +1,5 @@
 """Training with cached activations has the same result as without a cache."""
 
-import dataclasses
 import types
 
 import keras
@@ -439,9 +438,7 @@ def test_float16_takes_half_the_memory(image_encoder, photos):
 
 def test_too_little_memory_is_no_reason_to_stop(image_encoder, photos, capsys):
     activations = activations_for(image_model(image_encoder), photos, phases("head"))
-    activations.feeds[0] = activations._sources[0] = dataclasses.replace(
-        activations.feeds[0], examples=2**58
-    )
+    activations.feeds[0].examples = 2**58
     part, _ = activations.part_and_feeds(0)
     assert part is activations.run.model
     assert "Nothing is cached at features" in capsys.readouterr().err
@@ -453,7 +450,7 @@ def activations_for(model, data, schedule, **options):
     plan = make_plan(
         model,
         check_schedule(schedule),
-        batches=feeds[0].steps,
+        updates=feeds[0].steps,
         cache=cache,
         examples=feeds[0].examples,
     )
