@@ -58,7 +58,7 @@ class Splits:
     The splits of most loaders also have random access: `fit` reads their examples by
     index, shuffles all of them, and caches activations. A dataset that is derived from
     a split, such as `splits.train.map(f)`, is read as a stream instead: it is shuffled
-    within a buffer, and activations are not cached unless `cache` names a place.
+    within a buffer, and `cache="auto"` of `fit` caches nothing.
 
     Attributes:
         train: The training examples, in a seeded random order.

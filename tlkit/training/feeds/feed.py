@@ -73,11 +73,11 @@ class Feed(abc.ABC):
         examples: How many examples an epoch has; `None` if that is not known.
         batch_size: Examples in a full batch; `None` if that is not known.
         lengths: The lengths of texts, where they are tokenized in memory.
-        repeats: Whether every epoch has the same examples, so that activations of them
-            can be cached.
+        repeats: Whether every epoch has the same examples. Of a stream of a user's this
+            is assumed where the user asks for a cache.
         has_views: Whether `view` works: the data is augmented.
-        buffer: For a stream: how many examples are shuffled at a time. Its examples may
-            differ between epochs. `None` for all other data.
+        stream_buffer: How many examples of a user's stream are shuffled at a time;
+            `None` for all other data.
     """
 
     steps: int | float | None = None
@@ -86,7 +86,7 @@ class Feed(abc.ABC):
     lengths: Lengths | None = None
     repeats: bool = False
     has_views: bool = False
-    buffer: int | None = None
+    stream_buffer: int | None = None
 
     @abc.abstractmethod
     def batches(
@@ -146,7 +146,7 @@ class WrappedFeed(Feed):
         self.steps, self.examples = feed.steps, feed.examples
         self.batch_size, self.lengths = feed.batch_size, feed.lengths
         self.repeats, self.has_views = feed.repeats, feed.has_views
-        self.buffer = feed.buffer
+        self.stream_buffer = feed.stream_buffer
 
     def batches(self, epoch, *, skip=0, part=None):
         return self.feed.batches(epoch, skip=skip, part=part)

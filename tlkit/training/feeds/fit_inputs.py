@@ -70,11 +70,12 @@ def count_steps(feed: Feed) -> Feed:
 def input_notes(train: Feed, validation: Feed | None) -> list[str]:
     """Returns lines that name the limits of streams and batched datasets."""
     notes = []
-    if train.buffer is not None:
+    if train.stream_buffer is not None:
         notes.append(
             "The training examples are read as a stream: they are shuffled within a "
-            f'buffer of {train.buffer:,}, and cache="auto" caches nothing. With splits '
-            "of tlkit.data as they are, all are shuffled and activations are cached."
+            f'buffer of {train.stream_buffer:,}, and cache="auto" caches nothing. With '
+            "splits of tlkit.data as they are, all are shuffled and activations are "
+            "cached."
         )
     if train.repeats and validation is not None and not validation.repeats:
         notes.append(

@@ -46,7 +46,7 @@ class SplitsFeed(Feed):
             self.steps = math.inf
         self.shuffle_buffer = buffer_size(dataset, options.preprocess)
         if may_differ:
-            self.buffer = self.shuffle_buffer
+            self.stream_buffer = self.shuffle_buffer
 
     def batches(
         self, epoch: int | None, *, skip: int = 0, part: WorkerPart | None = None
