@@ -44,7 +44,7 @@ def test_tables_and_files(written):
     assert "not on TPU  " in str(found) and "files or network" in str(found)
 
 
-def test_side_effects_are_told_and_never_run(tmp_path):
+def test_side_effects_are_reported_and_never_run(tmp_path):
     target = tmp_path / "stolen.txt"
 
     class Writes(tf.Module):

@@ -42,7 +42,7 @@ def test_the_layers_own_switch_freezes(opened):
     assert len(encoder.trainable_variables) == 3
 
 
-def test_keras_fit_trains_what_is_thawed(opened):
+def test_keras_fit_trains_unfrozen_blocks(opened):
     encoder, images = opened("keras2"), FORMS["keras2"].examples()
     tlkit.freeze(encoder, train=["conv3"], batch_norm="train")
     inputs = keras.Input((8, 8, 3))

@@ -73,7 +73,7 @@ def test_a_text_classifier_has_the_blocks_that_its_pooling_needs(
     np.testing.assert_allclose(trunk(inputs), expected[pooling], rtol=1e-5, atol=1e-6)
 
 
-def test_the_two_halves_of_a_model_are_the_model(texts):
+def test_features_and_head_together_are_the_model(texts):
     model = with_random_head(tlkit.text_classifier(texts, ["a", "b", "c"]))
     trunk, top = models.split(model)
     inputs = token_ids(model)
@@ -121,14 +121,14 @@ def test_any_task_builds_the_model_of_the_encoders_kind(images, texts):
     assert text.name == "text_classifier"
 
 
-def test_a_fixed_size_is_kept_and_another_refused(tmp_path):
+def test_a_fixed_size_is_the_only_one_allowed(tmp_path):
     source = write_image_encoder(tmp_path / "fixed" / "1", size=12)
     assert tlkit.image_classifier(source, 2).input_shape == (None, 12, 12, 3)
     with pytest.raises(EncoderError, match="12 by 12 pixels only.*image_size=16"):
         tlkit.image_classifier(source, 2, image_size=16)
 
 
-def test_encoders_of_the_other_kind_are_refused(images, texts):
+def test_encoders_of_the_other_kind_raise_an_error(images, texts):
     with pytest.raises(EncoderError, match="is for texts. Use tlkit.text_classifier"):
         tlkit.image_classifier(tlkit.load_encoder(texts), 2)
     with pytest.raises(EncoderError, match="is for images. Use tlkit.image_class"):

@@ -25,7 +25,7 @@ def test_pixels_are_scaled(pixels, expected):
     np.testing.assert_allclose(Pixels(pixels)(RED)[0, 0, 0], expected, rtol=1e-5)
 
 
-def test_unknown_pixels_are_refused():
+def test_unknown_pixels_raise_an_error():
     with pytest.raises(EncoderError, match="unit, symmetric.*Received: 'percent'"):
         Pixels("percent")
 
@@ -44,7 +44,7 @@ def test_a_text_without_tokens_has_a_finite_mean():
     np.testing.assert_array_equal(pooled, np.zeros((1, 3)))
 
 
-def test_unknown_pooling_is_refused():
+def test_unknown_pooling_raises_an_error():
     with pytest.raises(EncoderError, match="pooled, mean, both.*Received: 'max'"):
         TokenPooling("max")
 

@@ -1,4 +1,4 @@
-"""A picture comes out alike wherever it is decoded."""
+"""Images are decoded to the same pixels everywhere."""
 
 import numpy as np
 import pytest

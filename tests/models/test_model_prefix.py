@@ -1,4 +1,4 @@
-"""A model in two halves gives what the whole one gives, and stays whole itself."""
+"""Prefix and remainder compute the same as the whole model, which can be saved."""
 
 import keras
 import numpy as np
@@ -37,7 +37,7 @@ MAKERS = {
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_halves_give_what_the_whole_gives_and_it_can_still_be_saved(kind, tmp_path):
+def test_prefix_and_remainder_compute_the_same_as_the_model(kind, tmp_path):
     model, inputs = MAKERS[kind](tmp_path / "encoder")
     dense = model.get_layer("head").dense
     dense.kernel.assign(np.random.default_rng(0).normal(size=dense.kernel.shape))

@@ -55,7 +55,7 @@ def test_texts_are_split_alike_in_a_dataset():
         np.testing.assert_array_equal(tensor, eager[name])
 
 
-def test_a_vocabulary_without_special_pieces_is_refused():
+def test_a_vocabulary_without_special_pieces_raises_an_error():
     with pytest.raises(EncoderError, match=r"no '\[CLS\]'"):
         WordPiecePreprocessor(("[UNK]", "hello"), True, Packing(16))(
             tf.constant(["hello"])
@@ -67,14 +67,14 @@ def picture(height=40, width=30):
     return pixels.astype(np.uint8)
 
 
-def test_a_lossless_picture_keeps_its_pixels():
+def test_a_lossless_image_has_the_same_pixels():
     pixels = picture()
     image = ImagePreprocessor(40, 30)(tf.io.encode_png(pixels))
     assert image.dtype == tf.float32
     np.testing.assert_array_equal(image, pixels)
 
 
-def test_pictures_are_resized_with_antialiasing():
+def test_images_are_resized_with_antialiasing():
     encoded = tf.io.encode_png(picture(200, 100))
     expected = tf.image.resize(
         tf.cast(tf.io.decode_image(encoded), tf.float32), (20, 10), antialias=True
@@ -83,7 +83,7 @@ def test_pictures_are_resized_with_antialiasing():
     np.testing.assert_allclose(image, expected, atol=1e-4)
 
 
-def test_gray_pictures_and_arrays_get_three_channels():
+def test_gray_images_and_arrays_get_three_channels():
     gray = picture()[..., 0]
     expected = np.repeat(gray[..., np.newaxis], 3, axis=-1)
     preprocess = ImagePreprocessor(40, 30)

@@ -105,7 +105,7 @@ def test_rows_are_padded_with_the_vocabularys_own_padding():
     ("truncation", "kept"),
     [("head", "abcdefgh"), ("tail", "stuvwxyz"), ("head+tail", "abuvwxyz")],
 )
-def test_long_texts_are_cut(truncation, kept):
+def test_long_texts_are_truncated(truncation, kept):
     preprocess = preprocessor(10, truncation=truncation)
     texts = [spaced(LETTERS), "a b c", spaced(LETTERS[:8]), ""]
     rows = preprocess.tokenize(tf.constant(texts))[IDS].to_list()
@@ -213,7 +213,7 @@ def test_pairs_are_packed_as_bert_does():
         ((7, 1), (6, 1)),
     ],
 )
-def test_pairs_are_cut_together(sizes, kept):
+def test_pairs_are_truncated_together(sizes, kept):
     texts = [LETTERS[: sizes[0]], LETTERS[::-1][: sizes[1]]]
     pair = tf.constant([[spaced(text) for text in texts]])
     for truncation in ("head", "tail", "head+tail"):
@@ -230,7 +230,7 @@ def test_pairs_are_cut_together(sizes, kept):
         assert rows[TYPES].to_list() == [types]
 
 
-def test_pairs_are_cut_as_tensorflow_text_does():
+def test_pairs_are_truncated_as_tensorflow_text_does():
     import tensorflow_text
 
     random = np.random.default_rng(0)
@@ -353,6 +353,6 @@ def test_a_saved_model_knows_how_texts_are_packed(folder, tmp_path):
         ({"length": 8, "overlap": 6}, "overlap must be 0 to 5; got 6"),
     ],
 )
-def test_what_cannot_be_is_refused(folder, options, message):
+def test_options_out_of_range_raise_an_error(folder, options, message):
     with pytest.raises(EncoderError, match=message):
         tlkit.text_classifier(folder, 2, **options)
