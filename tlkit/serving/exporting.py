@@ -6,6 +6,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import get_args
 
 import keras
 import tensorflow as tf
@@ -16,7 +17,7 @@ from ..models import task_of
 from ..reports import Report
 from .export_examples import MAX_EXAMPLES, ExportExamples, take_examples
 from .extra_files import write_description, write_server_files, write_warm_up_requests
-from .lite import Precision, check_precision, write_lite
+from .lite import Precision, write_lite
 from .parity_check import TOLERANCE, check_parity
 from .signatures import served_module
 from .versions import write_version
@@ -109,7 +110,11 @@ def export(
     taken = take_examples(model, examples, count)
     sample = taken.sample(MAX_EXAMPLES)
     if lite is not None:
-        check_precision(lite)
+        precisions = get_args(Precision)
+        if lite not in precisions:
+            raise ExportError(
+                f"lite must be one of {', '.join(precisions)}. Received: {lite!r}."
+            )
         if taken.synthetic:
             raise ExportError(
                 "A LiteRT model is compared with the full one on held-out examples. "

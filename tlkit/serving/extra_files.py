@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -72,13 +72,7 @@ _KEY, _VALUE = 1, 2
 
 
 def write_server_files(folder: pathlib.Path, name: str, report: Report | None) -> None:
-    """Writes the report and the server's settings.
-
-    Args:
-        folder: The export's folder.
-        name: The name under which the model will be served.
-        report: The result of `tlkit.fit`, or `None`.
-    """
+    """Writes the report and the server's settings for a model of that name."""
     extra = folder / "assets.extra"
     extra.mkdir(exist_ok=True)
     if report is not None:
@@ -94,24 +88,20 @@ def write_warm_up_requests(
 ) -> None:
     """Writes warm-up requests for the raw signatures, of one and of many examples.
 
-    Args:
-        folder: The export's folder.
-        model: The exported model.
-        name: The name under which it will be served.
-        examples: Candidates. The file is limited to 2 % of the export's size, so one of
-            the smaller half is repeated.
+    The file is limited to 2 % of the export's size. One of the smaller half of
+    `examples` is therefore repeated.
     """
     raws = sorted(examples.raws, key=_size)[: max(1, len(examples) // 2)]
     typical, largest = raws[-1], BATCH_SIZES[-1]
     files = (path for path in folder.rglob("*") if path.is_file())
     limit = _MAX_WARM_UP_FRACTION * sum(path.stat().st_size for path in files)
     largest = min(largest, max(1, int(limit // max(1, _size(typical))) - 2))
-    requests = [
-        (signature, signature_inputs(model, [typical] * size))
-        for signature, sizes in ((RAW, sorted({1, largest})), (EMBED, [1]))
-        for size in sizes
-    ]
-    _write_requests(folder / "assets.extra" / WARM_UP_FILE, name, requests)
+    path = folder / "assets.extra" / WARM_UP_FILE
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, sizes in ((RAW, sorted({1, largest})), (EMBED, [1])):
+            for size in sizes:
+                inputs = signature_inputs(model, [typical] * size)
+                writer.write(_prediction_log(name, signature, inputs))
 
 
 def write_description(
@@ -122,16 +112,7 @@ def write_description(
     parity: Parity | None,
     lite: LiteReport | None,
 ) -> None:
-    """Writes `tlkit_export.json`, for programs, and `model_card.md`, for people.
-
-    Args:
-        folder: The export's folder.
-        model: The exported model.
-        name: The name under which it will be served.
-        report: The result of `tlkit.fit`, or `None`.
-        parity: The comparison of its predictions with the model's, or `None`.
-        lite: The size and accuracy of the LiteRT model, if there is one.
-    """
+    """Writes `tlkit_export.json`, for programs, and `model_card.md`, for people."""
     encoder = facts_of(model)
     facts = {
         "name": name,
@@ -229,15 +210,6 @@ def _evaluation_lines(report: Report | None) -> list[str]:
                 "",
             ]
     return [*lines, "```", str(report), "```"]
-
-
-def _write_requests(
-    path: pathlib.Path, model: str, requests: Iterable[tuple[str, Mapping[str, Any]]]
-) -> None:
-    """Writes a TFRecord file of `PredictionLog` messages; TF Serving takes 1,000."""
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, inputs in requests:
-            writer.write(_prediction_log(model, signature, inputs))
 
 
 def _prediction_log(model: str, signature: str, inputs: Mapping[str, Any]) -> bytes:

@@ -25,7 +25,6 @@ from ..models import facts_of, preprocessing, task_of
 from .export_examples import evenly_spaced
 
 Precision = Literal["float16", "int8"]
-PRECISIONS = ("float16", "int8")
 
 _MAX_CALIBRATION_EXAMPLES = 100
 _SIGNATURE = "serving_default"
@@ -142,15 +141,6 @@ def write_lite(
     with atomic_file(path) as temporary:
         temporary.write_bytes(content)
     return report
-
-
-def check_precision(precision: str) -> None:
-    """Raises an `ExportError` unless the precision is one of `PRECISIONS`."""
-    if precision not in PRECISIONS:
-        raise ExportError(
-            f"The precision must be one of {', '.join(PRECISIONS)}. Received: "
-            f"{precision!r}."
-        )
 
 
 def _split_calibration(examples: list, labels: Sequence[int] | None):

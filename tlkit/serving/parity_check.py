@@ -63,16 +63,7 @@ def check_parity(
     examples: ExportExamples,
     tolerance: float = TOLERANCE,
 ) -> Parity:
-    """Compares an export's predictions with those of `tlkit.predict`.
-
-    Args:
-        model: The model.
-        folder: The export.
-        examples: The examples to predict.
-        tolerance: The largest allowed difference of a score.
-
-    Returns:
-        The result of the comparison.
+    """Compares the predictions of the export in `folder` with those of `tlkit.predict`.
 
     Raises:
         ExportError: A label differs, a score differs by more than `tolerance`, or the
