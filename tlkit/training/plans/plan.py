@@ -117,17 +117,9 @@ def plan(
     Example:
 
     ```python
-    print(tlkit.plan(model, tlkit.head_only(epochs=4), examples=64))
-    #                1. head
-    # stage1         –
-    # stage2         –
-    # head           train
-    # variables      2
-    # parameters     21
-    # learning rate  0.001 cosine
-    # length         4 epochs, 8 steps
-    # cached         features, 2 kB in memory, saves 75%
-    # Of 8 variables with 365 parameters.
+    plan = tlkit.plan(model, tlkit.gradual(blocks=2), examples=64)
+    [phase.parameters for phase in plan.phases]  # [21, 249, 365]
+    print(plan)  # a table of blocks against phases
     ```
     """
     if examples is not None and examples < 1:

@@ -1,7 +1,4 @@
-"""Selects the weights of a model that a phase trains, without changing the model.
-
-Tested in tests/training/plans/test_plan.py.
-"""
+"""Selects the weights of a model that a phase trains, without changing the model."""
 
 from __future__ import annotations
 
@@ -114,7 +111,7 @@ def _learnable_outside(model: keras.Model, encoder: Encoder) -> list[keras.Varia
         if not layer.trainable
         for inner in all_layers(layer)
         # Private: the public list is empty while the layer is frozen (Keras 3.13 to
-        # 3.15). tests/training/plans/test_plan.py notices when it changes.
+        # 3.15). tests/training/plans/test_trainable_selection.py notices a change.
         for variable in inner._trainable_variables
     }
     return [
