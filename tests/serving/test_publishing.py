@@ -22,6 +22,7 @@ from tlkit import models
 from tlkit.encoders.block_map import BLOCKS_FILE
 from tlkit.encoders.saved_model.saved_model_reader import read_saved_model
 from tlkit.errors import ExportError
+from tlkit.serving import versions
 from tlkit.serving.publishing import publish
 from tlkit.sources.catalog.cards import read_card
 
@@ -551,10 +552,10 @@ def test_a_failure_leaves_nothing(text_encoder, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="cannot be written"):
         publish(text_encoder, tmp_path / "file")
 
-    def fail(*_):
+    def fail(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "rename", fail)
+    monkeypatch.setattr(versions, "move_into_place", fail)
     with pytest.raises(KeyboardInterrupt):
         publish(text_encoder, tmp_path / "texts")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
