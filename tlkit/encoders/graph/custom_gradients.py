@@ -105,10 +105,7 @@ def with_custom_gradient(
     Args:
         op: The op, whose attribute names its gradient.
         build: Builds the copy from its inputs and returns its outputs.
-        inputs: The inputs of the copy.
-
-    Returns:
-        The outputs of the copy.
+        inputs: The inputs of the copy, whose outputs are returned.
     """
     name = op.get_attr(GRADIENT_ATTRIBUTE).decode()
 

@@ -84,11 +84,7 @@ class FlatGraph:
     ) -> dict[str, tf.Tensor]:
         """Returns the tensors that replace the placeholders, by full name.
 
-        Args:
-            inputs: The inputs, in their order.
-            values: Values of variables by position; others are not fed.
-            resources: The captured resources by position.
-            seed: The random seed, int32 `[2]`, if there is one.
+        Values of variables and resources are by position; the seed is int32 `[2]`.
         """
         feeds = dict(zip(self.inputs, inputs, strict=True))
         variables = self.variables.items()

@@ -188,14 +188,8 @@ def run_graph(
 ) -> tuple[list[tf.Tensor], dict[int, tf.Tensor]]:
     """Imports a flat graph into a function that is going to be saved.
 
-    Args:
-        graph: The flat graph.
-        inputs: Its inputs, in their order.
-        variables: Its variables by position.
-        resources: The captured resources by position.
-
-    Returns:
-        The outputs, and the new values of variables by position.
+    Variables and resources are by position. Returns the outputs, and the new values of
+    the variables that the graph writes, by position.
     """
     values = {p: variables[p].read_value() for p in set(graph.variables.values())}
     seed = None

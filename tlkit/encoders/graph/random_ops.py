@@ -30,14 +30,10 @@ def is_random(op: str) -> bool:
 
 
 def make_stateless(nodes: Nodes) -> str | None:
-    """Replaces random ops by stateless ones, in place.
-
-    Args:
-        nodes: The nodes of a pure graph by name.
+    """Replaces the random ops of a pure graph by stateless ones, in place.
 
     Returns:
-        Name of the placeholder of the seed, int32 `[2]`; `None` if nothing was
-        replaced.
+        Name of the placeholder of the seed, int32 `[2]`; `None` without random ops.
     """
     random_nodes = [node for node in nodes.values() if node.op in STATELESS]
     for node in random_nodes:

@@ -42,12 +42,6 @@ def untie_shapes(graph: FlatGraph) -> FlatGraph:
     The graph's static shapes are inferred for two sets of input sizes. A dimension that
     is equal in both is a constant. A dimension that equals the size of an unknown input
     dimension in both is that dimension. An op with any other dimension stays.
-
-    Args:
-        graph: The flat graph.
-
-    Returns:
-        The flat graph with shape ops replaced where possible.
     """
     ops = [n for n in graph.nodes.values() if n.op in SHAPE_OPS]
     if not ops:
@@ -63,15 +57,10 @@ def untie_shapes(graph: FlatGraph) -> FlatGraph:
 
 
 def static_shapes(graph: FlatGraph, tensors: list[str]) -> list[tf.TensorShape]:
-    """Infers the shapes of tensors.
+    """Infers the shapes of the tensors with these full names.
 
-    Args:
-        graph: The flat graph.
-        tensors: Full names of some of its tensors.
-
-    Returns:
-        The shape of each tensor. A size that depends on the inputs' sizes is `None`;
-        the rank is unknown if nothing can be inferred.
+    A size that depends on the inputs' sizes is `None`. The rank is unknown if nothing
+    can be inferred.
     """
     pairs = probed_shapes(graph, tensors)
     return [one.most_specific_compatible_shape(two) for one, two in pairs]
@@ -86,11 +75,7 @@ def probed_shapes(
 
 
 def _probe(graph: FlatGraph, tensors: list[str]):
-    """Infers shapes for two sets of input sizes.
-
-    Returns:
-        The two dicts of sizes by (input, axis), and the two lists of shapes.
-    """
+    """Returns two dicts of sizes by (input, axis), and two lists of inferred shapes."""
     # Unknown sizes may be independent in each input. Token ids, mask and types must
     # agree, though; with different sizes the import of such a graph fails.
     for equal_inputs, probes in itertools.product((False, True), _PROBES):
@@ -146,14 +131,9 @@ def _infer(graph: FlatGraph, sizes, tensors: list[str]) -> list[tf.TensorShape]:
 
 
 def operations_with_shapes(graph: FlatGraph, shapes) -> dict[str, tf.Operation]:
-    """Imports a graph for inputs of given shapes; TensorFlow infers all other shapes.
+    """Imports a graph for given shapes of its inputs; TensorFlow infers all others.
 
-    Args:
-        graph: The flat graph.
-        shapes: The shape of each input.
-
-    Returns:
-        The operations by name.
+    Returns the operations by name, placeholders included.
     """
     specs = dict(graph.value_specs)
     for name, shape, spec in zip(graph.inputs, shapes, graph.input_specs, strict=True):

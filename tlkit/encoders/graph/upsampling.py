@@ -21,12 +21,7 @@ from .tensor_shapes import probed_shapes
 def repeat_pixels(graph: FlatGraph) -> FlatGraph:
     """Replaces nearest-neighbor upsampling by repeated pixels.
 
-    Args:
-        graph: The flat graph.
-
-    Returns:
-        The flat graph. A resize stays if its factors are not integers or depend on the
-        sizes of the inputs.
+    A resize stays if its factors are not integers or depend on the sizes of the inputs.
     """
     ops = [n for n in graph.nodes.values() if n.op == "ResizeNearestNeighbor"]
     ops = [node for node in ops if not node.attr["align_corners"].b]

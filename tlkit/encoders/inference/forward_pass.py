@@ -94,7 +94,12 @@ class FrozenForward:
         self, encoder: OpenedEncoder, cuts: Sequence[int] = (), *, outputs: bool = True
     ):
         network = encoder.network
-        self._check(cuts, outputs, len(network.sections))
+        count = len(network.sections)
+        if not (cuts or outputs) or not all(0 < i < count for i in cuts):
+            raise ValueError(
+                f"Cuts must be from 1 to {count - 1}, and a cut or the outputs must be "
+                f"wanted. Received: cuts={list(cuts)}, outputs={outputs}"
+            )
         self.cuts = tuple(sorted(set(cuts)))
         self._inputs, self._outputs = encoder.inputs_spec, encoder.outputs_spec
         self._returns_outputs = outputs
@@ -107,19 +112,8 @@ class FrozenForward:
         )
         self._owner = network.owner  # of the resources, kept alive
 
-    def _check(self, cuts: Sequence[int], outputs: bool, count: int) -> None:
-        if not (cuts or outputs) or not all(0 < i < count for i in cuts):
-            raise ValueError(
-                f"Cuts must be from 1 to {count - 1}, and a cut or the outputs must be "
-                f"wanted. Received: cuts={list(cuts)}, outputs={outputs}"
-            )
-
     def __call__(self, inputs: Any) -> ForwardResults:
-        """Computes the requested tensors.
-
-        Args:
-            inputs: A batch of any size, in the nest that the encoder takes.
-        """
+        """Computes the requested tensors for a batch of any size."""
         results = self._function(cast_inputs(self._inputs, inputs))
         cuts = dict(zip(self.cuts, results, strict=False))
         outputs = None
@@ -175,15 +169,12 @@ def frozen_function(
 def fold(
     graph: FlatGraph, outputs: Sequence[str], *, value_of: Callable[[int], tf.Tensor]
 ) -> FoldedGraph:
-    """Folds a graph for inference.
+    """Folds a graph to one with fewer nodes that computes the same, up to rounding.
 
     Args:
         graph: The flat graph.
         outputs: Names of the tensors that it must still compute.
         value_of: Returns the current value of the variable at a position.
-
-    Returns:
-        A graph with fewer nodes that computes the same, up to rounding.
     """
     with tf.init_scope():
         needed = needed_nodes(graph.nodes, outputs)

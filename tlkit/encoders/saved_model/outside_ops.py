@@ -229,11 +229,13 @@ class _SavedGraph:
         ):
             return False
         position = names.index(name)
-        checks = [
-            self._passes_asset(caller, node, position, seen)
-            for caller, node in self._callers.get(function, ())
-            if not (caller == _MAIN and self._main_is_unused)
-        ]
+        checks = []
+        for caller, node in self._callers.get(function, ()):
+            if caller != _MAIN or not self._main_is_unused:
+                is_call = node.op in _CALL_OPS or node.op in self._functions
+                passed = data_inputs(node)[position : position + 1]
+                is_asset = passed and self._is_asset(caller, passed[0], seen)
+                checks.append(is_call and is_asset)
         if function in self._objects.concrete_functions:
             checks.append(self._captures_asset(function, position - len(names)))
         return bool(checks) and all(checks)
@@ -246,14 +248,6 @@ class _SavedGraph:
                 for name in self._called(node):
                     callers[name].append((function, node))
         return callers
-
-    def _passes_asset(self, caller: str, node: NodeDef, position: int, seen) -> bool:
-        """Tells whether a call passes an asset as the argument at a position."""
-        inputs = data_inputs(node)
-        is_call = node.op in _CALL_OPS or node.op in self._functions
-        if not is_call or position >= len(inputs):
-            return False
-        return self._is_asset(caller, inputs[position], seen)
 
     def _captures_asset(self, function: str, position: int) -> bool:
         """Tells whether the argument at a position from the end captures an asset."""
