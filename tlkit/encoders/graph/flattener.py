@@ -111,7 +111,7 @@ def flatten(
 def _bind_constants(
     nodes: dict, arguments: list, constants: Sequence[tf.Tensor]
 ) -> list:
-    """Replaces the last arguments by constants and returns the other arguments."""
+    """Replaces a function's last arguments by constants and returns the others."""
     first = len(arguments) - len(constants)
     for tensor, value in zip(arguments[first:], constants, strict=True):
         add_constant(nodes, tensor.op.name, value.numpy(), value.dtype)

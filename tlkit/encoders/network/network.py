@@ -90,7 +90,7 @@ class Network:
             digest.update(definition.SerializeToString(deterministic=True))
             ends = (graph.inputs, graph.outputs, sorted(graph.updates.items()))
             digest.update(repr((ends, sorted(graph.variables.items()))).encode())
-        if self.resources:  # the content of a table is not in the graph
+        if self.resources:  # tables may differ although the graphs are equal
             digest.update(uuid.uuid4().bytes)
         return digest.hexdigest()
 

@@ -51,7 +51,7 @@ class GraphSection:
     tap_candidates: tuple[str, ...]
 
     def __add__(self, following: GraphSection) -> GraphSection:
-        """Joins a section and the one that follows it."""
+        """Joins a section and the following section of the same graph to one."""
         candidates = following.tap_candidates
         if not following.variables:
             candidates = self.tap_candidates + candidates

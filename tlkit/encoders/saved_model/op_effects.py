@@ -86,7 +86,7 @@ def _effect_of_type(op: str) -> str | None:
 
 
 def host_ops(functions: Iterable[Any]) -> tuple[str, ...]:
-    """Returns the types of the ops in concrete functions that no TPU runs, sorted."""
+    """Lists the types of the functions' ops that cannot run on a TPU, sorted."""
     graphs = [function.graph.as_graph_def() for function in functions]
     bodies = [nodes for graph in graphs for _, nodes in function_bodies(graph)]
     types = {node.op for nodes in bodies for node in nodes if _needs_host(node)}
