@@ -9,9 +9,11 @@ conflicts by going back to an old version.
 """
 
 import concurrent.futures
+import functools
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,16 +33,29 @@ def extras():
     }
 
 
-def resolve(combination):
+def pip(*arguments):
+    command = [sys.executable, "-m", "pip", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"pip failed: {arguments}\n{done.stdout}{done.stderr}")
+
+
+def write_wheel(folder):
+    """Writes a wheel with the metadata of tlkit, without its modules."""
+    (folder / "tlkit").mkdir()
+    (folder / "tlkit" / "__init__.py").touch()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    pip("wheel", "--quiet", "--no-deps", "--wheel-dir", folder, folder)
+    return next(folder.glob("*.whl"))
+
+
+def resolve(wheel, combination):
     """Returns the versions that pip picks, by normalized name; raises on a conflict."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = pathlib.Path(folder) / "report.json"
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run"]
-        command += ["--ignore-installed", "--report", report, f"{ROOT}[{combination}]"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"[{combination}] cannot be installed:\n{done.stderr}")
-        found = json.loads(report.read_text())["install"]
+    report = wheel.with_name(f"{combination}.json")
+    options = ("--quiet", "--dry-run", "--ignore-installed", "--report", report)
+    pip("install", *options, f"{wheel}[{combination}]")
+    found = json.loads(report.read_text())["install"]
     return {normalized(x["metadata"]["name"]): x["metadata"]["version"] for x in found}
 
 
@@ -55,8 +70,12 @@ def main():
     missing = set(packages) - set(",".join(COMBINATIONS).split(","))
     if missing:
         raise SystemExit(f"No combination has {', '.join(sorted(missing))}.")
-    with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        versions = dict(zip(combinations, pool.map(resolve, combinations), strict=True))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        concurrent.futures.ThreadPoolExecutor(3) as pool,
+    ):
+        job = functools.partial(resolve, write_wheel(pathlib.Path(folder)))
+        versions = dict(zip(combinations, pool.map(job, combinations), strict=True))
     older = []
     for combination in combinations:
         names = sorted({n for e in combination.split(",") for n in packages[e]})
