@@ -173,7 +173,7 @@ def test_the_folder_itself(data_dir):
 
 def test_what_is_prepared_is_said(data_dir, monkeypatch):
     message = (
-        r"'nothing' is not prepared in .*: flags, points, tiny/short\. To fetch it"
+        r"'nothing' is not prepared in .*: flags, points, tiny/short\. To download it"
     )
     with pytest.raises(DataError, match=message):
         _read("nothing", data_dir)
