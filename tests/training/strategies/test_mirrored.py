@@ -6,6 +6,7 @@ import pytest
 from tests.training.two_devices import result_of, start
 
 CODE = """
+import tempfile
 import keras, numpy as np
 import tlkit
 from tlkit.training import Phase, fit, strategy
@@ -44,7 +45,7 @@ for name, (home, place) in places.items():
         schedule=[Phase("head", epochs=2, learning_rate=1e-2),
                   Phase("all", epochs=2, learning_rate=1e-2, layer_decay=0.5)],
         optimizer=keras.optimizers.AdamW(global_clipnorm=0.5), ema=0.9,
-        jit_compile=name == "compiled",
+        jit_compile=name == "compiled", directory=tempfile.mkdtemp(),
     )
     result[name] = [w.tolist() for w in model.get_weights()]
     result[name + " history"] = report.history

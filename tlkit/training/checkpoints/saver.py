@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -25,7 +24,7 @@ from ..strategies.workers import any_worker_each
 from . import checkpoint_files
 from .callback_states import CallbackStates
 from .fingerprint import check_same
-from .snapshot import restore_snapshot, take_snapshot
+from .snapshot import restore_snapshot, take_snapshot, to_numpy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +247,7 @@ class Saver:
         )
         for i, variable in enumerate(run.averages.variables):
             average = run.averages.by_id[id(variable)]
-            arrays[f"averages/{i}"] = np.array(keras.ops.convert_to_numpy(average))
+            arrays[f"averages/{i}"] = to_numpy(average)
         indices = {id(v): i for i, v in enumerate(run.model.weights)}
         for key, value in run.pretrained.items():
             arrays[f"published/{indices[key]}"] = value.numpy()

@@ -40,7 +40,7 @@ def take_snapshot(
         The caller may add to both.
     """
     arrays = {
-        name: keras.ops.convert_to_numpy(variable)
+        name: to_numpy(variable)
         for name, variable in {
             **weights_by_name(model),
             **slots_by_name(optimizer, model),
@@ -49,6 +49,11 @@ def take_snapshot(
         }.items()
     }
     return arrays, {"callbacks": callbacks.collect()}
+
+
+def to_numpy(variable: keras.Variable | tf.Variable) -> np.ndarray:
+    """Copies the value of a variable, that of the first replica under a strategy."""
+    return np.array(tf.convert_to_tensor(variable))
 
 
 def restore_snapshot(
