@@ -60,3 +60,12 @@ def test_scripts_modules_and_errors(tmp_path):
         [sys.executable, "-m", "json.tool", "--help"], capture_output=True
     )
     assert done.returncode == 0 and "usage" in done.stdout
+
+
+def test_the_server_ends_and_starts_again():
+    command = [sys.executable, "-c", "import os; print(os.getppid())"]
+    servers = []
+    for _ in range(2):
+        servers.append(int(forked.run(command, capture_output=True).stdout))
+        forked.stop()
+    assert servers[0] != servers[1]

@@ -304,8 +304,7 @@ def test_a_window_is_one_of_the_upright_picture(orientation, window):
     jpeg = saved(scene(320, 160), "JPEG", quality=95)
     raw = with_exif(jpeg, exif(orientation))
     expected = _cut(as_pillow(raw), window)
-    for divisor in (1, 4):
-        size = tuple(side // divisor for side in expected.shape[:2])
+    for size in ((80, 80), (16, 16)):  # decoded as it is stored, and smaller
         whole = tf.image.resize(expected, size, antialias=True)
         assert np.abs(decoded(raw, size, window) - whole).mean() < 1.5
 
