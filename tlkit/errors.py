@@ -15,8 +15,6 @@ was received, what exists, and what to type.
 Tested in tests/test_errors.py.
 """
 
-from __future__ import annotations
-
 import importlib
 from types import ModuleType
 

@@ -3,8 +3,6 @@
 Tested in tests/test_launch.py.
 """
 
-from __future__ import annotations
-
 import os
 import pathlib
 import sys

@@ -3,8 +3,6 @@
 Tested in tests/test_progress.py.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterable, Iterator

@@ -3,8 +3,6 @@
 Tested in tests/serving/test_publishing.py.
 """
 
-from __future__ import annotations
-
 import collections
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Freezes and unfreezes blocks: the only module that writes `trainable`."""
 
-from __future__ import annotations
-
 import fnmatch
 from collections.abc import Sequence
 from typing import Literal

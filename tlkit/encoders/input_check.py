@@ -3,8 +3,6 @@
 Tested in tests/encoders/test_forms.py.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import tensorflow as tf

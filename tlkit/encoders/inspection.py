@@ -1,7 +1,5 @@
 """`inspect`: reports an encoder's inputs, outputs, blocks and limitations."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from typing import Any

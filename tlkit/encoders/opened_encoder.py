@@ -1,7 +1,5 @@
 """An encoder over an opened SavedModel, with Keras weights of its own."""
 
-from __future__ import annotations
-
 import itertools
 import pathlib
 import re

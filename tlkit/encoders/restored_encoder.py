@@ -1,7 +1,5 @@
 """The fallback: an encoder that calls the restored function as a whole."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

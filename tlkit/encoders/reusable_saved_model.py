@@ -10,8 +10,6 @@ blocks are frozen now.
 Tested in tests/serving/test_publishing.py.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import re

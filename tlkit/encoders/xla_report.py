@@ -1,7 +1,5 @@
 """Explains in words why XLA could not compile a function."""
 
-from __future__ import annotations
-
 import re
 
 

@@ -14,8 +14,6 @@ by the next writer to the same parent folder.
         move_into_place(folder / "unpacked", path, first_wins=True)
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import functools

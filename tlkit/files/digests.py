@@ -4,8 +4,6 @@ The digest of a file is its SHA-256. A list of digests is a dict
 `{path in the folder: {"size": bytes, "sha256": hexadecimal}}`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import pathlib

@@ -1,7 +1,5 @@
 """Values as strict JSON, which has neither NaN nor infinity."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -1,7 +1,5 @@
 """The user's cache folder, which holds downloads, activations and sample data."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 

@@ -3,8 +3,6 @@
 Tested in tests/test_launch.py.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

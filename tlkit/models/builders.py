@@ -1,7 +1,5 @@
 """Builds Keras models: input layers, an encoder, pooling and a head."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The layers around an encoder: scaling of pixels, pooling of tokens, and the head."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

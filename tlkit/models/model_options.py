@@ -3,8 +3,6 @@
 Tested in tests/models/test_two_models_over_one_encoder.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import keras

@@ -5,8 +5,6 @@ it can be computed once and cached. A cut is `FEATURES`, before the head, or the
 of the encoder's section that begins there, from 1 on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Turns raw examples into a model's inputs: one code for training and serving."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 

@@ -1,7 +1,5 @@
 """Reads small, well-known data sets from PyPI wheels, with their standard splits."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import gzip

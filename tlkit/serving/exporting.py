@@ -1,7 +1,5 @@
 """Exports a model as a SavedModel that takes raw images or texts and returns labels."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 import sys

@@ -5,8 +5,6 @@ times as long. TF Serving therefore runs warm-up requests before it serves:
 https://www.tensorflow.org/tfx/serving/saved_model_warmup
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import pathlib

@@ -4,8 +4,6 @@ LiteRT is the new name of TensorFlow Lite; the file format is the same. The mode
 converted without its preprocessing: pixels or token ids in, scores out.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import pathlib

@@ -1,7 +1,5 @@
 """Compares an export's predictions with its model's, in a process without `tlkit`."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import pathlib

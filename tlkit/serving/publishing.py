@@ -4,8 +4,6 @@ https://www.tensorflow.org/hub/reusable_saved_models
 https://www.tensorflow.org/hub/common_saved_model_apis/text
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import pathlib

@@ -7,8 +7,6 @@ request, and grows with the number of ops in it.
 Tested in tests/serving/test_exporting.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -13,8 +13,6 @@ since NumPy's own strings lose trailing zeros. Arrays of `RESPONSES.npz` are nam
 Tested in tests/serving/test_parity_check.py.
 """
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np

@@ -3,8 +3,6 @@
 Tested in tests/serving/test_killed_exports.py.
 """
 
-from __future__ import annotations
-
 import contextlib
 import pathlib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Copies a source with a lock into a folder or a bundle, for use without a network."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import gzip

@@ -1,7 +1,5 @@
 """Resolves a source, the string that a user types, to a folder or a preset."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import os

@@ -1,7 +1,5 @@
 """Classification: one label out of several for each example."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any

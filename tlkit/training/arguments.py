@@ -3,8 +3,6 @@
 Tested in tests/training/test_fitting.py and tests/training/loop/test_step.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence

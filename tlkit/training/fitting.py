@@ -1,7 +1,5 @@
 """`fit`: trains a model on data by a schedule, and returns a report."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import time

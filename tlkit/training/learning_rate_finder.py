@@ -5,8 +5,6 @@ arXiv 1506.01186: the loss falls while the rate is useful, and rises where it is
 high.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import math

@@ -3,8 +3,6 @@
 Tested in tests/training/test_fitting.py.
 """
 
-from __future__ import annotations
-
 import math
 import weakref
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 Tested in tests/training/test_moving.py and tests/training/test_callbacks.py.
 """
 
-from __future__ import annotations
-
 import math
 import time
 

@@ -1,7 +1,5 @@
 """The settings of an augmentation, and the order in which its operations apply."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable

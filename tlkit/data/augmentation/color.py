@@ -7,8 +7,6 @@ that they are not rounded.
 Tested in tests/data/augmentation/test_augmented_pixels.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 

@@ -7,8 +7,6 @@ of the run's seed, the epoch and the example's index in the data.
 Tested in tests/data/augmentation/test_augmentation.py.
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from ...errors import DataError

@@ -7,8 +7,6 @@ fractions of the image's.
 Tested in tests/data/augmentation/test_augmented_pixels.py.
 """
 
-from __future__ import annotations
-
 import math
 
 import tensorflow as tf

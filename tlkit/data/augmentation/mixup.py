@@ -1,7 +1,5 @@
 """MixUp and CutMix: blend the examples of a batch in pairs, and their labels."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from ...errors import DataError

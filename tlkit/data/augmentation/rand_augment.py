@@ -7,8 +7,6 @@ draws from a generator with a counter; here each image runs one branch.
 Tested in tests/data/augmentation/test_augmented_pixels.py.
 """
 
-from __future__ import annotations
-
 import math
 
 import tensorflow as tf

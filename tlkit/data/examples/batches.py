@@ -1,7 +1,5 @@
 """The batches of a split for one epoch."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Class counts, class weights, and training splits with as many examples per class."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -1,7 +1,5 @@
 """The order of the examples of an epoch, for data with random access."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

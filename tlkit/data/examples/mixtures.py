@@ -1,7 +1,5 @@
 """Mixtures: several data sets become one, each with a fraction of its examples."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

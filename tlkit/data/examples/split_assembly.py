@@ -3,8 +3,6 @@
 Tested in tests/data/loaders/test_arrays.py and test_image_folder.py.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

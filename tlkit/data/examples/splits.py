@@ -3,8 +3,6 @@
 The division is stratified and seeded, and the same on every platform.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass

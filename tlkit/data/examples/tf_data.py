@@ -8,8 +8,6 @@ tests.benchmarks.epoch_ends`). The lengths suggest the cause: the thread is woke
 it can see that it is cancelled, and sleeps on.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 

@@ -5,8 +5,6 @@ JPEG and PNG images are decoded by ops of the graph. All other formats take one 
 Python for it, since `tf.data` prepares every op of the graph in each epoch.
 """
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 import functools

@@ -5,8 +5,6 @@ Only TensorFlow ops are used: the same code runs in `tf.data` and in an export.
 Tested in tests/data/images/test_decoder.py.
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from .limits import MAX_PIXELS, check_size, product

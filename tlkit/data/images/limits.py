@@ -3,8 +3,6 @@
 Tested in tests/data/images/test_decoder.py.
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 # A square with sides of 16,384. A pixel takes three bytes, and several images are

@@ -4,8 +4,6 @@ Each check is for files that TensorFlow decodes to wrong pixels, or that take th
 or the process. Only TensorFlow ops are used, so an exported model has the same checks.
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from .limits import MAX_PIXELS, check_size, check_that, product

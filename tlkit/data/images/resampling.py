@@ -1,7 +1,5 @@
 """Crops and resizes pixels."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 

@@ -1,7 +1,5 @@
 """Loads arrays and texts that are in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

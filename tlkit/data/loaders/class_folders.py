@@ -3,8 +3,6 @@
 Tested in tests/data/loaders/test_image_folder.py and test_texts.py.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Tested in tests/data/loaders/test_texts.py.
 """
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import csv

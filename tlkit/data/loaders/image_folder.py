@@ -1,7 +1,5 @@
 """Loads images from a folder of class folders."""
 
-from __future__ import annotations
-
 import functools
 import os
 import re

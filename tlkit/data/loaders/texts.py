@@ -1,7 +1,5 @@
 """Loads texts from a CSV file, or from a folder of class folders."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

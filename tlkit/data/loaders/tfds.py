@@ -1,7 +1,5 @@
 """Loads data sets of TensorFlow Datasets by name."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 import re

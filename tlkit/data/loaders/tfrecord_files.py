@@ -1,7 +1,5 @@
 """Loads TFRecord files of any origin."""
 
-from __future__ import annotations
-
 import glob
 import os
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Tested in tests/data/shards/test_shards.py.
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from ..examples.raw_values import from_bytes

@@ -7,8 +7,6 @@ adds the captured tensors to the inputs of the `IdentityN`. The gradient becomes
 graph of upstream gradients and captured values, registered under a hash of its content.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import inspect

@@ -13,8 +13,6 @@ distribution strategy, under XLA.
 Tested in tests/encoders/graph/test_flattener.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import (
     Collection,

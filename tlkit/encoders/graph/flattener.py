@@ -10,8 +10,6 @@ resource handles, and control edges order the side effects. `flatten` does four 
 4. It makes random ops stateless (`random_ops`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -16,8 +16,6 @@ There are three ways:
 Tested in tests/encoders/test_forms.py and tests/encoders/test_xla_report.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import itertools

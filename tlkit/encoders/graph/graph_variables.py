@@ -6,8 +6,6 @@ becomes the op that computes the new value, which is then an output of the graph
 Tested in tests/encoders/graph/test_flattener.py.
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from .custom_gradients import GRADIENT_ATTRIBUTE

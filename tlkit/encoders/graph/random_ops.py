@@ -5,8 +5,6 @@ repeats it. Each random op is replaced by its stateless form. Its key is the sum
 call's seed, which differs in every call, and a hash of the op's name.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import tensorflow as tf

@@ -8,8 +8,6 @@ the graph can be cut between the layers.
 Tested in tests/encoders/graph/test_flattener.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 

@@ -8,8 +8,6 @@ CPU.
 Tested in tests/encoders/test_xla_report.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import tensorflow as tf

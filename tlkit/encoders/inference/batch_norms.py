@@ -7,8 +7,6 @@ same holds for any chain of batch norms, products and sums with constants per ch
 Tested in tests/encoders/inference/test_forward_pass.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 Tested in tests/encoders/inference/test_forward_pass.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

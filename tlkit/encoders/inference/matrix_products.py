@@ -7,8 +7,6 @@ the kernel in memory only once. As an `Einsum` it does neither.
 Tested in tests/encoders/inference/test_forward_pass.py.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -10,8 +10,6 @@
 Tested in tests/encoders/inference/test_forward_pass.py.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..graph.flat_graph import add_node, data_inputs, node_of

@@ -8,8 +8,6 @@ their variables' names. Variable names without meaning (`v17`, `conv2d_17`) give
 numbered blocks in order of depth.
 """
 
-from __future__ import annotations
-
 import collections
 import os
 import re

@@ -5,8 +5,6 @@ a copy of the training graph each batch statistic is replaced by the running ave
 that it would have updated. The update of an average shows which statistic that is.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 

@@ -7,8 +7,6 @@ XLA), and only the trainable ones are differentiated.
 Tested in tests/encoders/test_forms.py.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import uuid

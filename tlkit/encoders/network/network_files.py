@@ -4,8 +4,6 @@ A folder holds `network.json` and one `.pb` file for each graph and custom gradi
 Values of variables are not among them: they are weights of the Keras layer.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import pathlib

@@ -3,8 +3,6 @@
 Tested in tests/encoders/test_forms.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import tensorflow as tf

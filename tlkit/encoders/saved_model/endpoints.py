@@ -5,8 +5,6 @@ TF Hub's reusable form is one callable object, traced for `training=False` and f
 and an `ExportArchive` has endpoints that its author named.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 Tested in tests/encoders/saved_model/test_trust.py.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator

@@ -10,8 +10,6 @@ Every SavedModel has some that do no harm. Two kinds are told apart from the oth
 Tested in tests/encoders/saved_model/test_trust.py.
 """
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import functools

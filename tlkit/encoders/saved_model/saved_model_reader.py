@@ -1,7 +1,5 @@
 """Reads a SavedModel: its functions, variables and regularization losses."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import dataclasses
 import pathlib

@@ -6,8 +6,6 @@ its own assets. A SavedModel with other effects is rejected unless the user trus
 author.
 """
 
-from __future__ import annotations
-
 import pathlib
 import re
 

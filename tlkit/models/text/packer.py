@@ -1,7 +1,5 @@
 """`Packing`: how texts are packed into rows of tokens."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 

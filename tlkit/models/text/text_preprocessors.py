@@ -1,7 +1,5 @@
 """Tokenizes texts, with the same code in training and serving."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 

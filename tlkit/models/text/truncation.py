@@ -7,8 +7,6 @@ arXiv 1905.05583).
 Tested in tests/models/text/test_packer.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import tensorflow as tf

@@ -7,8 +7,6 @@ for each window. So a text is one example with one label and one prediction.
 Tested in tests/models/text/test_packer.py.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

@@ -5,8 +5,6 @@ Published encoders of this form: tensorflow/bert_en_uncased_*, small_bert, exper
 Tested in tests/samples/test_sample_encoders.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -3,8 +3,6 @@
 Tested in tests/samples/test_sample_encoders.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -3,8 +3,6 @@
 Tested in tests/samples/test_sample_encoders.py.
 """
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -3,8 +3,6 @@
 Tested in tests/samples/test_sample_encoders.py.
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from .reusable_sample import Variables

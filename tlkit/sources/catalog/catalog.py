@@ -6,8 +6,6 @@ Kaggle's names and versions follow no rule (TF Hub's version 5 may be 1 or 2 the
 a handle on Kaggle is None unless public code shows it.
 """
 
-from __future__ import annotations
-
 from .cards import Card
 from .image_cards import image_cards
 from .text_cards import text_cards

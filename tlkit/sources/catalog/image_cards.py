@@ -3,8 +3,6 @@
 Tested in tests/sources/catalog/test_catalog.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from .cards import Card

@@ -1,7 +1,5 @@
 """Fetches SavedModels into the cache, from servers, buckets and local archives."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

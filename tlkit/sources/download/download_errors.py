@@ -3,8 +3,6 @@
 Tested in tests/sources/download/test_offline.py.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import urllib.error

@@ -3,8 +3,6 @@
 Tested in tests/sources/download/test_download.py.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import contextlib

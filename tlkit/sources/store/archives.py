@@ -5,8 +5,6 @@ bombs. In streaming mode it does not compare gzip's checksum, so that a flipped 
 unnoticed (tensorflow-hub reads its downloads like that).
 """
 
-from __future__ import annotations
-
 import errno
 import gzip
 import pathlib

@@ -1,7 +1,5 @@
 """Checks that a folder is a complete SavedModel, before TensorFlow loads it."""
 
-from __future__ import annotations
-
 import pathlib
 import re
 

@@ -6,8 +6,6 @@ lock.
 Tested in tests/sources/download/test_download.py.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import pathlib

@@ -7,8 +7,6 @@
 The arrays are mapped into memory: the operating system reads the parts in use.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -4,8 +4,6 @@ The activations at a cut are computed once. They are reused in all phases in whi
 blocks before the cut are frozen and their weights have not changed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

@@ -4,8 +4,6 @@ Each value that an example has at a cut is a column, stored as one array. A colu
 texts holds their tokens without padding, one text after the other.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import zlib

@@ -6,8 +6,6 @@ compute the same features from them as from the examples themselves.
 Tested in tests/training/activations/test_cached_activations.py.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Collects the state of Keras callbacks, and restores it."""
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import json

@@ -8,8 +8,6 @@ A checkpoint is written to a temporary folder, which is then renamed. A killed p
 or a full disk leaves the earlier ones unchanged. Digests cover every byte.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import hashlib

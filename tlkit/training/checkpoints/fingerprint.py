@@ -1,7 +1,5 @@
 """The fingerprint of a job: a checkpoint is only resumed by the job that wrote it."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any

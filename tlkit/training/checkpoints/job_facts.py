@@ -6,8 +6,6 @@ so that the names and the computation of a fact must not change.
 Tested in tests/training/checkpoints/test_fingerprint.py.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping

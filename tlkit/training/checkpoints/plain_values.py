@@ -6,8 +6,6 @@ tuples and dicts of these. Subclasses of them are not plain.
 Tested in tests/training/checkpoints/test_checkpoint_files.py.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any

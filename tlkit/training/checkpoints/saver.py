@@ -3,8 +3,6 @@
 Tested in tests/training/checkpoints/test_resuming.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import time

@@ -1,7 +1,5 @@
 """Copies the state of a run for a checkpoint, and restores it."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any

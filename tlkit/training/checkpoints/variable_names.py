@@ -3,8 +3,6 @@
 Tested in tests/training/checkpoints/test_snapshot.py.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

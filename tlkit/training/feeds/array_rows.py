@@ -1,7 +1,5 @@
 """Rows with random access: arrays of numbers, strings or tokens."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence

@@ -3,8 +3,6 @@
 Tested in tests/data/augmentation/test_augmentation.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -3,8 +3,6 @@
 Tested in tests/data/augmentation/test_mixup.py.
 """
 
-from __future__ import annotations
-
 from ...data.augmentation import batch_seed
 from ...errors import TrainingError
 from .feed import Feed, Options, WrappedFeed

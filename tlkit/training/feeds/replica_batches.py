@@ -4,8 +4,6 @@ Each replica gets as many examples; batches have static shapes where XLA needs t
 Tested in tests/training/strategies/test_mirrored.py and test_workers.py.
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from ...errors import DataError

@@ -3,8 +3,6 @@
 Tested in tests/training/feeds/test_feeds.py.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from typing import Any

@@ -3,8 +3,6 @@
 Tested in tests/training/feeds/test_feeds.py.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import tensorflow as tf
 

@@ -4,8 +4,6 @@ Polyak and Juditsky 1992. The momentum grows in the first updates, as in TensorF
 `ExponentialMovingAverage`. Tested in tests/training/loop/test_update.py.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 

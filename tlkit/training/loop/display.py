@@ -3,8 +3,6 @@
 Tested in tests/training/test_fitting.py.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 

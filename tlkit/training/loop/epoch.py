@@ -3,8 +3,6 @@
 Tested in tests/training/loop/test_step.py and tests/training/test_callbacks.py.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Verifies by checksums that no frozen weight changed in a phase."""
 
-from __future__ import annotations
-
 import dataclasses
 import zlib
 from collections.abc import Sequence

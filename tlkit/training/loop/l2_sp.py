@@ -4,8 +4,6 @@ Li, Grandvalet and Davoine 2018, "Explicit inductive bias for transfer learning 
 convolutional networks", arXiv 1802.01483.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import keras

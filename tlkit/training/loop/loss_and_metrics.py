@@ -3,8 +3,6 @@
 Tested in tests/training/loop/test_step.py.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 Tested in tests/training/test_callbacks.py and tests/training/loop/test_step.py.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Iterator, Sequence

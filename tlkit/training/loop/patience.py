@@ -1,7 +1,5 @@
 """Ends a phase whose loss stops improving."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

@@ -8,8 +8,6 @@ so all would drop the same units, and a checkpoint would have to hold the counts
 each step derives the generators' states from the seed, the step and the replica.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import keras

@@ -6,8 +6,6 @@ by the number of their examples, which weights each example equally, however une
 batches are. Many updates run in one call, in a loop inside the graph.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any

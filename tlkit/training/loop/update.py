@@ -11,8 +11,6 @@ computes 1 - beta_2 from rounded numbers, in float32 0.00100005 for 0.001, so it
 differ from Keras's in the fifth digit. Tested in tests/training/loop/test_adam.py too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import keras

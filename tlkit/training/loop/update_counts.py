@@ -6,8 +6,6 @@ unfrozen after 2,325 updates then has moments of zero and no correction, so its 
 steps are three to six times too large. Here each variable has its own count.
 """
 
-from __future__ import annotations
-
 import contextlib
 import weakref
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Explains why XLA cannot compile a step, before it or in place of XLA's error."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

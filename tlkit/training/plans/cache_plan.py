@@ -1,7 +1,5 @@
 """Plans the activation cache of a phase: the cut, memory or disk, and its savings."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os

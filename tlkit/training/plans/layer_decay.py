@@ -4,8 +4,6 @@ Howard and Ruder 2018, "Universal language model fine-tuning for text classifica
 arXiv 1801.06146.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import keras

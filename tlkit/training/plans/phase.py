@@ -3,8 +3,6 @@
 Tested in tests/training/plans/test_schedules.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Plans a schedule for one model, before any compute is spent."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Makes schedules, phases in their order, and the learning rates of their steps."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Selects the weights of a model that a phase trains, without changing the model."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable
 

@@ -3,8 +3,6 @@
 Tested in tests/training/strategies/test_scope_copies.py.
 """
 
-from __future__ import annotations
-
 import keras
 
 

@@ -12,8 +12,6 @@ workers. Therefore the workers first greet each other on their addresses:
 Tested in tests/training/strategies/test_workers.py.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import os

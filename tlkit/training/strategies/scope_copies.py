@@ -4,8 +4,6 @@ A variable belongs to the scope in which it was created. So the copy is a new mo
 the config of the original, to which the state of the original is assigned.
 """
 
-from __future__ import annotations
-
 import contextlib
 import tempfile
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """`tlkit.strategy`, and the choice of the devices on which a model is trained."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import os

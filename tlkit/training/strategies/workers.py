@@ -1,7 +1,5 @@
 """Communication between the workers of a strategy, and errors that name lost ones."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import numbers
