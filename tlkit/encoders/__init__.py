@@ -14,11 +14,15 @@ divided. In the order of the data:
 - `encoder_prefix`: divides an encoder at a cut. `costs`: the work of each section.
   `inference`: a faster forward pass for frozen encoders.
 - `inspection`: `inspect`. `xla_report`: why XLA cannot compile a function.
-- `reusable_saved_model`, `block_map`: an encoder becomes a SavedModel again.
+- `reusable_saved_model`: writes an encoder as a SavedModel again, with a `block_map`
+  of the names of its blocks. Loading uses such a map if there is one.
 
-A *section* is what lies between two cuts, a *block* is one or more sections with one
-name, and its *parts* are these sections. A *cut* is a point in the graph where a single
-tensor passes. To add a kind of source, start in `loading`.
+A *cut* is a point in the graph where a single tensor passes. A *section* is the part of
+the graph between two cuts, a *block* is one or more sections with one name, and its
+*parts* are these sections. To add a kind of source, start in `loading`. To compute a
+weight instead of reading it, start in `OpenedEncoder._value`: it returns the value of
+each weight that `network` and `inference` run with; `trainable` decides whether the
+weight gets a gradient.
 """
 
 from .block_map import write_block_map as write_block_map

@@ -1,7 +1,7 @@
 """Files: atomic writes, digests, strict JSON and the user's cache folder.
 
 Comes in: paths and values. Goes out: files and folders that are complete or absent.
-Nothing here knows an encoder, a data set or a model; every other package may use it.
+Every other package may use these modules.
 
 - `atomic`: writes a file or folder under a temporary name and renames it into place;
   removes the leftovers of killed processes. It is the only module that does so.
@@ -9,7 +9,7 @@ Nothing here knows an encoder, a data set or a model; every other package may us
 - `strict_json`: values as JSON without NaN or infinity.
 - `user_cache`: where the cache folder is (`TLKIT_CACHE`).
 
-Words: a *staging* folder is a temporary folder beside a destination, on the same disk
+Words: a *staging* folder is a temporary folder with the same parent as a destination
 (`.tlkit-staging-…`). A *digest* is a SHA-256 in hexadecimal. A *list of digests* has
 size and digest of every file in a folder.
 """

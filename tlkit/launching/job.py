@@ -133,7 +133,7 @@ def _attempt(job: Job, restart: int, interrupts: _Interrupts) -> _Outcome | None
             if workers.ended():
                 return _Outcome(codes, workers.seconds())
             workers.wait(0.1, lambda: False)
-        if not interrupts.exits:  # as if a closed pipe had ended it
+        if not interrupts.exits:  # exit as if SIGPIPE had killed it
             interrupts.exits.append(signal.SIGPIPE)
         _shut_down(workers, job.grace, interrupts)
         return None

@@ -2,11 +2,11 @@
 
 Comes in: a source, such as a folder, a name in the catalog, `https://…`, `gs://…` or
 an archive. Goes out: a `Resolved` with the path of a verified folder (or the name of
-a preset), and the encoder's card. TensorFlow does not load anything here.
+a preset), and the encoder's card. No SavedModel is loaded here.
 
 In the order in which a source passes them:
 
-- `resolve`: which kind of source is it? Returns the folder, fetched if necessary.
+- `resolve`: detects the kind of source; returns the folder, fetched if necessary.
 - `catalog`: short names of published encoders, and a card of facts for each.
 - `download`: fetches from servers, buckets and Kaggle into the cache.
 - `store`: unpacks safely, checks the SavedModel, locks and caches it.

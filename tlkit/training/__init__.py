@@ -14,10 +14,10 @@ out. The data flow through one `fit` (`fitting.py`), in the order of its calls:
    `phase_loop.py` trains the rest of the model with the modules in `loop/`.
 7. `checkpoints/` writes the state of the run during phases and after them, and restores
    it with `resume=True`.
-8. `evaluation.py` evaluates the validation data, `run_report.py` makes the report, and
-   `strategies/` copies the trained weights back.
+8. `evaluation.py` evaluates the validation data, `strategies/` copies the trained
+   weights back, and `run_report.py` makes the report.
 
-Beside `fit`: `prediction.py` (`predict`), `learning_rate_finder.py`, and
+Besides `fit`: `prediction.py` (`predict`), `learning_rate_finder.py`, and
 `model_outputs.py`, which runs a model over all examples.
 
 Words: a *phase* is a period of training with one set of trained blocks; a *schedule* is

@@ -7,7 +7,8 @@ epoch. In the order in which data passes:
 * `split_assembly`: the examples of a loader become `Splits`;
 * `random_access`: `Examples`, which are read by index; the splits are views of them.
   `raw_values`: a raw value as one string, and back;
-* `class_sampling`, `mixtures`: other training splits of the same examples;
+* `class_sampling`: fewer, repeated or weighted examples of a class;
+  `mixtures`: several data sets as one;
 * `example_order`: the order of an epoch; `batches`: its batches;
 * `tf_data`: how pipelines run: parallel, in order, without the autotuner.
 

@@ -206,7 +206,10 @@ def _members(labels: np.ndarray, keys: np.ndarray, classes: int) -> list[np.ndar
 
 
 def _order_keys(count: int, seed: int) -> np.ndarray:
-    """Returns raw random bits, the same with every version of NumPy (NEP 19)."""
+    """Returns a random uint64 for each example, by which examples are sorted.
+
+    They depend on `seed` and `count` only, not on NumPy's version (NEP 19).
+    """
     return np.random.PCG64([check_seed(seed), count, 1]).random_raw(count)
 
 

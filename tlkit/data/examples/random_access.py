@@ -29,8 +29,8 @@ _MEMORY_LIMIT = 2**30  # bytes of examples that `pick` reads into memory
 _LABELS_PER_CHUNK = 1024
 _EXAMPLES_PER_CHUNK = 16
 
-# Views by their identity. `None` stands for a repeatable stream. The values must not
-# refer to their keys, or neither would ever be freed.
+# The `Examples` of each dataset that is a view of them; `None` for a repeatable stream.
+# A value must not refer to its key, or the entry would never be freed.
 _VIEWS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 

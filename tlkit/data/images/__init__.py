@@ -1,13 +1,15 @@
 """Decodes images: a string with an encoded image becomes pixels of one size.
 
-* `decoder`: detects the format, decodes, crops and resizes: `decode`, `check`.
+* `decoder`: detects the format, decodes (PNG itself), crops and resizes: `decode`,
+  `check`.
 * `jpeg`: decodes a JPEG at a fraction of its size, or only a part; reads EXIF.
 * `other_formats`: GIF, BMP and WebP, and the checks that make TensorFlow's op safe.
 * `resampling`: crops and resizes pixels.
 * `limits`: the largest image, and errors raised inside a graph.
 
-All of it are TensorFlow ops, so that training, prediction and an export have the same
-pixels. Only data sets call Python, for rare formats: see `rare_formats_in_python`.
+All of this runs as TensorFlow ops, so that training, prediction and an export have the
+same pixels. In `tf.data` pipelines a Python call decodes GIF, BMP and WebP
+(`rare_formats_in_python`).
 
 A *window* is a part of an image: float32 `(y, x, height, width)` as fractions of it.
 """

@@ -4,8 +4,8 @@ In: a folder with a SavedModel, or a `tf.Module` in memory. Out: a `Restored` ob
 whose functions `..graph` flattens. Files, in the order of use:
 
 * `trust`: rejects a SavedModel that does more than compute, unless it is trusted.
-* `outside_ops`: finds its ops that act on files, the network or Python, and tells
-  those on its own assets and checkpoints apart.
+* `outside_ops`: finds its ops that act on files, the network or Python, other than
+  those on its own assets and checkpoints.
 * `op_effects`: the effects of TensorFlow's ops beyond computing.
 * `saved_model_reader`: loads it; `Restored` has the functions, variables and losses.
 * `endpoints`: which function runs inference, which training, and their arguments.

@@ -4,7 +4,7 @@ Comes in: an archive or a folder. Goes out: a folder that is known to be a compl
 SavedModel with unchanged files.
 
 - `archives`: unpacks a tar; rejects path traversal, links, decompression bombs.
-- `saved_model_check`: is a folder a complete SavedModel?
+- `saved_model_check`: verifies that a folder is a complete SavedModel.
 - `lock`: `tlkit.lock`, the source of a folder and the digests of its files.
 - `source_cache`: the entries of fetched models in the user's cache folder.
 """

@@ -13,7 +13,7 @@ disk, and in which dtype activations are cached; `fit` passes its plan to
 - `cache_folder`: finds and publishes sets of activations on disk; keeps the disk limit
 - `cache_files`: creates, opens and verifies the files of one set
 
-Words: a *cut* is the place between two sections of the encoder where a single tensor
+Words: a *cut* is the point between two sections of the encoder where a single tensor
 passes, or `FEATURES`, the input of the head. The *prefix* of the model is before the
 cut, the *remainder* behind it. A *column* is one value that each example has at a cut.
 """

@@ -209,7 +209,14 @@ def _verify_padding(
     rows: np.ndarray,
     states: Sequence[Any],
 ) -> None:
-    """Compares the features from activations computed with less and more padding."""
+    """Verifies that padding does not change the features of texts.
+
+    Compares the features of cached rows with those of `states`, which were computed
+    from the same texts in a batch of the longest and the shortest.
+
+    Raises:
+        NotCacheableError: They differ.
+    """
     for one, store, state in zip(planned, stores, states, strict=True):
         expected = _features(model, one, state)
         _compare(one, _features(model, one, store.gather(rows)), expected)

@@ -1,4 +1,4 @@
-"""Checkpoints: a run that was stopped resumes as if it had not been.
+"""Checkpoints: a stopped run resumes as if it had never stopped.
 
 In: a run. Out: folders below `<directory>/checkpoints`, and the run as it was. The
 files, in the order of the data:

@@ -121,7 +121,7 @@ def _write_array(file, name: str, array: np.ndarray) -> dict[str, Any]:
     # As bytes: NumPy gives no buffer of bfloat16.
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     file.write(data)
-    # Only the name identifies bfloat16; only `str` includes the byte order.
+    # `dtype.str` of bfloat16 is only '<V2'; that of others has the byte order, too.
     dtype = array.dtype.name if array.dtype.isbuiltin == 2 else array.dtype.str
     entry = {"name": name, "dtype": dtype, "shape": list(array.shape)}
     return entry | {"digest": _digest(data)}

@@ -1,7 +1,7 @@
 """Feeds: the batches of an epoch, from any input of `fit`.
 
-`fit` is given Splits, arrays, texts or a `tf.data.Dataset`; the loop asks a `Feed` for
-the batches of an epoch. In the order in which data passes:
+In: Splits, arrays, texts or a `tf.data.Dataset`. Out: a `Feed` (`feed`), whose method
+`batches` returns the batches of an epoch. In the order in which data passes:
 
 * `fit_inputs`: `make_feed`, which chooses the feed for an input;
 * `splits_feed`: single examples, preprocessed in every epoch, by index or as a stream;
@@ -12,6 +12,7 @@ the batches of an epoch. In the order in which data passes:
   (MixUp, CutMix); for the cache `stacked_views` (several augmented views);
 * `replica_batches`: `hand_out`, which splits the batches over replicas and pads them.
 
-Rows have indices. `present` is 0 for padding examples. A worker part says which
-examples of each batch one of several workers reads.
+Words: *rows* are examples that can be read by index. `present` is 1 for an example and
+0 for padding. A *worker part* is the part of each batch that one of several workers
+reads.
 """

@@ -11,14 +11,15 @@ time:
 - `loss_and_metrics`: the loss over the global batch, the metrics over an epoch.
 - `replica_state`: seeds of dropout, and the mean of batch-norm statistics.
 - `update`: clips, decays and updates the weights; `update_counts` counts the updates of
-  each variable for the bias correction; `averages` follow the weights.
+  each variable for the bias correction; `averages`: moving averages of the weights.
 - `l2_sp`: the penalty on the distance to the pretrained weights.
 - `patience`: ends a phase that stops improving, and restores its best weights.
 - `frozen_check`: verifies that no frozen weight changed.
 - `display`, `xla_check`: progress on stderr; XLA's errors, explained.
 
-Ctrl-C: the handler in `interrupts` only records the signal. After the current call of
-`step`, `Saver.save_if_due` writes a checkpoint and raises `KeyboardInterrupt` (after
-SIGTERM `SystemExit`). `fit` then copies the weights back to the user's model. A second
-Ctrl-C takes effect at once, without a checkpoint.
+Ctrl-C: if `fit` has a `directory`, the handler in `interrupts` only records the signal.
+After the current call of `step`, `Saver.save_if_due` writes a checkpoint and raises
+`KeyboardInterrupt` (after SIGTERM `SystemExit`). A second Ctrl-C takes effect at once,
+without a checkpoint, as the first does without a `directory`. In each case `fit` copies
+the weights back to the user's model.
 """

@@ -163,7 +163,7 @@ def adam_step(optimizer: keras.optimizers.Optimizer) -> Step | None:
 
     def step(gradient, value, learning_rate):
         if value.dtype not in (tf.float32, tf.float64):
-            # Half precision has no number between 0.99 and 1 for beta_2.
+            # bfloat16 rounds beta_2 = 0.999 to 1, and float16 to 0.99902.
             optimizer.update_step(gradient, value, learning_rate)
             return
         index = optimizer._get_variable_index(value)

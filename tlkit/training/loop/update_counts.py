@@ -101,7 +101,9 @@ _COUNTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def update_counts(optimizer: keras.optimizers.Optimizer) -> UpdateCounts:
-    """Returns the counts of an optimizer, which continue from an earlier `fit`.
+    """Returns the number of updates of each variable of an optimizer.
+
+    A later `fit` with the same optimizer continues the counts.
 
     Args:
         optimizer: A built optimizer. The first call for it is made in the scope of its

@@ -117,7 +117,6 @@ def plan(
     ```python
     plan = tlkit.plan(model, tlkit.gradual(blocks=2), examples=64)
     [phase.parameters for phase in plan.phases]  # [21, 249, 365]
-    print(plan)  # a table of blocks against phases
     ```
     """
     if examples is not None and examples < 1:

@@ -3,7 +3,7 @@
 In: the name of a strategy, and a model built anywhere. Out: a strategy, and the model,
 or a copy of it, in the strategy's scope. The files, in the order of use:
 
-- `strategies`: `tlkit.strategy`; which strategy, and whether the model must be copied
+- `strategies`: `tlkit.strategy`; chooses the strategy, and whether to copy the model
 - `rendezvous`: the workers in `TF_CONFIG` wait for each other, with a timeout
 - `scope_copies`: copies a model into a scope, and its state back
 - `config_clones`, `layer_tree`: new Keras objects from configs; layers inside layers
