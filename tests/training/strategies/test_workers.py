@@ -140,7 +140,7 @@ def test_two_workers_communicate_until_one_is_lost(victim):
         for k in (0, 1)
     ]
     try:
-        printed = [process.communicate(timeout=120) for process in both]
+        printed = [process.communicate(timeout=300) for process in both]
     finally:
         for process in both:
             process.kill()
