@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tlkit.training.strategies import workers
+from tlkit.training.strategies.rendezvous import connect
 
 UPDATES, IN_A_CALL = 30, 2
 
@@ -21,7 +22,7 @@ folder, rest = pathlib.Path(sys.argv[1]), float(sys.argv[2])
 me = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
 (folder / f"pid{me}-{os.environ['TLKIT_RESTART']}").write_text(str(os.getpid()))
 
-strategy = workers.connect(60)
+strategy = connect(60)
 chief = workers.is_chief(strategy)
 saved = folder / "weights.npz"
 random = np.random.default_rng(0)
