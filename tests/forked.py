@@ -52,6 +52,8 @@ class Popen:
         }
         if stderr == subprocess.STDOUT:
             paths["stderr"] = paths["stdout"]
+        for path in paths.values():  # which are read even if the process never starts
+            pathlib.Path(path).touch()
         self._paths = paths
         environment = dict(os.environ if env is None else env)
         arguments = [str(argument) for argument in command[1:]]
