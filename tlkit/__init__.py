@@ -21,6 +21,15 @@ Data passes these packages from left to right:
 The guide to a package is the docstring of its `__init__`.
 """
 
+import sys
+
+# Python imports a package before it runs a module of it, and a launcher must not import
+# TensorFlow.
+if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)].endswith("tlkit.launch"):
+    from .launch import main
+
+    main()
+
 from . import data as data
 from . import reports as reports
 from . import samples as samples

@@ -32,8 +32,9 @@ def program(arguments: Sequence[str]) -> list[str]:
 def main() -> None:
     """Replaces this process by the launcher.
 
-    Python has imported `tlkit`, and with it TensorFlow, before it runs this module.
-    TensorFlow takes 400 MB and starts threads, which a launcher must not fork.
+    TensorFlow takes 400 MB and starts threads, which a launcher must not fork. For
+    `python -m tlkit.launch`, `tlkit/__init__.py` calls this function before it imports
+    TensorFlow.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -12,6 +12,7 @@ In the order in which a job passes them:
 - `gpus`: assigns the GPUs of this machine to local workers.
 - `job`: runs the workers; restarts them if one dies; passes on signals.
 - `processes`: one process per worker, with its output marked.
+- `output`: writes to the launcher's stdout and stderr.
 
 Nothing here imports TensorFlow: the launcher starts fast and stays small.
 

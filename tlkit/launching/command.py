@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from ..errors import TlkitError, TrainingError
 from .cluster import bypass_proxy, free_addresses, read_cluster, tf_config
 from .gpus import assign_gpus
-from .job import Job, run, say
+from .job import Job, run
+from .output import say
 from .slurm import slurm_workers
 
 _DESCRIPTION = """\

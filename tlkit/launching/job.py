@@ -5,13 +5,12 @@ Tested in tests/test_launch.py.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from .output import say
 from .processes import Workers
 
 _EARLY = 60.0  # seconds; if every worker fails so soon, the script is wrong
@@ -126,7 +125,7 @@ def _attempt(job: Job, restart: int, interrupts: _Interrupts) -> _Outcome | None
     }
     workers = interrupts.workers = Workers(job.command, environments)
     try:
-        while not interrupts.exits and not workers.output_closed:
+        while not interrupts.exits and not workers.output.closed:
             codes = workers.codes()
             if any(codes.values()):
                 return _after_failure(workers, interrupts)
@@ -216,9 +215,3 @@ def _name(number: int) -> str:
 
 def _status(code: int) -> int:
     return code if code > 0 else 128 - code
-
-
-def say(text: str) -> None:
-    """Prints a line of the launcher itself."""
-    with contextlib.suppress(OSError):
-        os.write(2, f"[launch] {text}\n".encode())

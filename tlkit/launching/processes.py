@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-_STDOUT, _STDERR = 1, 2
+from .output import STDERR, STDOUT, Output
+
 _MAX_LINE = 1 << 20  # bytes; longer lines are printed in parts
 _SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
@@ -57,7 +58,7 @@ class Workers:
     ):
         self._selector = selectors.DefaultSelector()
         self.running: list[Worker] = []
-        self.output_closed = False  # whether nobody reads the output any more
+        self.output = Output()
         self.started = time.monotonic()
         try:
             for index, environment in environments.items():
@@ -100,21 +101,32 @@ class Workers:
         # A process that a worker started may never close the pipe.
         end = time.monotonic() + 1
         while self._selector.get_map() and time.monotonic() < end:
+            if self.output.is_pending():
+                self.output.finish()
+                end = time.monotonic() + 1
             if not self._print_available(0.05):
                 break
         for key in list(self._selector.get_map().values()):
             self._forget(key)
         self._selector.close()
+        self.output.finish()
 
     def _listen(self, worker: Worker) -> None:
-        pairs = (worker.process.stdout, _STDOUT), (worker.process.stderr, _STDERR)
+        pairs = (worker.process.stdout, STDOUT), (worker.process.stderr, STDERR)
         for pipe, sink in pairs:
             os.set_blocking(pipe.fileno(), False)
             worker.partial_lines[pipe] = b""
             self._selector.register(pipe, selectors.EVENT_READ, (worker, sink))
 
     def _print_available(self, seconds: float) -> bool:
-        """Prints available output; waits at most `seconds` for it."""
+        """Prints available output; waits at most `seconds` for it.
+
+        While a slow reader has not taken the last lines, nothing more is read: the
+        workers wait, as they would if they wrote to it themselves.
+        """
+        if self.output.is_pending():
+            self.output.flush(seconds)
+            return True
         if not self._selector.get_map():
             time.sleep(seconds)
             return False
@@ -147,11 +159,8 @@ class Workers:
     def _print(self, sink: int, index: int, lines: list[bytes]) -> None:
         """Prints lines unchanged, in any encoding."""
         data = b"".join(b"[%d] %s\n" % (index, line) for line in lines)
-        try:
-            while data and not self.output_closed:
-                data = data[os.write(sink, data) :]
-        except OSError:
-            self.output_closed = True
+        if data and not self.output.closed:
+            self.output.write(sink, data)
 
 
 def _start(
