@@ -3,32 +3,33 @@
 Tested in tests/training/test_fitting.py and tests/training/loop/test_step.py.
 """
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from .. import models
-from ..data import Augmentation, Splits
+from ..data import Augmentation
 from ..encoders import find_encoder
 from ..errors import DataError, PlanError
 from .feeds.augmented_feed import check_augmentation
-from .feeds.blended_feed import blended
-from .feeds.class_weighted_feed import weigh_classes
 from .feeds.feed import Feed, Options
-from .feeds.fit_inputs import count_steps, make_feed
+from .feeds.fit_inputs import count_steps
+from .loop.optimizer import innermost
+from .loop.run import Position
 from .plans.schedules import Phase, check_schedule, head_then_all
+
+_BATCH_SIZE = 32  # Keras's default
 
 
 def feed_options(
     model: keras.Model,
     *,
-    batch_size: int,
+    batch_size: int | None,
     seed: int = 0,
+    shuffle: bool = True,
     fixed_length: bool = False,
     augmentation: Augmentation | None = None,
     verbose: int = 0,
@@ -38,10 +39,13 @@ def feed_options(
     With `fixed_length`, texts are padded to the maximum length of the model.
 
     Raises:
-        DataError: `batch_size` or `augmentation` is invalid.
+        DataError: `batch_size`, `shuffle` or `augmentation` is invalid.
     """
+    batch_size = _BATCH_SIZE if batch_size is None else batch_size
     if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise DataError(f"batch_size must be 1 or more; got {batch_size!r}.")
+    if not isinstance(shuffle, (bool, np.bool_)):
+        raise DataError(f"shuffle must be True or False; got {shuffle!r}.")
     check_augmentation(augmentation)
     task = models.task_of(model)
     preprocess = None
@@ -52,61 +56,11 @@ def feed_options(
         seed=seed,
         preprocess=preprocess,
         label_index=task.label_index if task is not None else None,
+        classes=task.outputs if task is not None else None,
+        shuffle=bool(shuffle),
         augmentation=augmentation,
         verbose=verbose,
     )
-
-
-def make_feeds(
-    model: keras.Model,
-    x: Any,
-    y: Any,
-    validation_data: Any,
-    class_weight: Any,
-    options: Options,
-) -> tuple[Feed, Feed | None]:
-    """Makes the training feed and the validation feed; arguments as for `fit`.
-
-    Raises:
-        DataError: The data is invalid.
-    """
-    validation = validation_data
-    if isinstance(x, Splits):
-        if y is not None:
-            raise DataError("Splits contain their labels. Leave y out.")
-        _check_labels(model, x)
-        validation = x.validation if validation is None else validation
-        x = x.train
-    train = weigh_classes(make_feed(x, y, None, options), class_weight, options)
-    train = blended(train, options, _class_count(model))
-    options = dataclasses.replace(options, augmentation=None)
-    if validation is None:
-        return train, None
-    if isinstance(validation, tf.data.Dataset):
-        return train, make_feed(validation, None, None, options)
-    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-        raise DataError(
-            "validation_data must be (x, y), (x, y, weights) or a tf.data.Dataset. "
-            f"Received: {type(validation).__name__}."
-        )
-    inputs, labels, *rest = validation
-    return train, make_feed(inputs, labels, rest[0] if rest else None, options)
-
-
-def _class_count(model: keras.Model) -> int | None:
-    """Returns the size of a model's output `[batch, classes]`; `None` for others."""
-    shape = getattr(model, "output_shape", None)
-    return shape[-1] if isinstance(shape, tuple) and len(shape) == 2 else None
-
-
-def _check_labels(model: keras.Model, splits: Splits) -> None:
-    task = models.task_of(model)
-    if task is not None and tuple(task.labels) != tuple(splits.labels):
-        raise DataError(
-            "The model and the data must have the same labels in the same order. The "
-            f"model has {list(task.labels)}, the data {list(splits.labels)}. Build the "
-            "model with splits.labels."
-        )
 
 
 def build(model: keras.Model, train: Feed) -> None:
@@ -139,9 +93,8 @@ def resolve_phases(
     optimizer = resolve_optimizer(model, optimizer)
     learning_rate = 1e-3
     if optimizer is not None:
-        # A schedule of its own may begin at 0; this rate is not used then.
-        current = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-        learning_rate = current or learning_rate
+        # Of a schedule of its own, this is the first rate, which is not used.
+        learning_rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     return (Phase("all", epochs=epochs, learning_rate=learning_rate, decay="constant"),)
 
 
@@ -161,7 +114,9 @@ def accumulation_steps(optimizer: Any, argument: int | None) -> int:
         DataError: It is out of range.
     """
     if argument is None:
-        return getattr(optimizer, "gradient_accumulation_steps", None) or 1
+        if optimizer is None:
+            return 1
+        return innermost(optimizer).gradient_accumulation_steps or 1
     if not isinstance(argument, (int, np.integer)) or argument < 1:
         raise DataError(
             f"gradient_accumulation_steps must be 1 or more, or None; got {argument!r}."
@@ -178,6 +133,12 @@ def count_feeds(
         DataError: The validation data never ends.
     """
     train, validation = feeds
+    if train.steps == math.inf and any(phase.steps is None for phase in phases):
+        raise DataError(
+            "The training data does not end, so an epoch would not either. Type "
+            "steps_per_epoch=…, the number of batches in an epoch, or give each phase "
+            "its number of updates: Phase(…, steps=1000)."
+        )
     if accumulation > 1 or any(phase.steps is None for phase in phases):
         train = count_steps(train)
     if validation is not None:
@@ -188,6 +149,43 @@ def count_feeds(
                 "validation_data=dataset.take(100)."
             )
     return train, validation
+
+
+def first_position(
+    phases: Sequence[Phase], train: Feed, accumulation: int, initial_epoch: int
+) -> Position:
+    """Returns the position at which a run with `initial_epoch` begins.
+
+    Args:
+        phases: The phases of the run.
+        train: The training examples, counted.
+        accumulation: Batches in one update.
+        initial_epoch: As for `fit`.
+
+    Raises:
+        PlanError: There are several phases, or no epochs left.
+    """
+    if not initial_epoch:
+        return Position()
+    if len(phases) > 1 or phases[0].epochs is None:
+        raise PlanError(
+            "initial_epoch counts the epochs of one phase, and this schedule has "
+            f"{len(phases)} phases, or counts updates. Leave it out. To continue a "
+            "run, type directory=…, resume=True, or give the phases that are left."
+        )
+    if initial_epoch >= phases[0].epochs:
+        raise PlanError(
+            f"initial_epoch={initial_epoch} leaves no epoch to train: the last one is "
+            f"that of epochs={phases[0].epochs}. Type epochs={initial_epoch + 1} or "
+            "more, the number of all epochs with the first ones."
+        )
+    updates = initial_epoch * updates_per_epoch(train, accumulation)
+    return Position(
+        phase_epochs=initial_epoch,
+        updates=updates,
+        epoch=initial_epoch,
+        seen=initial_epoch * train.steps,
+    )
 
 
 def updates_per_epoch(train: Feed, accumulation: int) -> int | None:

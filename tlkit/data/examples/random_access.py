@@ -115,6 +115,15 @@ def map_examples(
     return mark_repeatable(mapped) if is_repeatable(dataset) else mapped
 
 
+def take_examples(dataset: tf.data.Dataset, count: int) -> tf.data.Dataset:
+    """Takes the first examples; the result is a view if the dataset is one."""
+    examples = examples_of(dataset)
+    if examples is not None:
+        return examples.pick(np.arange(min(count, len(examples)))).dataset()
+    taken = dataset.take(count)
+    return mark_repeatable(taken) if is_repeatable(dataset) else taken
+
+
 def labels_of(dataset: tf.data.Dataset, *, verbose: int = 1) -> np.ndarray:
     """Returns the class of each example, int32 `[n]`; reads a stream to its end."""
     examples = examples_of(dataset)

@@ -16,6 +16,12 @@ from ...errors import DataError
 from .feed import Options, WrappedFeed, worker_arguments
 from .splits_feed import SplitsFeed
 
+_ONLY_IMAGES = (
+    "augmentation is for images, from tlkit.data or in arrays, and models of "
+    "tlkit.image_classifier. Leave it out, or change the images of your own dataset "
+    "with dataset.map(…)."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class _AugmentingPreprocess:
@@ -47,11 +53,7 @@ class AugmentedFeed(WrappedFeed):
         self.options = feed.options
         per_example = getattr(self.options.preprocess, "per_example", False)
         if not per_example or feed.examples is None:
-            raise DataError(
-                "augmentation is for images, from tlkit.data or in arrays, and models "
-                "of tlkit.image_classifier. Leave it out, or change the images of your "
-                "own dataset with dataset.map(…)."
-            )
+            raise DataError(_ONLY_IMAGES)
         self.repeats, self.has_views = False, True
         self._indexed = _with_indices(feed.dataset)
 
@@ -62,7 +64,7 @@ class AugmentedFeed(WrappedFeed):
             self._indexed,
             _AugmentingPreprocess(self.options, epoch),
             batch_size=self.options.batch_size,
-            shuffle=True,
+            shuffle=self.options.shuffle,
             seed=self.options.seed,
             epoch=epoch,
             skip=skip,
@@ -78,6 +80,24 @@ class AugmentedFeed(WrappedFeed):
 
     def digest(self):
         return f"{super().digest()} {self.options.augmentation} {self.options.seed}"
+
+
+def refuse_augmentation(options: Options) -> None:
+    """Raises a `DataError` if single examples of other data were to be augmented.
+
+    Batches and inputs of a plain Keras model can only be blended (MixUp, CutMix).
+    """
+    augmentation = options.augmentation
+    if augmentation is not None and augmentation.changes_examples:
+        blend = (
+            ""
+            if not augmentation.blends
+            else (
+                " For MixUp and CutMix alone, type tlkit.data.Augmentation(crop=None, "
+                "flip=None, mix_up=…)."
+            )
+        )
+        raise DataError(_ONLY_IMAGES + blend)
 
 
 def check_augmentation(augmentation: Any) -> None:

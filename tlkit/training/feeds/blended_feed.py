@@ -3,8 +3,10 @@
 Tested in tests/data/augmentation/test_mixup.py.
 """
 
+import tensorflow as tf
+
 from ...data.augmentation import batch_seed
-from ...errors import TrainingError
+from ...errors import DataError, TrainingError
 from .feed import Feed, Options, WrappedFeed
 
 
@@ -33,12 +35,22 @@ class BlendedFeed(WrappedFeed):
                 labels,
                 seed=seed,
                 classes=self.classes,
-                weights=None if isinstance(weights, tuple) else weights,
+                weights=None if isinstance(weights, tuple) else _by_example(weights),
             )
             return (pixels, labels, weights if mixed is None else mixed, *present)
 
         batches = super().batches(epoch, skip=skip, part=part)
         return batches.enumerate(start=skip).map(blend)
+
+
+def _by_example(weights: tf.Tensor) -> tf.Tensor:
+    """Returns weights `[batch]` or `[batch, 1]` as `[batch]`."""
+    if weights.shape.rank == 1 or weights.shape[1:] == [1]:
+        return tf.reshape(weights, [-1])
+    raise DataError(
+        "MixUp and CutMix blend examples with one weight each, [batch]; these are "
+        f"{weights.shape}. Leave mix_up and cut_mix out."
+    )
 
 
 def blended(feed: Feed, options: Options, classes: int | None) -> Feed:

@@ -30,6 +30,8 @@ class Options:
         seed: Decides the order.
         preprocess: Turns raw examples into inputs, as for `data.batches`, or `None`.
         label_index: Returns the index of a label's name, or `None`.
+        classes: The number of labels of a classifier of tlkit, or `None`.
+        shuffle: Whether the examples of training epochs are shuffled.
         augmentation: How training images are augmented, or `None`.
         verbose: 0 for silence.
     """
@@ -38,6 +40,8 @@ class Options:
     seed: int = 0
     preprocess: Callable | None = None
     label_index: Callable[[str], int] | None = None
+    classes: int | None = None
+    shuffle: bool = True
     augmentation: data.Augmentation | None = None
     verbose: int = 0
 
@@ -78,6 +82,9 @@ class Feed(abc.ABC):
         has_views: Whether `view` works: the data is augmented.
         stream_buffer: How many examples of a user's stream are shuffled at a time;
             `None` for all other data.
+        continues: Whether an epoch goes on where the one before ended. `batches` is
+            then called once, with the batches of the run to leave out.
+        notes: Lines for the user about limits of this input.
     """
 
     steps: int | float | None = None
@@ -87,6 +94,8 @@ class Feed(abc.ABC):
     repeats: bool = False
     has_views: bool = False
     stream_buffer: int | None = None
+    continues: bool = False
+    notes: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def batches(
@@ -137,6 +146,18 @@ class Feed(abc.ABC):
         """Returns one augmented view of all examples, in the order of the data."""
         raise NotImplementedError
 
+    def known_labels(self) -> Any:
+        """Returns all labels, if they are in memory; otherwise `None`."""
+        return None
+
+    def begin_epoch(self) -> None:
+        """Calls what a user's data has to be called before a pass over it."""
+        return
+
+    def end_epoch(self) -> None:
+        """Calls what a user's data has to be called after a pass over it."""
+        return
+
 
 class WrappedFeed(Feed):
     """A feed that passes everything on to another; a base of those that change it."""
@@ -146,7 +167,8 @@ class WrappedFeed(Feed):
         self.steps, self.examples = feed.steps, feed.examples
         self.batch_size, self.lengths = feed.batch_size, feed.lengths
         self.repeats, self.has_views = feed.repeats, feed.has_views
-        self.stream_buffer = feed.stream_buffer
+        self.stream_buffer, self.continues = feed.stream_buffer, feed.continues
+        self.notes = feed.notes
 
     def batches(self, epoch, *, skip=0, part=None):
         return self.feed.batches(epoch, skip=skip, part=part)
@@ -165,6 +187,15 @@ class WrappedFeed(Feed):
 
     def view(self, number):
         return self.feed.view(number)
+
+    def known_labels(self):
+        return self.feed.known_labels()
+
+    def begin_epoch(self):
+        self.feed.begin_epoch()
+
+    def end_epoch(self):
+        self.feed.end_epoch()
 
 
 class CountedFeed(WrappedFeed):

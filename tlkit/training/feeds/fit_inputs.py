@@ -3,6 +3,7 @@
 Tested in tests/training/feeds/test_feeds.py.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ from ...data.examples import (
     is_repeatable,
     map_examples,
     parallel_map,
-    untuned,
+    take_examples,
 )
 from ...errors import DataError
 from .array_rows import ArrayRows, held_rows
-from .augmented_feed import AugmentedFeed
-from .dataset_feed import DatasetFeed
+from .augmented_feed import AugmentedFeed, refuse_augmentation
+from .dataset_feed import DatasetFeed, as_triple
 from .feed import CountedFeed, Feed, Options
+from .input_arrays import Columns, columns_of
+from .python_batches import makes_batches, python_feed
 from .rows_feed import RowsFeed
 from .splits_feed import SplitsFeed
 from .token_rows import tokenized_feed
@@ -26,33 +29,54 @@ from .token_rows import tokenized_feed
 _CHUNK = 16  # examples of large arrays that are read together
 
 
-def make_feed(x: Any, y: Any, weights: Any, options: Options) -> Feed:
+def make_feed(
+    x: Any, y: Any, weights: Any, options: Options, *, steps: int | None = None
+) -> Feed:
     """Returns a feed of what Keras's `fit` accepts, or of one split.
 
     Args:
-        x: A split (a dataset that is not batched), a batched dataset of `(inputs,
-            labels)` or `(inputs, labels, weights)`, arrays, or texts.
+        x: A split (a dataset that is not batched); a batched dataset, generator,
+            `PyDataset` or data loader of `(inputs, labels)` or `(inputs, labels,
+            weights)`; arrays, tables and nests of them; or texts.
         y: The labels of arrays and texts: indices, names, one-hot rows or numbers.
-        weights: `[n]` weights of the examples of arrays and texts, or `None`.
+        weights: Weights of the examples of arrays and texts, `[n]`, `[n, steps]` or a
+            nest of them like `y`; or `None`.
         options: How they become batches.
+        steps: The number of batches to use, the first ones. Default: all.
 
     Raises:
         DataError: It is none of these, or the lengths differ.
     """
-    if isinstance(x, tf.data.Dataset):
+    if brings_labels(x):
         if y is not None or weights is not None:
             raise DataError(
-                "A dataset brings its own labels and weights: its elements are "
-                "(inputs, labels) or (inputs, labels, weights). Leave y out."
+                f"A {type(x).__name__} brings its own labels and weights: its elements "
+                "are (inputs, labels) or (inputs, labels, weights). Leave "
+                f"{'y' if y is not None else 'sample_weight'} out."
             )
-        return _of_dataset(x, options)
-    if y is None:
-        raise DataError(
-            "y is missing: give the labels of the examples in x, or tlkit.data.Splits "
-            "or a tf.data.Dataset that brings them. Received: x of "
-            f"{type(x).__name__}."
-        )
-    return _of_arrays(x, y, weights, options)
+        if isinstance(x, tf.data.Dataset):
+            return _of_dataset(x, options, steps)
+        refuse_augmentation(options)
+        return python_feed(x, options, steps=steps)
+    columns = columns_of(x, y, weights, options)
+    if steps is not None:
+        _check_enough(steps, math.ceil(len(columns) / options.batch_size))
+        columns = columns.rows(0, steps * options.batch_size)
+    return feed_of_columns(columns, options)
+
+
+def brings_labels(x: Any) -> bool:
+    """Whether an input is a dataset or makes batches, so that `y` is left out."""
+    return isinstance(x, tf.data.Dataset) or makes_batches(x)
+
+
+def feed_of_columns(columns: Columns, options: Options) -> Feed:
+    """Returns a feed of arrays."""
+    parts = (columns.inputs, columns.labels, columns.weights)
+    if columns.raw:
+        return _of_examples(_slices(parts), options, labels=columns.labels)
+    refuse_augmentation(options)
+    return RowsFeed(held_rows(parts[0]), *parts[1:], options)
 
 
 def count_steps(feed: Feed) -> Feed:
@@ -65,35 +89,68 @@ def count_steps(feed: Feed) -> Feed:
     return CountedFeed(feed, steps)
 
 
-def input_notes(train: Feed, validation: Feed | None) -> list[str]:
-    """Returns lines that name the limits of streams and batched datasets."""
-    notes = []
+def input_notes(
+    train: Feed, validation: Feed | None, *, caches: bool = True
+) -> list[str]:
+    """Returns lines that name the limits of streams and batched datasets.
+
+    Args:
+        train: The training examples.
+        validation: The validation examples.
+        caches: Whether activations would be cached for other data.
+    """
+    notes = [*train.notes, *(validation.notes if validation is not None else ())]
     if train.stream_buffer is not None:
+        order = f"shuffled within a buffer of {train.stream_buffer:,}"
         notes.append(
-            "The training examples are read as a stream: they are shuffled within a "
-            f'buffer of {train.stream_buffer:,}, and cache="auto" caches nothing. With '
-            "splits of tlkit.data as they are, all are shuffled and activations are "
-            "cached."
+            "The training examples are read as a stream: they are "
+            f"{order if train.stream_buffer else 'in their order'}, and "
+            'cache="auto" caches nothing. With splits of tlkit.data as they are, all '
+            "are shuffled and activations are cached."
         )
-    if train.repeats and validation is not None and not validation.repeats:
+    elif not train.repeats and not train.has_views and not train.examples and caches:
+        notes.append(
+            "The training examples may differ between epochs, since they are batches "
+            "of your own, so no activations are cached. Give splits of tlkit.data or "
+            "arrays."
+        )
+    if not train.repeats or validation is None or not caches:
+        return notes
+    if not validation.repeats:
         notes.append(
             "The validation examples may differ between epochs, since they are a "
             "batched dataset, so no activations are cached. Give a split or arrays."
         )
+    elif validation.stream_buffer is not None and train.stream_buffer is None:
+        notes.append(
+            "The validation examples may differ between epochs, since they are read as "
+            'a stream, so cache="auto" caches nothing. Give a split of tlkit.data as '
+            'it is, or arrays; or type cache="memory" if they are the same.'
+        )
     return notes
 
 
-def _of_dataset(dataset: tf.data.Dataset, options: Options) -> Feed:
-    spec = dataset.element_spec
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
-        raise DataError(
-            "The elements of the dataset must be (inputs, labels) or (inputs, labels, "
-            f"weights). They are: {spec}."
-        )
+def _of_dataset(dataset: tf.data.Dataset, options: Options, steps: int | None) -> Feed:
+    triple = as_triple(dataset.element_spec, options)
     if not _is_split(dataset):
-        return DatasetFeed(untuned(dataset).map(_triple), options)
+        refuse_augmentation(options)
+        if steps is not None:
+            _check_enough(steps, int(dataset.cardinality()))
+            dataset = dataset.take(steps)
+        return DatasetFeed(dataset, options)
+    if steps is not None:
+        count = int(dataset.cardinality())
+        _check_enough(steps, -(-count // options.batch_size) if count >= 0 else count)
+        dataset = take_examples(dataset, steps * options.batch_size)
     may_differ = not is_repeatable(dataset)
-    return _of_examples(map_examples(dataset, _triple), options, may_differ=may_differ)
+    return _of_examples(map_examples(dataset, triple), options, may_differ=may_differ)
+
+
+def _check_enough(steps: int, count: int) -> None:
+    if 0 <= count < steps:
+        raise DataError(
+            f"validation_steps={steps}, but the validation data has {count} batches."
+        )
 
 
 def _is_split(dataset: tf.data.Dataset) -> bool:
@@ -102,43 +159,20 @@ def _is_split(dataset: tf.data.Dataset) -> bool:
     return isinstance(labels, tf.TensorSpec) and labels.shape.rank == 0
 
 
-def _triple(inputs, labels, weights=None):
-    if weights is None:
-        return inputs, labels, ()
-    weights = tf.cast(weights, tf.float32)
-    if weights.shape.rank == 2 and weights.shape[-1] == 1:  # a column
-        weights = weights[:, 0]
-    return inputs, labels, weights
-
-
 def _of_examples(
-    dataset: tf.data.Dataset, options: Options, *, may_differ: bool = False
+    dataset: tf.data.Dataset,
+    options: Options,
+    *,
+    may_differ: bool = False,
+    labels: np.ndarray | None = None,
 ) -> Feed:
     """Returns a feed of `(raw, label, weight)`, with texts tokenized in memory."""
-    if options.augmentation is None:
+    if options.augmentation is None and not may_differ:
         feed = tokenized_feed(dataset, options)
         if feed is not None:
             return feed
-    feed = SplitsFeed(dataset, options, may_differ=may_differ)
+    feed = SplitsFeed(dataset, options, may_differ=may_differ, labels=labels)
     return feed if options.augmentation is None else AugmentedFeed(feed)
-
-
-def _of_arrays(x: Any, y: Any, weights: Any, options: Options) -> Feed:
-    nested = isinstance(x, (dict, tuple))
-    x = tf.nest.map_structure(_array, x) if nested else _array(x)
-    y = _labels(y, options)
-    weights = () if weights is None else np.asarray(weights, np.float32)
-    sizes = {len(part) for part in tf.nest.flatten((x, y, weights))}
-    if len(sizes) != 1:
-        raise DataError(
-            "x, y and the weights must have one entry for each example. Their lengths: "
-            f"{', '.join(map(str, sorted(sizes)))}."
-        )
-    if sizes == {0}:
-        raise DataError("x has no examples.")
-    if options.preprocess is None or nested:
-        return RowsFeed(held_rows(x), y, weights, options)
-    return _of_examples(_slices((x, y, weights)), options)
 
 
 def _slices(columns: Any) -> tf.data.Dataset:
@@ -151,28 +185,3 @@ def _slices(columns: Any) -> tf.data.Dataset:
     examples = parallel_map(indices, rows.gather).unbatch()
     # `unbatch` loses the cardinality.
     return examples.apply(tf.data.experimental.assert_cardinality(rows.count))
-
-
-def _array(x: Any) -> np.ndarray:
-    if tf.is_tensor(x):
-        return x.numpy()
-    if isinstance(x, (list, tuple)) and x and isinstance(x[0], str):
-        return np.asarray([text.encode() for text in x], object)
-    try:
-        x = np.asarray(x)
-    except ValueError as error:
-        raise DataError(f"The examples in x differ in shape: {error}") from error
-    if x.dtype.kind == "U":
-        return np.char.encode(x, "utf-8").astype(object)
-    return x.astype(np.float32) if x.dtype == np.float64 else x
-
-
-def _labels(y: Any, options: Options) -> np.ndarray:
-    y = np.asarray(y)
-    if y.dtype.kind in "UO" and len(y) and isinstance(y.reshape(-1)[0], str):
-        if options.label_index is None:
-            raise DataError(
-                "y holds names of labels, but this model has none. Give indices."
-            )
-        return np.asarray([options.label_index(name) for name in y], np.int32)
-    return y.astype(np.float32) if y.dtype == np.float64 else y

@@ -4,12 +4,43 @@ Each replica gets as many examples; batches have static shapes where XLA needs t
 Tested in tests/training/strategies/test_mirrored.py and test_workers.py.
 """
 
+import weakref
+from collections.abc import Iterator
+
 import tensorflow as tf
 
 from ...errors import DataError
 from ..strategies.workers import worker_count
 from .dataset_feed import pad_batch
 from .feed import Feed, WorkerPart
+
+
+def epoch_iterator(
+    feed: Feed,
+    epoch: int,
+    strategy: tf.distribute.Strategy,
+    *,
+    skip: int,
+    seen: int,
+    full: bool,
+) -> Iterator:
+    """Returns an iterator over the batches of a training epoch.
+
+    Args:
+        feed, epoch, strategy, full: As for `hand_out`.
+        skip: How many batches of the epoch to leave out.
+        seen: How many batches the run has had. A feed that continues has one iterator
+            for all epochs, which begins there.
+    """
+    if not feed.continues:
+        return iter(hand_out(feed, epoch, strategy, skip=skip, full=full))
+    if feed not in _ITERATORS:
+        _ITERATORS[feed] = iter(hand_out(feed, epoch, strategy, skip=seen, full=full))
+    return _ITERATORS[feed]
+
+
+# The open iterators of feeds that continue from epoch to epoch.
+_ITERATORS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def hand_out(

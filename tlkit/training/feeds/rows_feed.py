@@ -62,7 +62,7 @@ class RowsFeed(Feed):
         chosen = order(
             self.examples,
             batch_size=self.batch_size,
-            shuffle=epoch is not None,
+            shuffle=self.options.shuffle and epoch is not None,
             seed=self.options.seed,
             epoch=epoch or 0,
             buffer=self.shuffle_buffer,
@@ -85,6 +85,9 @@ class RowsFeed(Feed):
 
     def labels_and_weights(self) -> tuple[Any, Any]:
         return tf.nest.map_structure(np.asarray, self.labels.columns)
+
+    def known_labels(self) -> Any:
+        return self.labels_and_weights()[0]
 
     def digest(self) -> str:
         return self.rows.digest()

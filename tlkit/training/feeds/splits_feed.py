@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ... import data
-from ...data.examples import buffer_size, untuned
+from ...data.examples import buffer_size, examples_of, untuned
 from ...errors import DataError
 from ...progress import progress
 from .feed import Feed, Options, WorkerPart, worker_arguments
@@ -27,11 +27,19 @@ class SplitsFeed(Feed):
         dataset: Elements `(raw, label, weight)`, not batched; the weight may be ().
         options: How they become batches.
         may_differ: Whether it is a stream whose examples may differ between epochs.
+        labels: All labels, if they are in memory.
     """
 
     repeats = True
 
-    def __init__(self, dataset: tf.data.Dataset, options: Options, *, may_differ: bool):
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        options: Options,
+        *,
+        may_differ: bool,
+        labels: np.ndarray | None = None,
+    ):
         count = int(dataset.cardinality())
         if count == 0:
             raise DataError("The dataset has no examples.")
@@ -44,7 +52,9 @@ class SplitsFeed(Feed):
             self.steps = math.inf
         self.shuffle_buffer = buffer_size(dataset, options.preprocess)
         if may_differ:
-            self.stream_buffer = self.shuffle_buffer
+            self.stream_buffer = self.shuffle_buffer if options.shuffle else 0
+        examples = examples_of(dataset)
+        self._labels = labels if examples is None else examples.labels
 
     def batches(
         self, epoch: int | None, *, skip: int = 0, part: WorkerPart | None = None
@@ -53,7 +63,7 @@ class SplitsFeed(Feed):
             self.dataset,
             self.options.preprocess,
             batch_size=self.options.batch_size,
-            shuffle=epoch is not None,
+            shuffle=self.options.shuffle and epoch is not None,
             seed=self.options.seed,
             epoch=epoch or 0,
             skip=skip,
@@ -68,6 +78,9 @@ class SplitsFeed(Feed):
         rest = self.dataset.map(lambda raw, *rest: rest).batch(_CHUNK)
         chunks = list(untuned(rest).as_numpy_iterator())
         return tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *chunks)
+
+    def known_labels(self) -> Any:
+        return self._labels
 
     def digest(self) -> str:
         result = hashlib.sha256(repr(self.options.preprocess).encode())

@@ -28,7 +28,7 @@ class StackedViewsFeed(WrappedFeed):
         dataset = self.feed.view(0)
         for number in range(1, self.views):
             dataset = dataset.concatenate(self.feed.view(number))
-        return dataset
+        return dataset.skip(skip)
 
     def with_inputs(self, rows, labels, weights, *, views=1):
         first = lambda array: array[: self.feed.examples]
