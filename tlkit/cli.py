@@ -4,13 +4,12 @@ import argparse
 import contextlib
 import json
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from .errors import DataError, TlkitError
-from .files import atomic_file
+from .files import atomic_file, user_path
 
 _SCHEDULES = ("head_only", "head_then_all", "gradual")
 _CACHES = ("auto", "memory", "disk", "off")
@@ -170,7 +169,7 @@ def _splits(options) -> Any:
         return samples.splits(options.data.removeprefix("sample:"), **kwargs)
     if options.data.startswith("tfds:"):
         return data.tfds(options.data.removeprefix("tfds:"))
-    path = pathlib.Path(options.data)
+    path = user_path(options.data)
     if (path / _SHARDS).is_file():
         return data.tfrecords(path)
     if path.is_dir():
@@ -186,7 +185,7 @@ def _splits(options) -> Any:
 def _model(directory: str, *, trust: bool = False):
     import keras
 
-    path = pathlib.Path(directory) / "model.keras"
+    path = user_path(directory) / "model.keras"
     if not path.is_file():
         raise DataError(
             f"There is no trained model in {directory} (no model.keras). Train one: "
@@ -199,7 +198,7 @@ def _model(directory: str, *, trust: bool = False):
 
 
 def _save(model, directory: str) -> None:
-    path = pathlib.Path(directory) / "model.keras"
+    path = user_path(directory) / "model.keras"
     # Keras writes in place: a crash would leave an incomplete file.
     with atomic_file(path) as temporary:
         model.save(temporary)
@@ -254,7 +253,7 @@ def _fit(options) -> dict[str, Any]:
     )
     _save(model, options.directory)
     split = splits.train if splits.validation is None else splits.validation
-    path = pathlib.Path(options.directory) / _EXAMPLES_FILE
+    path = user_path(options.directory) / _EXAMPLES_FILE
     save_examples(take_examples(model, split), path)
     print(report)
     return json.loads(report.to_json())
@@ -307,7 +306,7 @@ def _export(options) -> dict[str, Any]:
 
     from .serving import load_examples
 
-    directory = pathlib.Path(options.directory)
+    directory = user_path(options.directory)
     model = _model(options.directory, trust=options.trust)
     examples = directory / _EXAMPLES_FILE
     report = directory / "report.json"

@@ -7,7 +7,9 @@ Every other package may use these modules.
   removes the leftovers of killed processes. It is the only module that does so.
 - `digests`: the SHA-256 of files, and which files of a folder changed.
 - `strict_json`: values as JSON without NaN or infinity.
+- `termination`: makes SIGTERM an exception, so that temporary files are removed.
 - `user_cache`: where the cache folder is (`TLKIT_CACHE`).
+- `user_paths`: replaces `~` in the paths that users give.
 
 Words: a *staging* folder is a temporary folder with the same parent as a destination
 (`.tlkit-staging-…`). A *digest* is a SHA-256 in hexadecimal. A *list of digests* has
@@ -23,4 +25,6 @@ from .atomic import staging as staging
 from .digests import damages as damages
 from .digests import describe_files as describe_files
 from .digests import sha256_of as sha256_of
+from .termination import exit_on_sigterm as exit_on_sigterm
 from .user_cache import cache_folder as cache_folder
+from .user_paths import user_path as user_path

@@ -1,9 +1,9 @@
 """Writes files and folders atomically: a reader sees all of one, or nothing.
 
 Everything is written into a temporary folder on the same disk, whose name begins with
-`.tlkit-staging-`, and renamed into place when it is complete. After an error or an
-interrupt, the temporary folder is removed. One that a killed process left is removed
-by the next writer to the same parent folder.
+`.tlkit-staging-`, and renamed into place when it is complete. After an error, Ctrl-C or
+SIGTERM, the temporary folder is removed. One that a killed process left is removed by
+the next writer to the same parent folder.
 
     with atomic_file(path) as temporary:          # one file; replaces the old one
         temporary.write_text(text)
@@ -25,6 +25,8 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
+
+from .termination import exit_on_sigterm
 
 _PREFIX = ".tlkit-staging-"
 _DAY = 24 * 60 * 60
@@ -89,11 +91,12 @@ def staging(
     parent.mkdir(parents=True, exist_ok=True)
     _sweep(parent, everything=only_writer)
     prefix = f"{_PREFIX}{_machine()}-{os.getpid()}-"
-    folder = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with exit_on_sigterm():
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def move_into_place(

@@ -5,6 +5,8 @@ import pathlib
 
 import platformdirs
 
+from .user_paths import user_path
+
 
 def cache_folder() -> pathlib.Path:
     """Returns the cache folder of the user; it need not exist yet.
@@ -14,5 +16,5 @@ def cache_folder() -> pathlib.Path:
     """
     from_environment = os.environ.get("TLKIT_CACHE")
     if from_environment:
-        return pathlib.Path(from_environment).expanduser().absolute()
+        return user_path(from_environment).absolute()
     return pathlib.Path(platformdirs.user_cache_dir("tlkit", appauthor=False))

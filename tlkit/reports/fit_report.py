@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..data.examples import Skipped
 from ..errors import DataError
-from ..files import atomic_file, strict_json
+from ..files import atomic_file, strict_json, user_path
 from . import tables
 from .evaluation_result import Evaluation, read_evaluation
 
@@ -81,7 +81,7 @@ class Report:
         Raises:
             DataError: It cannot be written. An older report is unchanged.
         """
-        path = Path(directory).expanduser() / REPORT_FILE
+        path = user_path(directory) / REPORT_FILE
         try:
             with atomic_file(path) as temporary:
                 temporary.write_text(self.to_json() + "\n", encoding="utf-8")
@@ -101,7 +101,7 @@ class Report:
         Raises:
             DataError: The file does not exist or is not a report.
         """
-        file = Path(path).expanduser()
+        file = user_path(path)
         file = file / REPORT_FILE if file.is_dir() else file
         try:
             return cls.from_json(file.read_text(encoding="utf-8"))

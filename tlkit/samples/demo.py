@@ -4,7 +4,6 @@ Tested in tests/test_cli.py.
 """
 
 import os
-import pathlib
 import shutil
 import sys
 import time
@@ -12,7 +11,9 @@ from typing import Any
 
 import keras
 
+from ..data import take_per_class
 from ..errors import ExportError, SourceError
+from ..files import user_path
 from ..models import image_classifier, text_classifier
 from ..serving import (
     RAW,
@@ -29,6 +30,7 @@ from .sample_encoders import encoder
 def demo(
     kind: str,
     *,
+    examples_per_class: int | None = None,
     directory: str | os.PathLike = "runs/demo",
     export_to: str | os.PathLike = "saved_models/demo",
     seed: int = 0,
@@ -40,6 +42,8 @@ def demo(
         kind: `"text"` (MiniLM on Reuters R8: head, then the last blocks) or `"image"`
             (ResNet-50 at half width on 5,000 digits of MNIST, a fifth of them as the
             test split: head, then the last stages).
+        examples_per_class: Trains on this many examples of each class only, which is
+            quicker. Default: all.
         directory: Folder of the run; the report is written to `<directory>/<kind>`.
         export_to: Folder of exports; the model is written to `<export_to>/<kind>`.
         seed: Determines splits, order and dropout.
@@ -66,10 +70,12 @@ def demo(
         raise SourceError(f"There is no demo {kind!r}. There are: {', '.join(_DEMOS)}.")
     begin = time.perf_counter()
     keras.utils.set_random_seed(seed)
-    directory, export_to = pathlib.Path(directory) / kind, pathlib.Path(export_to)
+    directory, export_to = user_path(directory) / kind, user_path(export_to)
     # An interrupted demo starts from the beginning.
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     model, data_splits, schedule, examples = _DEMOS[kind](seed, verbose)
+    if examples_per_class is not None:
+        data_splits = take_per_class(data_splits, examples_per_class, seed=seed)
     report = fit(
         model,
         data_splits,

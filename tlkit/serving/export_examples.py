@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ import tensorflow as tf
 
 from ..data.examples import pick
 from ..errors import DataError
-from ..files import atomic_file
+from ..files import atomic_file, user_path
 from ..models import facts_of, packing_of
 
 # Enough to include long and short examples, few enough to take seconds.
@@ -137,7 +136,7 @@ def signature_inputs(
 
 def save_examples(examples: ExportExamples, path: str | os.PathLike) -> None:
     """Writes examples to a TFRecord file, one `tf.train.Example` each."""
-    path = pathlib.Path(path)
+    path = user_path(path)
     labels = examples.labels or (-1,) * len(examples)
     with atomic_file(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
         for raw, label in zip(examples.raws, labels, strict=True):
@@ -152,7 +151,7 @@ def load_examples(path: str | os.PathLike) -> ExportExamples:
     """
     raws, labels = [], []
     try:
-        for record in tf.data.TFRecordDataset(os.fspath(path)).as_numpy_iterator():
+        for record in tf.data.TFRecordDataset(str(user_path(path))).as_numpy_iterator():
             features = tf.train.Example.FromString(record).features.feature
             values = tuple(features["raw"].bytes_list.value)
             raws.append(values if len(values) > 1 else values[0])
@@ -236,7 +235,7 @@ def _image_bytes(raw: Any) -> bytes:
         return raw
     if isinstance(raw, (str, os.PathLike)):
         try:
-            return pathlib.Path(raw).read_bytes()
+            return user_path(raw).read_bytes()
         except OSError as error:
             raise DataError(f"The image {raw} cannot be read: {error}") from error
     array = np.asarray(raw)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ..encoders import find_encoder
 from ..errors import ExportError
+from ..files import user_path
 from ..models import task_of
 from ..reports import Report
 from .export_examples import MAX_EXAMPLES, ExportExamples, take_examples
@@ -119,7 +120,7 @@ def export(
                 f"Type: export(…, lite={lite!r}, examples=splits.validation)"
             )
     served, functions = served_module(model, _top(top, task_of(model).outputs))
-    directory = pathlib.Path(directory)
+    directory = user_path(directory)
     name = directory.absolute().name
 
     def write(folder: pathlib.Path) -> None:

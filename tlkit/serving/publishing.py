@@ -24,6 +24,7 @@ from ..encoders import (
 )
 from ..encoders.saved_model import outside_strategy
 from ..errors import ExportError, import_extra
+from ..files import user_path
 from ..models import facts_of, packing_of
 from ..models.text import WordPiecePreprocessor, truncate
 from ..sources import resolve
@@ -80,7 +81,7 @@ def publish(
     again = tlkit.image_classifier(path, ["rose", "tulip"])
     ```
     """
-    encoder, directory = _encoder_in(model), pathlib.Path(directory)
+    encoder, directory = _encoder_in(model), user_path(directory)
     facts = facts_of(model)
     directory = directory if directory.name.strip(".") else directory.resolve()
     preprocessor_directory = pathlib.Path(f"{directory}_preprocess")

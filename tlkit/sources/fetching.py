@@ -10,7 +10,7 @@ import stat
 import tarfile
 
 from ..errors import SourceError, TlkitError
-from ..files import damages, move_into_place, staging
+from ..files import damages, move_into_place, staging, user_path
 from .catalog.cards import Card, write_card
 from .download.http import is_archive
 from .resolve import Resolved, resolve
@@ -56,7 +56,7 @@ def fetch(
         >>> tlkit.sources.fetch("bert_en_uncased", "models/bert")
         PosixPath('models/bert')
     """
-    target = pathlib.Path(directory).expanduser()
+    target = user_path(directory)
     if target.absolute() == pathlib.Path.cwd():
         raise SourceError(f"{directory} is the current folder. Give another one.")
     if bundle and not is_archive(target.name):

@@ -6,6 +6,7 @@ import os
 import pathlib
 
 from ..errors import SourceError
+from ..files import user_path
 from .catalog.cards import Card, read_card
 from .catalog.catalog import CATALOG, catalog_names
 from .download.download import cached_url, fetch_archive, fetch_bucket, fetch_url
@@ -92,7 +93,7 @@ def _resolve(text: str, *, verbose: int) -> Resolved:
     scheme, separator, rest = text.partition("://")
     if separator:
         return _from_scheme(scheme.lower(), text, rest, verbose=verbose)
-    folder, shelf = pathlib.Path(text).expanduser(), _shelf()
+    folder, shelf = user_path(text), _shelf()
     for path in (folder, shelf / text):
         if path.is_dir():
             return _from_folder(path, (str(folder), str(shelf / text)))
@@ -104,7 +105,7 @@ def _resolve(text: str, *, verbose: int) -> Resolved:
 
 
 def _shelf() -> pathlib.Path:
-    return pathlib.Path(os.environ.get("TLKIT_SAVED_MODELS") or "saved_models")
+    return user_path(os.environ.get("TLKIT_SAVED_MODELS") or "saved_models")
 
 
 def _from_folder(folder: pathlib.Path, tried: tuple[str, ...]) -> Resolved:

@@ -5,7 +5,6 @@ Tested in tests/training/test_fitting.py.
 
 import contextlib
 import itertools
-import os
 import pathlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,15 +22,14 @@ from .plans.plan import PhasePlan, Plan
 PLAN_FILE = "plan.txt"
 
 
-def make_folder(directory: str | os.PathLike | None) -> pathlib.Path | None:
-    """Creates the run's folder before any compute is spent.
+def make_folder(folder: pathlib.Path | None) -> pathlib.Path | None:
+    """Creates the run's folder, if there is one, before any compute is spent.
 
     Raises:
         TrainingError: The folder cannot be written.
     """
-    if directory is None:
+    if folder is None:
         return None
-    folder = pathlib.Path(directory).expanduser()
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import DataError
+from ...files import user_path
 
 # Names of the splits' folders in published data sets.
 _SYNONYMS = {
@@ -73,7 +74,7 @@ def _check_directory(directory: str | os.PathLike[str]) -> Path:
             f"The folder must be on this machine's disk; got {text!r}. Copy it here "
             f"first. Type: gcloud storage cp -r {text} ."
         )
-    root = Path(os.path.abspath(os.path.expanduser(text)))
+    root = Path(os.path.abspath(user_path(text)))
     if root.is_file():
         raise DataError(
             f"{root} is a file, not a folder of class folders. If it is an archive, "

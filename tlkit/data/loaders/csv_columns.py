@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import DataError
+from ...files import user_path
 
 _TAB_SUFFIXES = (".tsv", ".tab")
 # The largest value that csv accepts on all platforms: a C long has 32 bits on Windows.
@@ -84,7 +85,7 @@ def read_columns(
 
 def check_file(path: str | os.PathLike[str]) -> Path:
     """Returns the absolute path of a file, or raises a `DataError` if it is no file."""
-    file = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))
+    file = Path(os.path.abspath(user_path(path)))
     if file.is_dir():
         raise DataError(f"{file} is a folder, not a file. Type: text_folder(…)")
     if not file.is_file():

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import DataError
+from ...files import user_path
 from ...progress import progress
 from ..examples.split_assembly import LoadedExamples, SplitSizes, assemble
 from ..examples.splits import Skipped, Splits, warn_skipped
@@ -92,7 +93,7 @@ def text_csv(
                 (number, tuple(fields) if fields[1:] else fields[0], name)
                 for number, (*fields, name) in read_columns(file, columns, table)
             ]
-            where = os.path.abspath(os.path.expanduser(os.fspath(file)))
+            where = os.path.abspath(user_path(file))
             texts, names = drop_empty(rows, where, on_empty, skipped)
             labels = tuple(sorted(set(names)))
             loaded[name] = LoadedExamples(texts, names, labels, where)

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import DataError, import_extra
+from ...files import user_path
 from ...sources.download import require_network
 from ..examples.class_sampling import take_per_class
 from ..examples.random_access import mark_repeatable
@@ -110,7 +111,7 @@ def tfds(
 def _builder(package: ModuleType, name, data_dir, download: bool) -> Any:
     if data_dir is None:
         data_dir = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    root = pathlib.Path(data_dir).expanduser()
+    root = user_path(data_dir)
     folder = _find(root, os.fspath(name))
     if folder is not None:
         return package.builder_from_directory(folder)
@@ -137,7 +138,7 @@ def _builder(package: ModuleType, name, data_dir, download: bool) -> Any:
 
 def _find(root: pathlib.Path, name: str) -> pathlib.Path | None:
     """Returns the folder of a prepared data set; the newest version by default."""
-    folder = pathlib.Path(name).expanduser()
+    folder = user_path(name)
     if (folder / _INFO).is_file():
         return folder
     match = re.fullmatch(r"(\w+)(?:/([^:]+))?(?::([\d.]+))?", name)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import DataError
+from ...files import user_path
 from ...progress import progress
 from ..examples.splits import Splits
 from ..examples.tf_data import parallel_map, untuned
@@ -92,12 +93,12 @@ def tfrecord_files(
 
 def _find(files: _Files, split: str) -> list[str]:
     if isinstance(files, str | os.PathLike):
-        pattern = os.path.abspath(os.path.expanduser(os.fspath(files)))
+        pattern = os.path.abspath(user_path(files))
         paths = sorted(path for path in glob.glob(pattern) if os.path.isfile(path))
         if not paths:
             raise DataError(f"No file matches {split}={os.fspath(files)!r}: {pattern}")
         return paths
-    paths = [os.path.abspath(os.path.expanduser(os.fspath(path))) for path in files]
+    paths = [os.path.abspath(user_path(path)) for path in files]
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing or not paths:
         fault = f"{missing[0]} is no file" if missing else "the list is empty"

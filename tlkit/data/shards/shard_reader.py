@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import DataError
-from ...files import sha256_of
+from ...files import sha256_of, user_path
 from ...progress import progress
 from ..examples.splits import SPLIT_NAMES, Splits
 from .records import parse
@@ -54,7 +54,7 @@ def tfrecords(
     splits.sizes  # {"train": 2936, "validation": 367, "test": 367}
     ```
     """
-    folder = pathlib.Path(directory).expanduser().absolute()
+    folder = user_path(directory).absolute()
     index = _read_index(folder)
     splits = {name: index["splits"].get(name) for name in SPLIT_NAMES}
     files = [shard for split in splits.values() if split for shard in _files(split)]

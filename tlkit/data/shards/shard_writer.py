@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...errors import DataError
-from ...files import atomic_folder, sha256_of
+from ...files import atomic_folder, sha256_of, user_path
 from ...progress import progress
 from ..examples.raw_values import raw_spec, to_bytes
 from ..examples.splits import Splits, is_integer
@@ -72,7 +72,7 @@ def write_shards(
     """
     if not is_integer(shard_size):
         raise DataError(f"shard_size must be 1 byte or more; got {shard_size!r}.")
-    final = pathlib.Path(directory).expanduser().absolute()
+    final = user_path(directory).absolute()
     _check_free(final)
     datasets = {name: getattr(splits, name) for name in splits.sizes}
     spec = raw_spec(splits.train)

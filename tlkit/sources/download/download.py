@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...errors import SourceError, TlkitError
-from ...files import sha256_of, staging
+from ...files import sha256_of, staging, user_path
 from ..store.archives import IncompleteArchive, path_inside, unpack
 from ..store.lock import check_lock, make_lock
 from ..store.saved_model_check import check_saved_model, is_saved_model
@@ -187,7 +187,7 @@ def _in_hub_cache(url: str) -> pathlib.Path | None:
     cache = os.environ.get("TFHUB_CACHE_DIR")
     if not cache or "://" in cache:
         return None
-    model = pathlib.Path(cache) / hashlib.sha1(url.encode("utf-8")).hexdigest()
+    model = user_path(cache) / hashlib.sha1(url.encode("utf-8")).hexdigest()
     try:
         check_saved_model(model, full=True)
     except OSError:

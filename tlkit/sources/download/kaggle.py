@@ -7,6 +7,7 @@ import os
 import pathlib
 
 from ...errors import SourceError, import_extra
+from ...files import user_path
 from ..store.saved_model_check import check_saved_model
 from .download_errors import OFFLINE_HINT, is_offline, require_network
 
@@ -55,7 +56,7 @@ def _in_kagglehub_cache(handle: str) -> pathlib.Path | None:
     """Returns a finished download: its marker is the file `<version>.complete`."""
     cache = os.environ.get("KAGGLEHUB_CACHE") or "~/.cache/kagglehub"
     parts = handle.strip("/").split("/")
-    models = pathlib.Path(cache).expanduser() / "models"
+    models = user_path(cache) / "models"
     if len(parts) == 5:
         folders = [models.joinpath(*parts)]
     else:

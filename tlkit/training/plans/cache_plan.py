@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ...encoders import cut_name, section_costs
 from ...errors import PlanError
-from ...files import cache_folder
+from ...files import cache_folder, user_path
 from ...models import FEATURES, can_cut, encoder_to_cut, head_of, packing_of
 from ..feeds.feed import Feed
 from .trainable_selection import TrainableSelection, weights_at
@@ -88,7 +88,7 @@ class ActivationCache:
     def folder(self) -> pathlib.Path:
         """The folder of a cache on disk."""
         if self.directory is not None:
-            return pathlib.Path(self.directory).expanduser()
+            return user_path(self.directory).absolute()
         return cache_folder() / "activations"
 
 
