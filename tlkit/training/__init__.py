@@ -4,8 +4,8 @@ A model, data and a schedule come in; trained weights and a `tlkit.reports.Repor
 out. The data flow through one `fit` (`fitting.py`), in the order of its calls:
 
 1. `strategies/` finds the strategy and its devices.
-2. `arguments.py` turns the data into `feeds/` (batches for every epoch), and the
-   schedule into phases.
+2. `data_arguments.py` turns the data into `feeds/` (batches for every epoch), and
+   `arguments.py` the schedule into phases.
 3. `plans/` computes a `Plan`: which weights each phase trains, at which learning rates,
    and which activations of frozen blocks are cached.
 4. `strategies/` copies the model into the strategy's scope, if it was built elsewhere.
