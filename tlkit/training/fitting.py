@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from .. import reports
 from ..data import Augmentation, Splits
+from ..files import user_path
 from .activations.cached_activations import CachedActivations
 from .arguments import (
     accumulation_steps,
@@ -159,6 +160,8 @@ def fit(
     ```
     """
     began = time.monotonic()
+    if directory is not None:
+        directory = user_path(directory).absolute()  # a callback may change folders
     check_directory(directory, checkpoints, resume=resume)
     # First of all: a missing device is an error before any data is read.
     placement = find_placement(model, strategy)
@@ -277,16 +280,19 @@ def _train(
         saver.resume()
         while run.position.phase < len(plan.phases):
             planned = plan.phases[run.position.phase]
-            part, feeds = activations.part_and_feeds(run.position.phase)
-            run.results.append(run_phase(run, planned, part, *feeds, saver))
-            if run.verbose:
-                print_line(f"{planned.phase.title}: {run.results[-1].frozen_check}")
-            run.position.next_phase()
-            saver.save(between_phases=True)
-            saver.leave_if_interrupted()
-        run.averages.swap()
-        finalize(run.settings.optimizer)
-        run.callbacks.on_train_end({k: v[-1] for k, v in run.history.items()})
+            with saver.saving_if_interrupted():
+                part, feeds = activations.part_and_feeds(run.position.phase)
+            with run.interrupts.deferred():
+                run.results.append(run_phase(run, planned, part, *feeds, saver))
+                if run.verbose:
+                    print_line(f"{planned.phase.title}: {run.results[-1].frozen_check}")
+                run.position.next_phase()
+                saver.save(between_phases=True)
+                saver.leave_if_interrupted()
+        with run.interrupts.deferred():
+            run.averages.swap()
+            finalize(run.settings.optimizer)
+            run.callbacks.on_train_end({k: v[-1] for k, v in run.history.items()})
     if activations.feeds[1] is None:
         return {}
     part, (_, validation) = activations.smallest_part()

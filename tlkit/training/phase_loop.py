@@ -82,7 +82,7 @@ def run_phase(
     trainer = Trainer(
         run, steps, rates, title=phase.title, display=display, after_call=after_call
     )
-    validate = make_validation(run, part, validation)
+    validate = make_validation(run, part, validation, saver.save_if_due)
     model.stop_training = False
     # A run that is resumed after an epoch's last batch still has to end that epoch.
     over = position.updates >= updates or position.phase_epochs >= epochs

@@ -2,7 +2,8 @@
 
     <folder>/column-0.bin   the array of the first column, without a header
              index.json     the columns, the CRC-32 of each example, and everything
-                            that the activations depend on
+                            that the activations depend on; after an interrupt, also
+                            the examples that are missing
 
 The arrays are mapped into memory: the operating system reads the parts in use.
 """
@@ -12,7 +13,7 @@ import math
 import os
 import pathlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..feeds.feed import Feed
 from .cached_rows import CachedRows, Column
 
 _INDEX = "index.json"
+_MISSING = "missing"  # of the index; absent in files of tlkit 0.1
 
 
 class UnusableCacheError(Exception):
@@ -47,11 +49,12 @@ def create_rows(
         # a mapped file would end the process.
         _reserve(_column_path(folder, number), stored_bytes(column, feed))
     checksums = np.zeros(feed.examples, np.uint32)
-    return _map_rows(folder, columns, structure, feed, checksums, mode="r+")
+    written = np.zeros(feed.examples, bool)
+    return _map_rows(folder, columns, structure, feed, checksums, written)
 
 
 def write_index(folder: pathlib.Path, rows: CachedRows, facts: dict[str, Any]) -> None:
-    """Completes the files, after all rows have been written.
+    """Completes the files, after all rows have been written or an interrupt.
 
     Args:
         folder: The folder.
@@ -64,6 +67,7 @@ def write_index(folder: pathlib.Path, rows: CachedRows, facts: dict[str, Any]) -
             "structure": rows.structure,
             "columns": [vars(column) for column in rows.columns],
             "checksums": rows.checksums.tolist(),
+            _MISSING: np.flatnonzero(~rows.written).tolist(),
         }
     )
     signed = {"index": text, "checksum": zlib.crc32(text.encode())}
@@ -85,17 +89,57 @@ def open_rows(
         UnusableCacheError: A file is missing or damaged, or the activations depend on
             something else.
     """
-    index = _read_index(folder)
-    if index["facts"] != json.loads(json.dumps(facts)):
-        raise UnusableCacheError("it belongs to another model or to other data")
-    columns = [Column(**c | {"shape": tuple(c["shape"])}) for c in index["columns"]]
+    index = _index_of(folder, facts)
+    if index.get(_MISSING):
+        raise UnusableCacheError("it is incomplete")
     checksums = np.array(index["checksums"], np.uint32)
-    rows = _map_rows(folder, columns, index["structure"], feed, checksums, mode="r")
-    what, count = "checking activations", rows.count
-    for row in progress(range(count), total=count, what=what, verbose=verbose):
+    rows = _map_rows(folder, _columns(index), index["structure"], feed, checksums)
+    for row in _checking(range(rows.count), verbose):
         if not rows.is_intact(row):
             raise UnusableCacheError(f"example {row:,} in it is damaged")
     return rows
+
+
+def reopen_rows(
+    folder: pathlib.Path,
+    columns: Sequence[Column],
+    structure: Any,
+    feed: Feed,
+    facts: dict[str, Any],
+    *,
+    verbose: int,
+) -> CachedRows:
+    """Opens the files of an interrupted run, to write the missing examples.
+
+    Args:
+        folder: The folder.
+        columns: The columns.
+        structure: The nest of the columns, as a JSON value.
+        feed: The examples.
+        facts: Everything that the activations depend on now.
+        verbose: 0 for silence.
+
+    Returns:
+        The rows, whose `written` are the undamaged examples.
+
+    Raises:
+        UnusableCacheError: As of `open_rows`, except for damaged examples.
+    """
+    index = _index_of(folder, facts)
+    if _columns(index) != list(columns):
+        raise UnusableCacheError("it has other columns")
+    checksums = np.array(index["checksums"], np.uint32)
+    written = np.ones(feed.examples, bool)
+    written[index[_MISSING]] = False
+    rows = _map_rows(folder, columns, structure, feed, checksums, written)
+    for row in _checking(np.flatnonzero(written), verbose):
+        written[row] = rows.is_intact(row)
+    return rows
+
+
+def _checking(rows: Sequence[int] | np.ndarray, verbose: int) -> Iterator[int]:
+    what = "checking activations"
+    return progress(rows, total=len(rows), what=what, verbose=verbose)
 
 
 def stored_bytes(column: Column, feed: Feed) -> int:
@@ -118,8 +162,8 @@ def _reserve(path: pathlib.Path, size: int) -> None:
             file.write(bytes(min(2**20, size - start)))
 
 
-def _map_rows(folder, columns, structure, feed, checksums, *, mode) -> CachedRows:
-    arrays = []
+def _map_rows(folder, columns, structure, feed, checksums, written=None) -> CachedRows:
+    arrays, mode = [], "r" if written is None else "r+"
     for number, column in enumerate(columns):
         path = _column_path(folder, number)
         shape = column.stored_shape(feed.examples, feed.lengths)
@@ -130,8 +174,26 @@ def _map_rows(folder, columns, structure, feed, checksums, *, mode) -> CachedRow
             raise UnusableCacheError(f"{path.name} is missing or too short") from None
         arrays.append(np.asarray(array))
     return CachedRows(
-        arrays, columns, structure, feed.examples, feed.lengths, checksums, str(folder)
+        arrays,
+        columns,
+        structure,
+        feed.examples,
+        feed.lengths,
+        checksums,
+        str(folder),
+        written,
     )
+
+
+def _columns(index: dict[str, Any]) -> list[Column]:
+    return [Column(**c | {"shape": tuple(c["shape"])}) for c in index["columns"]]
+
+
+def _index_of(folder: pathlib.Path, facts: dict[str, Any]) -> dict[str, Any]:
+    index = _read_index(folder)
+    if index["facts"] != json.loads(json.dumps(facts)):
+        raise UnusableCacheError("it belongs to another model or to other data")
+    return index
 
 
 def _read_index(folder: pathlib.Path) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from .cache_files import (
     UnusableCacheError,
     create_rows,
     open_rows,
+    reopen_rows,
     stored_bytes,
     write_index,
 )
@@ -37,7 +38,7 @@ from .frozen_pass import NotCacheableError
 
 # The version of the files, in the names of folders; those of tlkit 0.1 have none.
 FORMAT = 2
-_NAME = re.compile("(?:v([0-9]+)-)?[0-9a-f]{32}")  # of the user's folders none
+_NAME = re.compile("(?:v([0-9]+)-)?[0-9a-f]{32}(?:-partial)?")  # not of users' folders
 
 
 class CacheFolder:
@@ -79,7 +80,8 @@ class CacheEntry:
     """One set of cached activations on disk.
 
     Several processes may create the same set at the same time. Each writes to a
-    temporary folder, and the first one that finishes renames it.
+    temporary folder, and the first one that finishes renames it. One that is
+    interrupted renames its folder to `<path>-partial`, which the next one takes over.
 
     Args:
         cache: The folder of all sets.
@@ -91,6 +93,7 @@ class CacheEntry:
         self.cache, self.feed, self.facts = cache, feed, facts
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         self.path = cache.options.folder / f"v{FORMAT}-{key[:32]}"
+        self._partial_path = self.path.with_name(f"{self.path.name}-partial")
 
     def find(self) -> CachedRows | None:
         """Opens the activations that an earlier run cached; removes damaged ones."""
@@ -113,31 +116,79 @@ class CacheEntry:
     def create(
         self, structure: Any, columns: Sequence[Column], stack: contextlib.ExitStack
     ) -> CachedRows:
-        """Creates the files, in their full size, in a temporary folder.
+        """Creates temporary files, or takes over those of an interrupted run.
 
         Args:
             structure: The nest of the columns.
             columns: The columns.
-            stack: Removes the temporary folder when it is closed.
+            stack: Removes the temporary folder when it is closed. If a signal closes
+                it, the examples that have been written remain for the next run.
 
         Raises:
             NotCacheableError: The files would exceed the disk limit.
             OSError: The disk is full, or the folder cannot be written to.
         """
+        structure = tf.nest.map_structure(lambda _: 0, structure)
+        self._folder = stack.enter_context(staging(self.path)) / self.path.name
+        rows = self._take_over(structure, columns)
         size = sum(stored_bytes(column, self.feed) for column in columns)
         limit = self.cache.options.disk_limit
         if not make_room(self.path.parent, size, limit):
             raise NotCacheableError(
                 f"{size / 1e9:.3g} GB exceed disk_limit, which is {limit / 1e9:.3g} GB"
             )
-        self._temporary = stack.enter_context(staging(self.path))
-        structure = tf.nest.map_structure(lambda _: 0, structure)
-        return create_rows(self._temporary, columns, structure, self.feed)
+        if rows is None:
+            self._folder.mkdir()
+            rows = create_rows(self._folder, columns, structure, self.feed)
+        stack.push(lambda kind, *_: self._leave(kind, rows))
+        return rows
 
     def publish(self, rows: CachedRows) -> None:
         """Makes the rows that `create` returned visible to other runs."""
-        write_index(self._temporary, rows, self.facts)
-        move_into_place(self._temporary, self.path, first_wins=True, sync=True)
+        write_index(self._folder, rows, self.facts)
+        move_into_place(self._folder, self.path, first_wins=True, sync=True)
+
+    def _take_over(
+        self, structure: Any, columns: Sequence[Column]
+    ) -> CachedRows | None:
+        """Opens the files of an interrupted run, in the temporary folder."""
+        verbose = self.cache.verbose
+        try:
+            os.replace(self._partial_path, self._folder)
+            return reopen_rows(
+                self._folder,
+                columns,
+                structure,
+                self.feed,
+                self.facts,
+                verbose=verbose,
+            )
+        except FileNotFoundError:
+            return None
+        except UnusableCacheError as error:
+            if verbose:
+                print_line(
+                    f"The cache in {self._partial_path} is unusable: {error}. It is "
+                    "recomputed."
+                )
+            remove(self._folder)
+            return None
+
+    def _leave(self, kind: type[BaseException] | None, rows: CachedRows) -> None:
+        """After a signal, leaves the written examples to the next run."""
+        stopped = kind in (KeyboardInterrupt, SystemExit)
+        if not (stopped and rows.written.any() and self._folder.is_dir()):
+            return
+        with contextlib.suppress(OSError):  # the disk is full, or it is another user's
+            write_index(self._folder, rows, self.facts)
+            remove(self._partial_path)  # of another process, interrupted meanwhile
+            move_into_place(self._folder, self._partial_path)
+            if self.cache.verbose:
+                print_line(
+                    f"Interrupted: {np.count_nonzero(rows.written):,} of "
+                    f"{rows.count:,} examples are cached in {self._partial_path}. The "
+                    "next run computes the others."
+                )
 
 
 def make_room(root: pathlib.Path, needed: int, limit: int) -> bool:

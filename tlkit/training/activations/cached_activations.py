@@ -7,7 +7,7 @@ blocks before the cut are frozen and their weights have not changed.
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -122,6 +122,19 @@ class CachedActivations:
         if self.run.verbose:
             print_line(message)
 
+    @contextlib.contextmanager
+    def _explaining_loss(self, names: str) -> Iterator[None]:
+        """After a signal, says that activations in memory are lost."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            if names:
+                self._say(
+                    f"Interrupted: the activations at {names} were cached in memory. "
+                    'The next run computes them again; cache="disk" keeps them.'
+                )
+            raise
+
     # === Computing ===
 
     def _compute(self, phase: int) -> None:
@@ -214,6 +227,7 @@ class CachedActivations:
         rows = {cut: entry.find() for cut, entry in entries.items()}
         missing = [one for one in planned if rows.get(one.cut) is None]
         marks = None
+        in_memory = ", ".join(one.name for one in missing if one.cut not in entries)
 
         def create(one: CachePlan, specs, columns) -> CachedRows:
             if one.cut in entries:
@@ -224,7 +238,7 @@ class CachedActivations:
 
         if missing:
             names = ", ".join(one.name for one in missing)
-            with contextlib.ExitStack() as stack:
+            with contextlib.ExitStack() as stack, self._explaining_loss(in_memory):
                 computed, *marks = compute_activations(
                     self.run.model,
                     prefix(*(one.cut for one in missing)),

@@ -53,6 +53,8 @@ class CachedRows:
         checksums: uint32 `[count]`, the CRC-32 of each example; `None` for arrays in
             memory, which are not checked.
         folder: The folder of the files, for error messages.
+        written: bool `[count]`, the examples whose values are in the files; `None` for
+            arrays in memory, and if all are.
     """
 
     arrays: Sequence[np.ndarray]
@@ -62,6 +64,7 @@ class CachedRows:
     lengths: Lengths | None = None
     checksums: np.ndarray | None = None
     folder: str = ""
+    written: np.ndarray | None = None
 
     def write(self, indices: np.ndarray, batch: Sequence[np.ndarray]) -> None:
         """Stores the values of some examples.
@@ -79,6 +82,8 @@ class CachedRows:
                 stored[:] = value[: len(stored)]
         if self.checksums is not None:
             self.checksums[indices] = [self._checksum(row) for row in indices]
+        if self.written is not None:
+            self.written[indices] = True
 
     def is_intact(self, row: int) -> bool:
         """Returns whether an example's values are those that were written."""

@@ -70,20 +70,23 @@ def compute_activations(
         order, dataset = feed.longest_first()
     function = prefix.get_concrete_function(dataset.element_spec[0])
     stores: list[CachedRows] = []
+    for one, specs in zip(planned, function.structured_outputs, strict=True):
+        with _errors_at(one.cut):
+            columns = _columns(specs, one.dtype, feed.lengths)
+            stores.append(create(one, specs, columns))
+    skipped = _written_batches(stores, feed)
+    if skipped:
+        dataset = feed.batches(None, skip=skipped)
     first = last = None
-    marks, done = [], 0
-    total = feed.steps if feed.steps not in (None, math.inf) else None
+    marks, done = [], skipped * (feed.batch_size or 0)
+    total = feed.steps - skipped if feed.steps not in (None, math.inf) else None
     for inputs, *mark in progress(dataset, total=total, what=what, verbose=verbose):
-        states = function(inputs)
         rows = order[done : done + len(tf.nest.flatten(inputs)[0])]
-        if not stores:
-            for one, specs in zip(planned, function.structured_outputs, strict=True):
+        if first is None or not _are_written(stores, rows):
+            states = function(inputs)
+            for one, store, state in zip(planned, stores, states, strict=True):
                 with _errors_at(one.cut):
-                    columns = _columns(specs, one.dtype, feed.lengths)
-                    stores.append(create(one, specs, columns))
-        for one, store, state in zip(planned, stores, states, strict=True):
-            with _errors_at(one.cut):
-                _write(store, rows, state)
+                    _write(store, rows, state)
         last = rows, inputs
         if first is None:
             first = last
@@ -97,10 +100,33 @@ def compute_activations(
     if feed.lengths is not None:
         rows, inputs = _mixed_batch(first, last, feed.lengths)
         _verify_padding(model, planned, stores, rows, function(inputs))
+    if skipped:
+        return stores, *feed.labels_and_weights()
     labels, weights = tf.nest.map_structure(lambda *m: np.concatenate(m), *marks)
     back = np.argsort(order)
     labels, weights = tf.nest.map_structure(lambda m: m[back], (labels, weights))
     return stores, labels, weights
+
+
+def _are_written(stores: Sequence[CachedRows], rows: np.ndarray) -> bool:
+    """Whether an interrupted run has written these rows at all cuts."""
+    return all(one.written is not None and one.written[rows].all() for one in stores)
+
+
+def _written_batches(stores: Sequence[CachedRows], feed: Feed) -> int:
+    """Returns the batches that need not be loaded, since they are written.
+
+    At least one is left, to verify the activations. Texts are loaded all: they are
+    cheap to load, and the longest are needed to verify the rest.
+    """
+    size = feed.batch_size
+    if feed.lengths is not None or not size or any(s.written is None for s in stores):
+        return 0
+    if feed.steps != math.ceil(feed.examples / size):
+        return 0  # several views, each with a smaller last batch
+    missing = [np.flatnonzero(~store.written) for store in stores]
+    first = min((int(rows[0]) for rows in missing if len(rows)), default=feed.examples)
+    return min(first // size, feed.steps - 1)
 
 
 @contextlib.contextmanager

@@ -3,10 +3,11 @@
 Tested in tests/training/checkpoints/test_resuming.py.
 """
 
+import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..loop.frozen_check import WeightChecksums
 from ..loop.patience import Patience
 from ..loop.run import PhaseResult, Position, Run
 from ..plans.plan import PhasePlan
-from ..strategies.workers import any_worker_each
+from ..strategies.workers import any_worker_each, worker_count
 from . import checkpoint_files
 from .callback_states import CallbackStates
 from .fingerprint import check_same
@@ -96,6 +97,7 @@ class Saver:
         self.seconds_before = 0.0
         self._run_start = self._phase_start = self._last_save = time.monotonic()
         self._saves = self._saved_updates = 0
+        self._saved_position: Position | None = None
         self._patience: Patience | None = None
         self._merge_replicas: Callable[[], None] = lambda: None
         self._resumed: checkpoint_files.Checkpoint | None = None
@@ -142,6 +144,7 @@ class Saver:
         run.results = [PhaseResult.from_state(one) for one in state["results"]]
         run.seconds = state["seconds"]
         self._saves = state["saves"]
+        self._saved_position = dataclasses.replace(run.position)
         if run.verbose:
             position = run.position
             print_line(
@@ -193,6 +196,22 @@ class Saver:
         if interrupted:
             interrupts.raise_received()
 
+    @contextlib.contextmanager
+    def saving_if_interrupted(self) -> Iterator[None]:
+        """Writes a checkpoint if a signal ends the context, which changes no state.
+
+        With several workers it writes none, since a snapshot needs all of them: the run
+        resumes from the checkpoint of the phase before.
+        """
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            is_saved = self._saved_position == self.run.position
+            alone = worker_count(self.run.settings.strategy) == 1
+            if self.run.interrupts.received is not None and alone and not is_saved:
+                self.save(between_phases=True)
+            raise
+
     def leave_if_interrupted(self) -> None:
         """Ends the run after a signal, without writing a checkpoint.
 
@@ -216,6 +235,7 @@ class Saver:
         self._saves += 1
         self._last_save = time.monotonic()
         self._saved_updates = self.run.position.updates
+        self._saved_position = dataclasses.replace(self.run.position)
         if self.run.chief:
             checkpoint_files.write(
                 self.directory,

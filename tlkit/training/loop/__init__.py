@@ -17,9 +17,12 @@ time:
 - `frozen_check`: verifies that no frozen weight changed.
 - `display`, `xla_check`: progress on stderr; XLA's errors, explained.
 
-Ctrl-C: if `fit` has a `directory`, the handler in `interrupts` only records the signal.
-After the current call of `step`, `Saver.save_if_due` writes a checkpoint and raises
-`KeyboardInterrupt` (after SIGTERM `SystemExit`). A second Ctrl-C takes effect at once,
-without a checkpoint, as the first does without a `directory`. In each case `fit` copies
-the weights back to the user's model.
+Ctrl-C and SIGTERM: if `fit` has a `directory`, `interrupts` handles them. While a phase
+is trained, the handler only records the signal. After the current call of `step`, in
+training or validation, `Saver.save_if_due` writes a checkpoint and raises
+`KeyboardInterrupt` (after SIGTERM `SystemExit`). Outside a phase, where data is read
+and frozen blocks are computed, the handler raises it at once; then
+`Saver.saving_if_interrupted` writes the checkpoint. A second Ctrl-C takes effect at
+once, without a checkpoint, as the first does without a `directory`. In each case `fit`
+copies the weights back to the user's model.
 """

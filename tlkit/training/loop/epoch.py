@@ -3,6 +3,7 @@
 Tested in tests/training/loop/test_step.py and tests/training/test_callbacks.py.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +15,10 @@ import tensorflow as tf
 from ...errors import DataError, TrainingError
 from ..feeds.feed import Feed
 from ..feeds.replica_batches import hand_out
-from ..strategies.workers import any_worker
+from ..strategies.workers import any_worker, worker_count
 from .display import Display
+from .interrupts import StoppedTraceError
+from .loss_and_metrics import EpochMetrics
 from .run import Run
 from .step import CALL_LIMIT, TrainSteps, make_test_steps
 from .xla_check import explaining_xla_errors
@@ -130,10 +133,16 @@ class Trainer:
             run.callbacks.on_train_batch_begin(position.batches)
         run.learning_rate.set(rates[-1])
         try:
-            with explaining_xla_errors(run.settings.jit_compile):
+            with (
+                explaining_xla_errors(run.settings.jit_compile),
+                _stopping_traces(run),
+            ):
                 results = self.steps(batches, rates, micro=micro, first=position.seen)
         except tf.errors.OutOfRangeError:
             return False
+        except StoppedTraceError:
+            self.after_call()
+            raise  # not reached: `after_call` ends the run after a signal
         losses, bad, flags = (value.numpy() for value in results)
         self.call_size.record(updates, time.monotonic() - began)
         if bad >= 0:
@@ -165,7 +174,7 @@ class Trainer:
 
 
 def make_validation(
-    run: Run, part: keras.Model, validation: Feed | None
+    run: Run, part: keras.Model, validation: Feed | None, leave: Callable[[], None]
 ) -> Callable[[], dict[str, float]]:
     """Makes a function that evaluates the validation data and returns its logs."""
     if validation is None:
@@ -178,7 +187,21 @@ def make_validation(
     batch_hooks = any_worker(settings.strategy, has_batch_hooks(callbacks, "test"))
     call_size = CallSize(1 if batch_hooks else run.call_size)
 
+    def leave_if_interrupted(metric_values: list[np.ndarray]) -> None:
+        # A resumed run could not know that a callback has ended the epoch early.
+        received = run.interrupts.received is not None and not run.model.stop_training
+        if any_worker(settings.strategy, received):
+            for variable, value in zip(_variables(metrics), metric_values, strict=True):
+                variable.assign(value)
+            with run.averages.swapped():  # `validate` is called with the averages
+                leave()
+
     def validate() -> dict[str, float]:
+        metric_values = []
+        if run.interrupts.active:
+            metric_values = [
+                np.array(tf.convert_to_tensor(v)) for v in _variables(metrics)
+            ]
         batches = iter(
             hand_out(validation, None, settings.strategy, full=settings.static_shapes)
         )
@@ -190,7 +213,9 @@ def make_validation(
             began = time.monotonic()
             if batch_hooks:
                 callbacks.on_test_batch_begin(done)
-            steps(batches, count)
+            with contextlib.suppress(StoppedTraceError), _stopping_traces(run):
+                steps(batches, count)
+            leave_if_interrupted(metric_values)
             done += count
             call_size.record(count, time.monotonic() - began)
             if batch_hooks:
@@ -201,6 +226,15 @@ def make_validation(
         return validation_logs
 
     return validate
+
+
+def _stopping_traces(run: Run) -> contextlib.AbstractContextManager:
+    # Several workers have to stop after the same call.
+    return run.interrupts.stopping_traces(worker_count(run.settings.strategy) == 1)
+
+
+def _variables(metrics: EpochMetrics) -> list[keras.Variable]:
+    return [variable for metric in metrics.all for variable in metric.variables]
 
 
 def has_batch_hooks(

@@ -1,37 +1,51 @@
-"""Delays Ctrl-C and SIGTERM until the step has ended and a checkpoint is written.
+"""Ends `fit` after Ctrl-C or SIGTERM, where it can be resumed.
 
-Tested in tests/training/checkpoints/test_resuming.py.
+Tested in tests/training/loop/test_interrupts.py.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
+
+import tensorflow as tf
 
 from .display import print_line
 
 
-class Interrupts:
-    """Records the first signal while the context is entered.
+class StoppedTraceError(BaseException):
+    """A signal came while TensorFlow traced a function, which changes no weights."""
 
-    A signal that stopped a step midway would leave weights, optimizer and position
-    inconsistent. A second signal takes effect at once.
+
+class Interrupts:
+    """Handles Ctrl-C and SIGTERM while the context is entered.
+
+    The first signal raises `KeyboardInterrupt` or `SystemExit` at once, except inside
+    `deferred`. A second signal always takes effect at once.
 
     Args:
         active: Whether to handle signals. Only Python's main thread can.
+
+    Attributes:
+        received: The number of the first signal, or `None`.
     """
 
     def __init__(self, active: bool = True):
         main = threading.current_thread() is threading.main_thread()
         self.active = active and main
         self.received: int | None = None
+        self._is_deferred = self._stops_traces = False
         self._handlers_before: dict[int, object] = {}
 
     def __enter__(self) -> Interrupts:
         if self.active:
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers_before[number] = signal.signal(number, self._handle)
+                # Signals that nohup or a shell's `&` ignores stay ignored.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._handlers_before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *error) -> None:
@@ -42,20 +56,40 @@ class Interrupts:
             # It came after the last check inside.
             signal.raise_signal(self.received)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        del frame
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Only records the first signal; it is raised at the end of the context.
+
+        For code that changes the run: a signal that stopped a step midway would leave
+        weights, optimizer and position inconsistent. Between its steps, such code
+        reads `received`.
+        """
+        self._is_deferred = self.active
+        try:
+            yield
+        finally:
+            self._is_deferred = False
         if self.received is not None:
-            signal.signal(number, self._handlers_before[number])
-            signal.raise_signal(number)
-            return
-        self.received = number
-        print_line(
-            "Interrupted: ending the step, then writing a checkpoint. Interrupt again "
-            "to stop at once."
-        )
+            self.raise_received()
+
+    @contextlib.contextmanager
+    def stopping_traces(self, allowed: bool) -> Iterator[None]:
+        """Raises `StoppedTraceError` if a signal comes while a function is traced.
+
+        Tracing a large network takes many seconds. It runs in Python, with a graph
+        under construction; then comes the execution, outside Python.
+
+        Args:
+            allowed: `False` for no effect.
+        """
+        self._stops_traces = allowed
+        try:
+            yield
+        finally:
+            self._stops_traces = False
 
     def raise_received(self) -> None:
-        """Raises what the signal raises without a handler.
+        """Raises the exception of the received signal.
 
         Raises:
             KeyboardInterrupt: It was Ctrl-C.
@@ -64,3 +98,21 @@ class Interrupts:
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + signal.SIGTERM)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.received is not None:
+            signal.signal(number, self._handlers_before[number] or signal.SIG_DFL)
+            signal.raise_signal(number)
+            return
+        self.received = number
+        if not self._is_deferred:
+            self.raise_received()
+        # The signal may have come in the middle of another line.
+        with contextlib.suppress(RuntimeError):
+            print_line(
+                "Interrupted: ending the step, then writing a checkpoint. Interrupt "
+                "again to stop at once."
+            )
+        if self._stops_traces and not tf.executing_eagerly():
+            raise StoppedTraceError
