@@ -1,6 +1,7 @@
 """Freezes and unfreezes blocks: the only module that writes `trainable`."""
 
 import fnmatch
+import numbers
 from collections.abc import Sequence
 from typing import Literal
 
@@ -52,12 +53,14 @@ def choose_blocks(
     names = ", ".join(block.name for block in blocks)
     if train in ("head", "all"):
         return tuple(blocks) if train == "all" else ()
-    if isinstance(train, bool) or not isinstance(train, (int, list, tuple)):
+    if isinstance(train, bool) or not isinstance(
+        train, (numbers.Integral, list, tuple)
+    ):
         raise PlanError(
             'train must be "head", "all", a number of blocks at the end or a list of '
             f"patterns. Received: train={train!r}. The blocks are: {names}."
         )
-    if isinstance(train, int):
+    if isinstance(train, numbers.Integral):
         if not 0 <= train <= len(blocks):
             raise PlanError(
                 f"train={train} is out of range: the encoder has {len(blocks)} blocks: "

@@ -1,5 +1,6 @@
 """Builds Keras models: input layers, an encoder, pooling and a head."""
 
+import numbers
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -244,13 +245,20 @@ def _image_size(
     if image_size is None:
         default = encoder.facts.image_size or 224
         return tuple(size or default for size in fixed)
-    sizes = (image_size, image_size) if isinstance(image_size, int) else image_size
+    sizes = image_size if isinstance(image_size, (tuple, list)) else (image_size,) * 2
+    # NumPy's integers are `Integral`, too.
+    whole = all(isinstance(s, numbers.Integral) and s > 0 for s in sizes)
+    if len(sizes) != 2 or not whole:
+        raise EncoderError(
+            "image_size must be a number of pixels, or a height and a width; got "
+            f"{image_size!r}."
+        )
     if any(only not in (None, size) for only, size in zip(fixed, sizes, strict=True)):
         raise EncoderError(
             f"The encoder accepts images of {fixed[0]} by {fixed[1]} pixels only. "
             f"Received: image_size={image_size!r}. Leave image_size out."
         )
-    return tuple(sizes)
+    return int(sizes[0]), int(sizes[1])
 
 
 def _text_inputs(encoder: Encoder):

@@ -1,6 +1,7 @@
 """Classification: one label out of several for each example."""
 
 import dataclasses
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -129,6 +130,10 @@ def classification(labels: int | Sequence[str] | Classification) -> Classificati
     """
     if isinstance(labels, Classification):
         return labels
-    if isinstance(labels, int):
+    if isinstance(labels, numbers.Integral):  # NumPy's, too
         labels = [str(number) for number in range(labels)]
+    if not hasattr(labels, "__iter__"):
+        raise DataError(
+            f"labels must be the names of the classes, or their number; got {labels!r}."
+        )
     return Classification(tuple(labels) if not isinstance(labels, str) else labels)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -277,7 +278,7 @@ def _check_rand_augment(value) -> tuple[int, float] | None:
     pair = _pair(value)
     if (
         pair is None
-        or not isinstance(pair[0], int)
+        or not isinstance(pair[0], numbers.Integral)
         or pair[0] < 1
         or not 0 <= pair[1] <= MAX_MAGNITUDE
     ):
@@ -286,7 +287,7 @@ def _check_rand_augment(value) -> tuple[int, float] | None:
             f"magnitude, from 0 to {MAX_MAGNITUDE}, or None; got {value!r}. "
             "Type: rand_augment=(2, 9)"
         )
-    return pair[0], float(pair[1])
+    return int(pair[0]), float(pair[1])
 
 
 def _pair(values) -> tuple | None:
@@ -305,4 +306,4 @@ def _check_alpha(name: str, alpha) -> None:
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -8,6 +8,7 @@ Tested in tests/data/augmentation/test_augmented_pixels.py.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -77,7 +78,7 @@ def as_color(value: Color | Mapping[str, float] | float | None) -> Color | None:
 
 def check_fraction(name: str, value: float, *, most: float = 1) -> None:
     """Raises a `DataError` if a value is not a number from 0 to `most`."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not 0 <= value <= most:
         raise DataError(
             f"{name} must be a number from 0 (off) to {most}; got {value!r}."

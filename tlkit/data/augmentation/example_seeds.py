@@ -7,6 +7,8 @@ of the run's seed, the epoch and the example's index in the data.
 Tested in tests/data/augmentation/test_augmentation.py.
 """
 
+import numbers
+
 import tensorflow as tf
 
 from ...errors import DataError
@@ -69,7 +71,7 @@ def view_number(epoch: int, views: int) -> int:
     Raises:
         DataError: `views` is less than 1.
     """
-    if isinstance(views, bool) or not isinstance(views, int) or views < 1:
+    if isinstance(views, bool) or not isinstance(views, numbers.Integral) or views < 1:
         raise DataError(f"views must be an integer of 1 or more; got {views!r}.")
     return epoch % views
 

@@ -1,6 +1,7 @@
 """`Packing`: how texts are packed into rows of tokens."""
 
 import dataclasses
+import numbers
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -49,6 +50,8 @@ class Packing:
         _check_number("length", self.length, 5 if self.pairs else 3, None)
         _check_number("windows", self.windows, 1, 1 if self.pairs else None)
         _check_number("overlap", self.overlap, 0, self.length - 3)
+        for name in ("length", "windows", "overlap"):  # plain, to be saved as JSON
+            object.__setattr__(self, name, int(getattr(self, name)))
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -133,7 +136,7 @@ class Packing:
 
 
 def _check_number(name: str, number: int, low: int, high: int | None) -> None:
-    whole = isinstance(number, int) and not isinstance(number, bool)
+    whole = isinstance(number, numbers.Integral) and not isinstance(number, bool)
     if whole and number >= low and (high is None or number <= high):
         return
     allowed = f"{low} or more" if high is None else f"{low} to {high}"
