@@ -18,6 +18,8 @@ from ..store.source_cache import add_entry, cached_model, entry_path
 from .download_errors import OFFLINE_HINT, download_error_message, require_network
 from .http import is_archive, transfer
 
+_CHUNK = 1 << 24  # bytes
+
 
 def fetch_url(url: str, *, timeout: float = 60.0, verbose: int = 1) -> pathlib.Path:
     """Fetches a SavedModel from a server that responds as TF Hub does.
@@ -211,4 +213,7 @@ def _copy_tree(source: str, folder: pathlib.Path) -> None:
 def _copy_file(source: str, path: pathlib.Path) -> None:
     import tensorflow as tf
 
-    tf.io.gfile.copy(source, str(path))
+    # In chunks, since Ctrl-C and SIGTERM take effect between two calls of TensorFlow.
+    with tf.io.gfile.GFile(source, "rb") as reader, path.open("xb") as writer:
+        while chunk := reader.read(_CHUNK):
+            writer.write(chunk)
