@@ -137,7 +137,7 @@ def _image(raw: Any, index: int) -> bytes | np.ndarray:
         return raw
     if isinstance(raw, (str, os.PathLike)):
         try:
-            with tf.io.gfile.GFile(os.fspath(raw), "rb") as file:
+            with tf.io.gfile.GFile(os.path.expanduser(raw), "rb") as file:
                 return file.read()
         except (tf.errors.OpError, OSError) as error:
             raise DataError(f"The image {raw} cannot be read: {error}") from error
