@@ -1,6 +1,9 @@
 """Tiny encoders in TF Hub's form, written by the tests that need one."""
 
+import functools
 import pathlib
+import shutil
+import tempfile
 
 import numpy as np
 import tensorflow as tf
@@ -89,6 +92,13 @@ class _Texts(tf.Module):
 
 def write_image_encoder(folder: pathlib.Path, size=None) -> pathlib.Path:
     """Writes an encoder for pictures: stages of 124 and 240 numbers, 6 features."""
+    return shutil.copytree(_image_encoder(size), folder, dirs_exist_ok=True)
+
+
+@functools.cache
+def _image_encoder(size):
+    """Writes it once in a process: tracing takes half a second."""
+    folder = _folder() / f"images-{size}"
     module = _Images()
     spec = tf.TensorSpec((None, size, size, 3), tf.float32)
     _trace(module, spec)
@@ -96,10 +106,21 @@ def write_image_encoder(folder: pathlib.Path, size=None) -> pathlib.Path:
     return folder
 
 
+@functools.cache
+def _folder():
+    _folder.removed_at_exit = tempfile.TemporaryDirectory()
+    return pathlib.Path(_folder.removed_at_exit.name)
+
+
 def write_text_encoder(folder: pathlib.Path) -> pathlib.Path:
     """Writes an encoder for texts with a vocabulary of ten word pieces, 8 wide."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    vocabulary = folder.parent / "vocab.txt"
+    return shutil.copytree(_text_encoder(), folder, dirs_exist_ok=True)
+
+
+@functools.cache
+def _text_encoder():
+    folder = _folder() / "texts"
+    vocabulary = _folder() / "vocab.txt"
     vocabulary.write_text("\n".join(PIECES) + "\n")
     module = _Texts(vocabulary)
     names = ("input_word_ids", "input_mask", "input_type_ids")

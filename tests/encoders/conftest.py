@@ -1,33 +1,10 @@
-"""Fixtures: every form of SavedModel, written once and opened once."""
+"""Fixtures: every form of SavedModel, opened once; `tests/conftest.py` writes them."""
 
-import warnings
-
-import keras
 import pytest
 
 import tlkit
 from tests.encoders.compare import variables_of
-from tests.encoders.forms import FORMS
 from tlkit.encoders.saved_model.saved_model_reader import read_saved_model
-
-
-@pytest.fixture(scope="session")
-def written(tmp_path_factory):
-    """Returns the folder of a form by its name."""
-    folders = {}
-    root = tmp_path_factory.mktemp("forms")
-
-    def folder(name):
-        if name not in folders:
-            # The same weights whichever test comes first.
-            keras.utils.set_random_seed(1)
-            with warnings.catch_warnings():  # those of the libraries that write
-                warnings.simplefilter("ignore")
-                FORMS[name].write(root / name)
-            folders[name] = root / name
-        return folders[name]
-
-    return folder
 
 
 @pytest.fixture(scope="session")
