@@ -1,6 +1,6 @@
 """Activations on disk are intact, or they are recomputed."""
 
-import concurrent.futures
+import functools
 import os
 import pathlib
 import shutil
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import forked
 from tests.own_disk import through_own_disk
 from tests.training.activations import test_cached_activations as tools
 from tlkit.data.examples.example_order import order
@@ -25,8 +26,12 @@ def photos():
     return tools.made_photos()
 
 
+# One for all tests that do not change it: none trains.
+same_model = functools.cache(tools.image_model)
+
+
 def activations_of(encoder, data, folder, trained=("head",), model=None, **options):
-    model = tools.image_model(encoder) if model is None else model
+    model = same_model(encoder) if model is None else model
     options = {"where": "disk", "directory": folder} | options
     return tools.activations_for(model, data, phases(*trained), **options)
 
@@ -230,10 +235,12 @@ assert part is model and feeds == activations.feeds
 """
 
 
-def run_code(code, *arguments, through=()):
-    return subprocess.run(
+def start_code(code, *arguments, through=()):
+    start = subprocess.Popen if through else forked.Popen
+    return start(
         [*through, sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         cwd=pathlib.Path(__file__).parents[3],
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -244,11 +251,12 @@ def test_a_full_disk_is_no_reason_to_stop(image_encoder, tmp_path):
     """On a file system of its own, where one can be mounted."""
     disk = tmp_path / "disk"
     through = through_own_disk(disk, then=f"ls -A {disk}/cache && du -s {disk}")
-    done = run_code(FULL, image_encoder, disk, through=through)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "Nothing is cached at stage1" in done.stderr
-    assert "No space left on device" in done.stderr
-    assert done.stdout.split() == ["0", str(disk)]
+    job = start_code(FULL, image_encoder, disk, through=through)
+    printed, said = job.communicate()
+    assert job.returncode == 0, said[-3000:]
+    assert "Nothing is cached at stage1" in said
+    assert "No space left on device" in said
+    assert printed.split() == ["0", str(disk)]
 
 
 KILLED = """
@@ -275,8 +283,9 @@ def test_a_killed_write_leaves_nothing_that_is_found(
     image_encoder, photos, cached, tmp_path, capsys
 ):
     folder = tmp_path / "killed"
-    done = run_code(KILLED, image_encoder, folder)
-    assert done.returncode == 7, done.stderr[-3000:]
+    job = start_code(KILLED, image_encoder, folder)
+    _, said = job.communicate()
+    assert job.returncode == 7, said[-3000:]
     (left,) = names(folder)
     assert left.startswith(".tlkit-staging-")
     counted, data = reads(photos)
@@ -375,10 +384,9 @@ for trained in ("head", 1):
 
 
 def test_two_processes_may_fill_and_read_the_same_cache(image_encoder, tmp_path):
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(run_code, TWO, image_encoder, tmp_path) for _ in range(2)]
-        done = [one.result() for one in both]
-    assert [one.returncode for one in done] == [0, 0], done[0].stderr[-3000:]
-    assert done[0].stdout == done[1].stdout and len(done[0].stdout.split()) == 2
+    both = [start_code(TWO, image_encoder, tmp_path) for _ in range(2)]
+    (one, said), (other, said_too) = (job.communicate() for job in both)
+    assert [job.returncode for job in both] == [0, 0], said[-3000:]
+    assert one == other and len(one.split()) == 2
     assert len(names(tmp_path)) == 2
-    assert not any("unusable" in one.stderr for one in done)
+    assert "unusable" not in said + said_too

@@ -28,21 +28,20 @@ SCHEDULE = [
 
 
 class StopAt(keras.callbacks.Callback):
-    """Breaks off after so many calls, or before so many validations."""
+    """Breaks off after so many updates; or in the validation that follows them."""
 
-    def __init__(self, calls, *, in_validation=False):
+    def __init__(self, updates, *, in_validation=False):
         super().__init__()
-        self.left, self.in_validation = calls, in_validation
+        self.updates, self.in_validation = updates, in_validation
 
     def on_train_batch_end(self, batch, logs=None):
-        self._count(not self.in_validation)
+        self._stop_there(not self.in_validation)
 
     def on_test_begin(self, logs=None):
-        self._count(self.in_validation)
+        self._stop_there(self.in_validation)
 
-    def _count(self, counts):
-        self.left -= counts
-        if counts and not self.left:
+    def _stop_there(self, here):
+        if here and int(self.model.optimizer.iterations) == self.updates:
             raise RuntimeError("stopped")
 
     def get_state(self):  # not of the run: each has a number of its own
@@ -77,48 +76,45 @@ def run(encoder, directory=None, *, stop_at=0, in_validation=False, **options):
     return model.get_weights(), report
 
 
-@pytest.fixture(scope="module")
-def undisturbed(image_encoder):
-    return run(image_encoder)
-
-
-# Updates: 5 in an epoch, 25 in the head's phase, 15 in the next.
-@pytest.mark.parametrize("stop_at", [1, 17, 28, 42])
-def test_the_weights_and_the_history_are_those_of_an_undisturbed_run(
-    image_encoder, undisturbed, tmp_path, stop_at
+def test_a_run_that_is_stopped_everywhere_ends_as_an_undisturbed_one(
+    image_encoder, tmp_path
 ):
-    with pytest.raises(RuntimeError, match="stopped"):
-        run(image_encoder, tmp_path, stop_at=stop_at)
+    expected, whole = run(image_encoder)
+    # Before the first checkpoint, and in the middle of each phase, a checkpoint and a
+    # half behind; in the validation that ends a phase, with a checkpoint just before.
+    head, one, _ = (5 * phase.epochs for phase in whole.phases)
+    stops = [1, head - 8, (head,), head + 3, (head + one,), head + one + 2]
+    for number, stop in enumerate(stops):
+        in_validation = isinstance(stop, tuple)
+        options = {"checkpoints": Checkpoints(steps=1)} if in_validation else {}
+        with pytest.raises(RuntimeError, match="stopped"):
+            run(
+                image_encoder,
+                tmp_path,
+                stop_at=stop[0] if in_validation else stop,
+                in_validation=in_validation,
+                resume=number > 0,
+                **options,
+            )
     weights, report = run(image_encoder, tmp_path, resume=True)
-    expected, whole = undisturbed
     for one, other in zip(weights, expected, strict=True):
         np.testing.assert_array_equal(one, other)
     assert report.history == whole.history
     assert [p.epochs for p in report.phases] == [p.epochs for p in whole.phases]
 
 
-@pytest.mark.parametrize("validation", [5, 8])  # the last of the first two phases
-def test_the_end_of_an_epoch_is_not_skipped(
-    image_encoder, undisturbed, tmp_path, validation
-):
-    options = {"checkpoints": Checkpoints(steps=1)}
-    with pytest.raises(RuntimeError, match="stopped"):
-        run(image_encoder, tmp_path, stop_at=validation, in_validation=True, **options)
-    weights, report = run(image_encoder, tmp_path, resume=True, **options)
-    expected, whole = undisturbed
-    for one, other in zip(weights, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert report.history == whole.history
-
-
 def test_a_finished_run_comes_back_and_may_be_replaced(image_encoder, tmp_path):
-    schedule = [Phase("head", epochs=2)]
-    first, report = run(image_encoder, tmp_path, schedule=schedule)
-    again, other = run(image_encoder, tmp_path, schedule=schedule, resume=True)
+    options = {
+        "schedule": [Phase("head", epochs=4)],
+        "checkpoints": Checkpoints(steps=3, keep=3),
+    }
+    first, report = run(image_encoder, tmp_path, **options)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 3
+    again, other = run(image_encoder, tmp_path, resume=True, **options)
     for one, two in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, two)
     assert other.history == report.history
-    run(image_encoder, tmp_path, schedule=schedule)  # anew
+    run(image_encoder, tmp_path, schedule=[Phase("head")])  # anew
 
 
 def test_an_unfinished_run_is_not_lost_to_another(image_encoder, tmp_path):
@@ -153,13 +149,6 @@ def test_resume_and_checkpoints_need_a_directory(image_encoder):
 def test_a_wrong_number_of_checkpoints_is_an_error(options, words):
     with pytest.raises(TrainingError, match=words):
         Checkpoints(**options)
-
-
-def test_only_the_last_checkpoints_are_kept(image_encoder, tmp_path):
-    schedule = [Phase("head", epochs=4)]
-    checkpoints = Checkpoints(steps=3, keep=3)
-    run(image_encoder, tmp_path, checkpoints=checkpoints, schedule=schedule)
-    assert len(list((tmp_path / "checkpoints").iterdir())) == 3
 
 
 # === Processes ===
@@ -207,13 +196,13 @@ def test_ctrl_c_writes_a_checkpoint_and_leaves(image_encoder, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_twenty_kills_cost_nothing(image_encoder, tmp_path):
+def test_ten_kills_cost_nothing(image_encoder, tmp_path):
     dice = random.Random(0)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     _, said = (job := start(image_encoder, whole)).communicate()
     assert job.returncode == 0, said[-3000:]
     inside, newest = 0, 0
-    for kill in range(20):
+    for kill in range(10):
         job = start(image_encoder, broken)
         newest = wait_for_checkpoint(job, broken, newest)
         if kill % 2:
@@ -227,14 +216,14 @@ def test_twenty_kills_cost_nothing(image_encoder, tmp_path):
         inside += bool(list((broken / "checkpoints").glob(".*")))
     _, said = (job := start(image_encoder, broken)).communicate()
     assert job.returncode == 0, said[-3000:]
-    print(f"{inside} of 20 kills fell into a checkpoint's write")
-    assert inside >= 5
+    print(f"{inside} of 10 kills fell into a checkpoint's write")
+    assert inside >= 3
     for one, other in zip(weights_in(broken), weights_in(whole), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def launch(encoder, directory):
-    job = [str(JOB), str(encoder), str(directory), "10", "multi_worker"]
+    job = [str(JOB), str(encoder), str(directory), "3", "multi_worker"]
     return subprocess.Popen(
         [sys.executable, "-m", "tlkit.launch", "--workers", "2", *job],
         cwd=JOB.parents[3],
@@ -252,7 +241,7 @@ def test_a_killed_worker_costs_nothing(image_encoder, tmp_path):
     _, said = (job := launch(image_encoder, whole)).communicate(timeout=600)
     assert job.returncode == 0, said[-3000:]
     job = launch(image_encoder, broken)
-    wait_for_checkpoint(job, broken, 30)
+    wait_for_checkpoint(job, broken, 15)  # in the second phase of 36 updates
     workers = psutil.Process(job.pid).children()
     victim = next(
         w for w in workers if '"index": 1' in w.environ().get("TF_CONFIG", "")
