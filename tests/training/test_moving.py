@@ -33,8 +33,7 @@ def statistics(model, *names):
     return inside - learnable(model, *names)
 
 
-@pytest.mark.parametrize("cache", [True, False])
-@pytest.mark.parametrize("batch_norm", ["frozen", "train"])
+@pytest.mark.parametrize("cache, batch_norm", [(True, "train"), (False, "frozen")])
 def test_with_the_encoder_frozen_only_the_head_moves(
     make_model, splits, cache, batch_norm
 ):
@@ -46,10 +45,14 @@ def test_with_the_encoder_frozen_only_the_head_moves(
 
 
 @pytest.mark.parametrize(
-    "train, blocks",
-    [(1, ["stage2"]), (["stage1"], ["stage1"]), ("all", ["stage1", "stage2"])],
+    "train, blocks, batch_norm",
+    [
+        (1, ["stage2"], "train"),
+        (["stage1"], ["stage1"], "frozen"),
+        ("all", ["stage1", "stage2"], "train"),
+        ("all", ["stage1", "stage2"], "frozen"),
+    ],
 )
-@pytest.mark.parametrize("batch_norm", ["frozen", "train"])
 def test_exactly_the_planned_variables_move(
     make_model, splits, train, blocks, batch_norm
 ):
@@ -107,21 +110,6 @@ def test_a_frozen_variable_that_moves_stops_the_run(make_model, splits, cache):
         )
 
 
-def test_features_once_end_with_the_same_weights(make_model, splits):
-    ended = []
-    for cache in (True, False):
-        model = make_model()
-        schedule = [Phase("head", epochs=2), Phase("head", epochs=2, name="again")]
-        report = fit(
-            model, splits, schedule=schedule, batch_size=4, cache=cache, verbose=0
-        )
-        ended.append([*model.get_weights(), report.history])
-    for one, other in zip(ended[0][:-1], ended[1][:-1], strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
-    for name, figures in ended[0][-1].items():
-        np.testing.assert_allclose(figures, ended[1][-1][name], atol=1e-5)
-
-
 def test_features_are_computed_once(make_model, splits, monkeypatch):
     passes = []
     compute = activations.compute_activations
@@ -131,7 +119,7 @@ def test_features_are_computed_once(make_model, splits, monkeypatch):
         return compute(model, prefix, feed, planned, create, **options)
 
     monkeypatch.setattr(activations, "compute_activations", counted)
-    schedule = [Phase("head", epochs=3), Phase("head"), Phase(1), Phase("head")]
+    schedule = [Phase("head", epochs=2), Phase("head"), Phase(1), Phase("head")]
     report = fit(make_model(), splits, schedule=schedule, cache="memory", verbose=0)
     sizes = splits.sizes["train"], splits.sizes["validation"]
     # One pass for the features and for the cut below what the third phase trains; and
@@ -197,7 +185,7 @@ def test_keras_can_go_on_after_fit(make_model, splits, pictures):
 def test_a_phase_may_turn_the_dropout_of_the_encoder_off(text_encoder):
     ended = []
     texts, labels = ["good film", "bad film", "the film", "good"], [0, 1, 2, 0]
-    for dropout, seed in ((True, 0), (True, 1), (False, 0), (False, 1)):
+    for dropout, seed in ((True, 0), (False, 0), (False, 1)):
         model = tlkit.text_classifier(text_encoder, ["a", "b", "c"], dropout=0.0)
         kernel = model.get_layer("head").dense.kernel
         kernel.assign(np.linspace(-1, 1, kernel.shape[0] * 3).reshape(-1, 3))
@@ -206,5 +194,5 @@ def test_a_phase_may_turn_the_dropout_of_the_encoder_off(text_encoder):
         options = {"optimizer": optimizer, "seed": seed, "verbose": 0}
         fit(model, texts, labels, schedule=phase, batch_size=4, **options)
         ended.append(np.concatenate([w.ravel() for w in model.get_weights()]))
-    assert np.abs(ended[0] - ended[1]).max() > 1e-5  # other masks
-    np.testing.assert_allclose(ended[2], ended[3], atol=1e-7)
+    assert np.abs(ended[0] - ended[1]).max() > 1e-5
+    np.testing.assert_allclose(ended[1], ended[2], atol=1e-7)  # no masks

@@ -1,5 +1,6 @@
 """A selection covers all weights, is computed once, and holds for copies of a model."""
 
+import itertools
 import sys
 
 import pytest
@@ -20,9 +21,15 @@ def paths(variables):
     return {variable.path for variable in variables}
 
 
-@pytest.mark.parametrize("train", ["head", "all", 0, 1, ["stage1"], ["stage*"]])
-@pytest.mark.parametrize("batch_norm", ["frozen", "train"])
-@pytest.mark.parametrize("frozen_before", [None, "encoder", "head", "model"])
+@pytest.mark.parametrize(
+    "train, batch_norm, frozen_before",
+    [
+        *itertools.product(
+            ["head", "all", 0, 1, ["stage1"], ["stage*"]], ["frozen", "train"], [None]
+        ),
+        *itertools.product(["head", 1], ["train"], ["encoder", "head", "model"]),
+    ],
+)
 def test_every_weight_is_trained_or_free_or_frozen(
     make_model, train, batch_norm, frozen_before
 ):
