@@ -23,9 +23,15 @@ def weighted(outputs):
 
 def gradients_of(call, variables):
     """Computes dense gradients of `weighted(call())`; `None` where there is none."""
+    return with_gradients(call, variables)[1]
+
+
+def with_gradients(call, variables):
+    """Computes `call()` and the dense gradients of `weighted(call())`."""
     with tf.GradientTape() as tape:
-        loss = weighted(call())
-    return [
+        outputs = call()
+        loss = weighted(outputs)
+    return outputs, [
         None if gradient is None else tf.convert_to_tensor(gradient).numpy()
         for gradient in tape.gradient(loss, variables)
     ]

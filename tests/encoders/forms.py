@@ -60,9 +60,6 @@ def _tokens() -> dict[str, tf.Tensor]:
 def _keras2_unit(layers, x, name: str, filters: int):
     y = layers.Conv2D(filters, 3, padding="same", name=f"{name}_1_conv")(x)
     y = layers.BatchNormalization(name=f"{name}_1_bn")(y)
-    y = layers.Activation("relu", name=f"{name}_1_relu")(y)
-    y = layers.Conv2D(filters, 3, padding="same", name=f"{name}_2_conv")(y)
-    y = layers.BatchNormalization(name=f"{name}_2_bn")(y)
     y = layers.Dropout(0.2, name=f"{name}_drop")(y)
     x = layers.Add(name=f"{name}_add")([x, y])
     return layers.Activation("relu", name=f"{name}_out")(x)
@@ -514,13 +511,12 @@ def write_densenet(folder: pathlib.Path) -> None:
     layers = tf_keras.layers
     inputs = tf_keras.Input((8, 8, 3))
     x = layers.Conv2D(4, 3, padding="same", name="conv1/conv")(inputs)
-    for stage in (2, 3):
-        for unit in (1, 2):
-            name = f"conv{stage}_block{unit}"
-            y = layers.BatchNormalization(name=f"{name}_0_bn")(x)
-            y = layers.Activation("relu")(y)
-            y = layers.Conv2D(2, 3, padding="same", name=f"{name}_1_conv")(y)
-            x = layers.Concatenate()([x, y])
+    for stage, unit in ((2, 1), (3, 1), (3, 2)):
+        name = f"conv{stage}_block{unit}"
+        y = layers.BatchNormalization(name=f"{name}_0_bn")(x)
+        y = layers.Activation("relu")(y)
+        y = layers.Conv2D(2, 3, padding="same", name=f"{name}_1_conv")(y)
+        x = layers.Concatenate()([x, y])
     _save_keras2(inputs, layers.GlobalAveragePooling2D()(x), folder)
 
 
@@ -595,7 +591,7 @@ BERT = ("embeddings", "layer_0", "layer_1", "pooler")
 FORMS = {
     form.name: form
     for form in (
-        Form("keras2", write_keras2, _images, CONVS, 9, random=True),
+        Form("keras2", write_keras2, _images, CONVS, 5, random=True),
         Form("text", write_text, _tokens, BERT, random=True),
         Form("by_hand", _write_by_hand, _vectors, DENSE, 3),
         Form(
@@ -606,7 +602,7 @@ FORMS = {
             3,
         ),
         Form("keras3", write_keras3, _images, ("block1", "block2"), 2),
-        Form("reexport", write_reexport, _images, CONVS[:2], 5, random=True),
+        Form("reexport", write_reexport, _images, CONVS[:2], 3, random=True),
         Form("tf1", write_tf1, _images, ("stem", "block1", "block2"), 3),
         Form("jax", write_jax, _vectors, ("whole",), opened="a JAX export"),
         Form("while", write_while, _vectors, ("whole",), opened="control flow"),
@@ -618,7 +614,7 @@ FORMS = {
             ("embeddings", "shared_layer", "pooler"),
         ),
         Form("unet", write_unet, _images, ("entry", "down", "block_02", "exit")),
-        Form("densenet", write_densenet, _images, CONVS, 4),
+        Form("densenet", write_densenet, _images, CONVS, 3),
         Form("nameless", write_nameless, _images, NUMBERS),
         Form("swish", write_swish, _vectors, ("block1", "block2")),
     )

@@ -1,7 +1,9 @@
 """Exports take raw examples and give labels in a process without tlkit."""
 
+import functools
 import json
 import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -22,6 +24,9 @@ from tlkit.serving.export_examples import (
 )
 
 TEXTS = ["good film", "the bad films!", ""]
+LABELS = ["Käse", "хлеб", "米饭"]  # class names may have any letters
+ENCODED_LABELS = [label.encode() for label in LABELS]
+REPORT = tlkit.reports.Report(history={"loss": [1.0, 0.5]}, seconds=2.0)
 
 
 def serve(folder, signature="serving_default", **inputs):
@@ -29,9 +34,14 @@ def serve(folder, signature="serving_default", **inputs):
     return predict_standalone(folder, {signature: inputs})[signature]
 
 
+@functools.cache
+def signatures_of(folder):
+    return tf.saved_model.load(str(folder)).signatures
+
+
 def here(folder, signature="serving_default", **inputs):
     """Returns the same from this process, which takes a second instead of six."""
-    served = tf.saved_model.load(str(folder)).signatures[signature]
+    served = signatures_of(folder)[signature]
     answer = served(**{name: tf.constant(values) for name, values in inputs.items()})
     return {name: tensor.numpy() for name, tensor in answer.items()}
 
@@ -53,7 +63,21 @@ def image_model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def text_model(tmp_path_factory):
     source = write_text_encoder(tmp_path_factory.mktemp("texts") / "1")
-    return with_random_head(tlkit.text_classifier(source, ["good", "bad", "odd"]))
+    return with_random_head(tlkit.text_classifier(source, LABELS))
+
+
+@pytest.fixture(scope="module")
+def image_export(image_model, tmp_path_factory):
+    """An export that many tests read, and none changes."""
+    folder = tmp_path_factory.mktemp("exports") / "images"
+    return tlkit.export(image_model, folder, check=False)
+
+
+@pytest.fixture(scope="module")
+def text_export(text_model, tmp_path_factory):
+    """An export with a report, checked on three examples."""
+    folder = tmp_path_factory.mktemp("exports") / "films"
+    return tlkit.export(text_model, folder, examples=TEXTS, report=REPORT)
 
 
 def expected(model, examples):
@@ -74,14 +98,13 @@ def check(answer, scores, labels):
     )
 
 
-def test_a_text_model_takes_raw_strings(text_model, tmp_path):
-    path = tlkit.export(text_model, tmp_path / "texts", check=False)
-    assert path == tmp_path / "texts" / "1"
-    answer = serve(path, text=[text.encode() for text in TEXTS])
-    check(answer, expected(text_model, TEXTS), ["good", "bad", "odd"])
+def test_a_text_model_takes_raw_strings(text_model, text_export):
+    assert text_export.parts[-2:] == ("films", "1")
+    answer = serve(text_export, text=[text.encode() for text in TEXTS])
+    check(answer, expected(text_model, TEXTS), ENCODED_LABELS)
 
 
-def test_an_image_model_takes_encoded_images_of_any_size(image_model, tmp_path):
+def test_an_image_model_takes_encoded_images_of_any_size(image_model, image_export):
     random = np.random.default_rng(0)
     pictures = [
         tf.io.encode_png(random.integers(0, 256, (9, 30, 3)).astype(np.uint8)),
@@ -89,39 +112,32 @@ def test_an_image_model_takes_encoded_images_of_any_size(image_model, tmp_path):
         tf.io.encode_png(random.integers(0, 256, (8, 8, 1)).astype(np.uint8)),
     ]
     encoded = [picture.numpy() for picture in pictures]
-    path = tlkit.export(image_model, tmp_path / "images", check=False)
-    answer = serve(path, image_bytes=encoded)
+    answer = serve(image_export, image_bytes=encoded)
     check(answer, expected(image_model, encoded), ["cat", "dog"])
 
 
-def test_versions_count_up_and_have_facts(text_model, tmp_path):
-    first = tlkit.export(text_model, tmp_path, check=False)
-    second = tlkit.export(text_model, tmp_path, check=False)
+def test_versions_count_up_and_are_not_replaced(text_model, text_export, tmp_path):
+    shutil.copytree(text_export, tmp_path / "1")
     ninth = tlkit.export(text_model, tmp_path, check=False, version=9)
-    tenth = tlkit.export(text_model, tmp_path, check=False)
-    assert [p.name for p in (first, second, ninth, tenth)] == ["1", "2", "9", "10"]
+    before = (ninth / "saved_model.pb").read_bytes()
+    with pytest.raises(ExportError, match=r"9 exists.*next free one \(10\)"):
+        tlkit.export(text_model, tmp_path, check=False, version=9)
+    assert (ninth / "saved_model.pb").read_bytes() == before
+    tenth = tlkit.export(text_model, tmp_path, check=False, top=2)
+    assert [p.name for p in (ninth, tenth)] == ["9", "10"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "10", "9"]
     notes = json.loads((tenth / "assets.extra" / "tlkit_export.json").read_text())
-    assert notes["labels"] == ["good", "bad", "odd"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "10", "2", "9"]
+    assert notes["labels"] == LABELS
+    assert here(tenth, text=TEXTS)["top_labels"].shape == (3, 2)
 
 
-def test_weights_are_written_once(image_model, tmp_path):
-    path = tlkit.export(image_model, tmp_path, check=False)
-    reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
+def test_weights_are_written_once(image_model, image_export):
+    reader = tf.train.load_checkpoint(str(image_export / "variables" / "variables"))
     shapes = reader.get_variable_to_shape_map()
     written = sum(np.prod(s) for n, s in shapes.items() if "weights" in n)
     assert written == sum(np.prod(v.shape) for v in image_model.variables)
     others = [name for name in shapes if not name.startswith("weights/")]
     assert others == ["_CHECKPOINTABLE_OBJECT_GRAPH"]
-
-
-def test_an_existing_version_is_not_replaced(text_model, tmp_path):
-    path = tlkit.export(text_model, tmp_path, check=False, version=3)
-    before = (path / "saved_model.pb").read_bytes()
-    with pytest.raises(ExportError, match=r"3 exists.*next free one \(4\)"):
-        tlkit.export(text_model, tmp_path, check=False, version=3)
-    assert (path / "saved_model.pb").read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["3"]
 
 
 def test_a_failing_export_leaves_nothing(text_model, tmp_path, monkeypatch):
@@ -151,30 +167,28 @@ def test_bad_versions_and_other_models_are_rejected(text_model, tmp_path):
     assert list(pathlib.Path(tmp_path).iterdir()) == []
 
 
-def test_the_signatures_tensors_and_embed(image_model, tmp_path):
+def test_the_signatures_tensors_and_embed(image_model, image_export):
     random = np.random.default_rng(1)
     picture = tf.io.encode_png(random.integers(0, 256, (8, 8, 3)).astype(np.uint8))
     encoded = [picture.numpy()]
-    path = tlkit.export(image_model, tmp_path, check=False)
     pixels = models.preprocessing(image_model).batch(tf.constant(encoded)).numpy()
-    answer = here(path, "tensors", pixels=pixels)
+    answer = here(image_export, "tensors", pixels=pixels)
     check(answer, expected(image_model, encoded), ["cat", "dog"])
     trunk, _ = models.split(image_model)
-    found = here(path, "embed", image_bytes=encoded)
+    found = here(image_export, "embed", image_bytes=encoded)
     np.testing.assert_allclose(found["embedding"], trunk(pixels), rtol=1e-5)
 
 
-def test_tokens_by_name_are_the_tensors_of_a_text_model(text_model, tmp_path):
-    path = tlkit.export(text_model, tmp_path, check=False)
+def test_tokens_by_name_are_the_tensors_of_a_text_model(text_model, text_export):
     inputs = models.preprocessing(text_model).batch(tf.constant(TEXTS))
     tokens = {name: tensor.numpy() for name, tensor in inputs.items()}
-    answer = here(path, "tensors", **tokens)
-    check(answer, expected(text_model, TEXTS), ["good", "bad", "odd"])
+    answer = here(text_export, "tensors", **tokens)
+    check(answer, expected(text_model, TEXTS), ENCODED_LABELS)
 
 
-def test_an_invalid_image_does_not_affect_the_others(image_model, tmp_path):
+def test_an_invalid_image_does_not_affect_the_others(image_export):
+    path = image_export
     picture = tf.io.encode_jpeg(np.full((30, 20, 3), 90, np.uint8)).numpy()
-    path = tlkit.export(image_model, tmp_path, check=False)
     bad = [b"", b"no picture", picture[: len(picture) // 2], b"\x89PNG\r\n\x1a\n" * 9]
     requests = [*bad[:2], picture, *bad[2:]]
     answer = here(path, image_bytes=requests)
@@ -186,8 +200,7 @@ def test_an_invalid_image_does_not_affect_the_others(image_model, tmp_path):
     assert not here(path, "embed", image_bytes=bad)["embedding"].any()
 
 
-def test_an_image_has_the_same_scores_alone_and_in_a_batch(image_model, tmp_path):
-    path = tlkit.export(image_model, tmp_path, check=False)
+def test_an_image_has_the_same_scores_alone_and_in_a_batch(image_export):
     small = scene(20, 14)
     picture = saved(small, "JPEG")
     requests = [
@@ -197,54 +210,47 @@ def test_an_image_has_the_same_scores_alone_and_in_a_batch(image_model, tmp_path
         *(b"", b"no picture", picture[:-40], saved(small, "PNG")[:-40]),
         with_exif(picture, exif(6))[:-40],
     ]
-    together = here(path, image_bytes=requests)
+    together = here(image_export, image_bytes=requests)
     assert together["label"][:6].all() and not together["label"][6:].any()
     for row, raw in enumerate(requests):
-        alone = here(path, image_bytes=[raw])
+        alone = here(image_export, image_bytes=[raw])
         assert alone["label"].tolist() == together["label"][row : row + 1].tolist()
         np.testing.assert_allclose(alone["scores"][0], together["scores"][row], 1e-5)
 
 
-def test_a_batch_of_none_has_an_answer_of_none(image_model, text_model, tmp_path):
-    pictures = tlkit.export(image_model, tmp_path / "pictures", check=False)
-    texts = tlkit.export(text_model, tmp_path / "texts", check=False)
-    for path, name in ((pictures, "image_bytes"), (texts, "text")):
+def test_a_batch_of_none_has_an_answer_of_none(image_export, text_export):
+    for path, name in ((image_export, "image_bytes"), (text_export, "text")):
         answer = here(path, **{name: np.zeros(0, np.bytes_)})
         assert answer["label"].shape == (0,)
         assert answer["scores"].shape[0] == 0
 
 
-def test_odd_texts_have_answers(text_model, tmp_path):
-    path = tlkit.export(text_model, tmp_path, check=False)
+def test_odd_texts_have_answers(text_export):
     odd = [b"", b"\xff\xfe good \x80", b"\0", b"good " * 200_000, "👍".encode()]
-    answer = here(path, text=[*odd, b"good film"])
-    alone = here(path, text=[b"good film"])
-    assert set(answer["label"].tolist()) <= {b"good", b"bad", b"odd"}
+    answer = here(text_export, text=[*odd, b"good film"])
+    alone = here(text_export, text=[b"good film"])
+    assert set(answer["label"].tolist()) <= set(ENCODED_LABELS)
     np.testing.assert_allclose(answer["scores"].sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(answer["scores"][-1], alone["scores"][0], atol=1e-6)
 
 
-def test_top_sets_the_number_of_top_labels(text_model, tmp_path):
-    path = tlkit.export(text_model, tmp_path, check=False, top=2)
-    assert here(path, text=TEXTS)["top_labels"].shape == (3, 2)
+def test_a_number_of_top_labels_is_one_of_labels(text_model, tmp_path):
     for top in (0, 4):
         with pytest.raises(ExportError, match=f"from 1 to 3.*Received: {top}"):
             tlkit.export(text_model, tmp_path, top=top)
 
 
-def test_the_extra_files_of_an_export(text_model, tmp_path):
-    report = tlkit.reports.Report(history={"loss": [1.0, 0.5]}, seconds=2.0)
-    path = tlkit.export(text_model, tmp_path / "films", examples=TEXTS, report=report)
-    extra = path / "assets.extra"
+def test_the_extra_files_of_an_export(text_export):
+    extra = text_export / "assets.extra"
     facts = json.loads((extra / "tlkit_export.json").read_text())
     assert facts["name"] == "films"
     assert facts["parity"]["examples"] == 3
     assert facts["parity"]["made"] is False
     assert facts["parity"]["largest_difference"] <= 1e-5
-    assert tlkit.reports.Report.load(extra).history == report.history
+    assert tlkit.reports.Report.load(extra).history == REPORT.history
     card = (extra / "model_card.md").read_text()
     assert card.startswith("# films\n")
-    assert "good, bad, odd" in card
+    assert ", ".join(LABELS) in card
     assert "3 given examples" in card
 
 
@@ -283,16 +289,6 @@ def test_examples_are_evenly_spaced(image_model, tmp_path):
     assert take_examples(image_model, dataset.take(3), 20).labels == (0, 0, 0)
     with pytest.raises(DataError, match="not batched"):
         take_examples(image_model, dataset.batch(4))
-
-
-def test_class_names_may_have_any_letters(tmp_path):
-    source = write_text_encoder(tmp_path / "1")
-    labels = ["Käse", "хлеб", "米饭"]
-    model = with_random_head(tlkit.text_classifier(source, labels))
-    path = tlkit.export(model, tmp_path / "out", examples=TEXTS, verbose=0)
-    facts = json.loads((path / "assets.extra" / "tlkit_export.json").read_text())
-    assert facts["parity"]["largest_difference"] < 1e-5
-    check(here(path, text=TEXTS), expected(model, TEXTS), [x.encode() for x in labels])
 
 
 def test_a_failed_export_leaves_no_empty_folder(text_model, tmp_path, monkeypatch):
@@ -347,12 +343,12 @@ def labelled(model, count):
 
 
 def test_a_lite_model_is_written_with_its_loss_of_accuracy(image_model, tmp_path):
-    split = labelled(image_model, 40)
+    split = labelled(image_model, 10)
     kwargs = {"check": False, "lite": "float16", "verbose": 0}
     path = tlkit.export(image_model, tmp_path, examples=split, **kwargs)
     extra = path / "assets.extra"
     small = json.loads((extra / "tlkit_export.json").read_text())["small"]
-    assert small["rows"] == 40
+    assert small["rows"] == 10
     assert small["accuracy"] == 1.0
     assert small["accuracy_drop"] <= 0.01
     assert small["bytes"] == (extra / "model.tflite").stat().st_size

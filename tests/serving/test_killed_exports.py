@@ -13,7 +13,7 @@ import tensorflow as tf
 from tests.tiny import write_text_encoder
 from tlkit.serving.versions import write_version
 
-KILLS = 50
+KILLS = 20
 
 # Forks a process for each line of input, which exports until it is killed. Forking is
 # safe before TensorFlow starts threads, and saves the import.
@@ -62,7 +62,7 @@ def test_leftovers_of_a_killed_export_are_removed(tmp_path):
 
 
 @pytest.mark.long
-def test_fifty_killed_exports_leave_only_versions_that_load(tmp_path):
+def test_twenty_killed_exports_leave_only_versions_that_load(tmp_path):
     import tensorflow_text  # noqa: F401  the ops of the served model
 
     source = write_text_encoder(tmp_path / "encoder" / "1")
@@ -91,8 +91,8 @@ def test_fifty_killed_exports_leave_only_versions_that_load(tmp_path):
             poll()
         forks.stdin.close()
     assert loaded == served(directory)
-    assert len(loaded) >= 5
-    assert len(inside) >= 5  # kills in the middle of an export
+    assert len(loaded) >= 3
+    assert len(inside) >= 2  # kills in the middle of an export
     # Each export removes the temporary folders of those that were killed before.
     left = set(directory.iterdir()) - loaded
     assert len(left) <= 1 and left <= inside

@@ -173,7 +173,7 @@ def test_real_models_become_lite_models(name, tmp_path):
     full = 4 * sum(np.prod(v.shape) for v in model.get_layer("encoder").weights)
     for precision, share in (("float16", 0.51), ("int8", 0.28)):
         path = tmp_path / f"{precision}.tflite"
-        report = write_lite(model, path, precision, raws[:200], labels[:200])
+        report = write_lite(model, path, precision, raws[:80], labels[:80])
         print(report)
         assert report.accuracy > 0.9
         assert report.bytes < share * full

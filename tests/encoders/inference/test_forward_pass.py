@@ -13,7 +13,7 @@ from tlkit.encoders.network.section_run import SectionRun
 PURE = [name for name, form in FORMS.items() if form.opened is True]
 # How many batch norms are left: those of a DenseNet are not behind a convolution of
 # their own.
-LEFT = {"densenet": 4}
+LEFT = {"densenet": 3}
 
 
 def real_statistics(encoder):
