@@ -26,7 +26,7 @@ from .loop.xla_check import check_compilable
 from .plans.layer_decay import rate_factors
 from .plans.plan import PhasePlan
 from .plans.schedules import learning_rates
-from .strategies.workers import any_worker, broadcast_from_chief
+from .strategies.workers import any_worker
 
 
 def run_phase(
@@ -56,13 +56,17 @@ def run_phase(
     trained, free = planned.trained_weights(model), planned.free_weights(model)
     set_trainable(model, planned)
     updates, epochs = phase_length(planned, train, run.accumulation)
-    if not position.phase_epochs and not position.batches:
-        run.checksums = WeightChecksums(trained, planned.frozen_weights(model))
-        _reset_early_stopping(run.callbacks)
+    if not position.is_in_phase:
+        run.checksums = None
+        _reset_waiting(run.callbacks)
+        if position.phase:  # what `on_train_begin` has set holds for the first one
+            run.learning_rate.reset()
     averages = [run.averages.by_id[id(v)] for v in trained if run.averages.by_id]
     patience = Patience(phase.patience, [*trained, *free, *averages])
     merge_statistics = make_statistics_merge(run.settings.strategy, free)
     saver.begin_phase(planned, patience, merge_statistics)
+    if run.checksums is None:
+        run.checksums = WeightChecksums(trained, planned.frozen_weights(model))
     display = Display(
         phase.title,
         steps=updates,
@@ -101,7 +105,9 @@ def run_phase(
             position.next_epoch()
             display.epoch(position.phase_epochs, logs, time.monotonic() - started)
             over = position.updates >= updates or position.phase_epochs >= epochs
-            over |= patience.is_exhausted(logs) or model.stop_training
+            if validation is None or run.validates(position.epoch - 1):
+                over |= patience.is_exhausted(logs)
+            over |= model.stop_training
             if not over:
                 saver.save_if_due()
     finally:
@@ -110,7 +116,7 @@ def run_phase(
     if not checks:  # resumed at the end of the phase
         checks.append(run.checksums.verify(phase=phase.title))
     seconds = saver.seconds_before + time.monotonic() - began
-    return PhaseResult(checks[-1], position.phase_epochs, seconds)
+    return PhaseResult(checks[-1], position.phase_epochs, seconds, position.updates)
 
 
 def set_trainable(model: keras.Model, planned: PhasePlan) -> None:
@@ -177,13 +183,13 @@ def make_steps(run: Run, planned: PhasePlan, part: keras.Model) -> TrainSteps:
 
 
 def _begin_epoch(run: Run, rates: np.ndarray) -> None:
-    position, factor = run.position, run.learning_rate.factor
-    rate = rates[min(position.updates, len(rates) - 1)]
-    with run.learning_rate.open_to_callbacks(rate):
-        run.callbacks.on_epoch_begin(position.epoch)
+    position, learning_rate = run.position, run.learning_rate
+    state = learning_rate.state()
+    learning_rate.show(rates[min(position.updates, len(rates) - 1)])
+    run.callbacks.on_epoch_begin(position.epoch)
     _agree(run)
-    if position.batches:  # resumed inside an epoch, whose factor is in the checkpoint
-        run.learning_rate.factor = factor
+    if position.batches:  # resumed inside an epoch, whose rate is in the checkpoint
+        learning_rate.set_state(state)
     else:
         run.settings.metrics.reset()
 
@@ -191,23 +197,23 @@ def _begin_epoch(run: Run, rates: np.ndarray) -> None:
 def _end_epoch(run: Run, validate, rate: float) -> dict[str, float]:
     with run.averages.swapped():
         logs = run.settings.metrics.results() | validate()
-        with run.learning_rate.open_to_callbacks(rate):
-            run.callbacks.on_epoch_end(run.position.epoch, logs)
+        run.learning_rate.show(rate)
+        run.callbacks.on_epoch_end(run.position.epoch, logs)
     _agree(run)
     return logs
 
 
 def _agree(run: Run) -> None:
     """Gives all workers the chief's learning rate, and stops all if any one stops."""
-    strategy, learning_rate = run.settings.strategy, run.learning_rate
-    (learning_rate.factor,) = broadcast_from_chief(
-        strategy, [float(learning_rate.factor)]
-    )
+    strategy = run.settings.strategy
+    run.learning_rate.agree(strategy)
     run.model.stop_training = any_worker(strategy, run.model.stop_training)
 
 
-def _reset_early_stopping(callbacks: keras.callbacks.CallbackList) -> None:
-    """Resets the waiting time of early stopping in every phase, but not its best."""
+def _reset_waiting(callbacks: keras.callbacks.CallbackList) -> None:
+    """Resets the waiting times of callbacks in every phase, but not their best."""
     for callback in callbacks.callbacks:
         if isinstance(callback, keras.callbacks.EarlyStopping):
             callback.wait = 0
+        if isinstance(callback, keras.callbacks.ReduceLROnPlateau):
+            callback.wait = callback.cooldown_counter = 0

@@ -5,9 +5,12 @@ and Keras's history go out. `training/phase_loop.py` calls these modules, an epo
 time:
 
 - `run`: `Run`, all state that outlasts a phase, and `Position`, the progress.
-- `optimizer`: builds the optimizer, and sets the learning rate of each step.
+- `optimizer`: the default optimizer; `optimizer_slots` builds or extends one;
+  `optimizer_contract` tells what happens to each method that a class overrides.
+- `learning_rate`: sets the rate of each step, also as callbacks want it.
 - `epoch`: chooses how many updates one call makes, and validates after an epoch.
 - `step`: the call: forward and backward passes, sums over micro-batches and replicas.
+- `loop_progress`: counts the updates of a call, for data that ends in it.
 - `loss_and_metrics`: the loss over the global batch, the metrics over an epoch.
 - `replica_state`: seeds of dropout, and the mean of batch-norm statistics.
 - `update`: clips, decays and updates the weights; `update_counts` counts the updates of

@@ -6,7 +6,7 @@ Tested in tests/training/checkpoints/test_resuming.py.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ import tensorflow as tf
 from .averages import MovingAverages
 from .frozen_check import FrozenCheck, WeightChecksums
 from .interrupts import Interrupts
-from .optimizer import LearningRate
+from .learning_rate import LearningRate
 from .step import StepSettings
 
 
@@ -39,6 +39,11 @@ class Position:
     batches: int = 0
     seen: int = 0
 
+    @property
+    def is_in_phase(self) -> bool:
+        """Whether the phase has begun."""
+        return bool(self.phase_epochs or self.updates or self.batches)
+
     def next_phase(self) -> None:
         """Moves to the beginning of the next phase."""
         self.phase += 1
@@ -53,17 +58,22 @@ class Position:
 
 @dataclasses.dataclass(frozen=True)
 class PhaseResult:
-    """The result of a phase: its last frozen check, its epochs and its seconds."""
+    """The result of a phase: its last frozen check, its epochs, seconds and updates.
+
+    The updates are `None` in checkpoints of tlkit 0.1.
+    """
 
     frozen_check: FrozenCheck
     epochs: int
     seconds: float
+    updates: int | None = None
 
     def state(self) -> dict[str, Any]:
         """Returns the plain values that a checkpoint stores."""
         # The keys are those of tlkit 0.1.
         check = dataclasses.asdict(self.frozen_check)
-        return {"proof": check, "epochs": self.epochs, "seconds": self.seconds}
+        others = {"seconds": self.seconds, "updates": self.updates}
+        return {"proof": check, "epochs": self.epochs, **others}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> PhaseResult:
@@ -72,7 +82,8 @@ class PhaseResult:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in state["proof"].items()
         }
-        return cls(FrozenCheck(**check), state["epochs"], state["seconds"])
+        names = ("epochs", "seconds", "updates")
+        return cls(FrozenCheck(**check), **{name: state.get(name) for name in names})
 
 
 @dataclasses.dataclass
@@ -93,6 +104,7 @@ class Run:
             quarter of a second.
         chief: Whether this process writes and prints.
         verbose: 0 for silence.
+        validates: Whether the model is evaluated after an epoch, from its index.
         position: The position of the run.
         results: The results of completed phases.
         checksums: Checksums of the weights at the beginning of the phase.
@@ -110,6 +122,7 @@ class Run:
     call_size: int | None = None
     chief: bool = True
     verbose: int = 1
+    validates: Callable[[int], bool] = lambda epoch: True
     position: Position = dataclasses.field(default_factory=Position)
     results: list[PhaseResult] = dataclasses.field(default_factory=list)
     checksums: WeightChecksums | None = None
