@@ -171,13 +171,10 @@ def test_keras_can_go_on_after_fit(make_model, splits, pictures):
     x, y = pictures[0].astype("float32"), pictures[1]
     loss = tlkit.models.task_of(model).loss()
     tlkit.freeze(model, train="head")
-    model.compile("sgd", loss=loss)
+    model.compile("adam", loss=loss)
     model.fit(x, y, verbose=0)
-    with pytest.raises(TrainingError, match="optimizer was built before"):
-        fit(model, splits, schedule=Phase(1), verbose=0)
-    fit(model, splits, schedule=Phase(1), optimizer="adam", verbose=0)
+    fit(model, splits, schedule=Phase(1), verbose=0)
     before = values(model)
-    model.compile("sgd", loss=loss)
     model.fit(x, y, verbose=0)
     assert moved(model, before) == learnable(model, "stage2")
 

@@ -1,16 +1,14 @@
-"""Builds the optimizer and sets its learning rate.
+"""The default optimizer, and what optimizers have in common for the training loop.
 
-Tested in tests/training/test_callbacks.py and tests/training/loop/test_step.py.
+Tested in tests/training/loop/test_learning_rate.py and
+tests/training/loop/test_update.py.
 """
 
 import contextlib
-import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
-
-from ...errors import TrainingError
-from .update_counts import update_counts
 
 _WEIGHT_DECAY = 0.01
 
@@ -23,92 +21,43 @@ def default_optimizer(variables: Sequence[keras.Variable]) -> keras.optimizers.A
     return optimizer
 
 
-def build_optimizer(
-    optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
-) -> None:
-    """Creates the slots of all variables that any phase trains.
+def innermost(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Returns the optimizer inside of loss scaling, or the optimizer itself.
 
-    An optimizer rejects variables that it was not built with, and a new optimizer would
-    lose its moments. Built once for all of them, it can update any subset.
-
-    Raises:
-        TrainingError: It was built for other variables before.
+    A `LossScaleOptimizer` has the attributes of an optimizer, too, but Keras ignores
+    them: weight decay, clipping, averages and accumulation are those of the inner one.
     """
-    if not optimizer.built:
-        optimizer.build(list(variables))
-    # Private: no public list of the variables (Keras 3.13 to 3.15).
-    # tests/training/test_moving.py notices when it changes.
-    known = {id(variable) for variable in optimizer._trainable_variables}
-    unknown = [v.path for v in variables if id(v) not in known]
-    if unknown:
-        raise TrainingError(
-            f"The optimizer was built before, and not for {len(unknown):,} of the "
-            f"variables to train, such as {unknown[0]}. Give a new one: "
-            "tlkit.fit(…, optimizer=keras.optimizers.AdamW())."
-        )
-    update_counts(optimizer)
-
-
-def finalize(optimizer: keras.optimizers.Optimizer) -> None:
-    """Writes the optimizer's own averages into the weights, as Keras's `fit` does."""
-    if optimizer.use_ema:
-        # Private: the averages have the order of these variables (Keras 3.13 to 3.15).
-        # tests/training/loop/test_update.py notices when it changes.
-        optimizer.finalize_variable_values(optimizer._trainable_variables)
-
-
-class LearningRate:
-    """Sets the learning rate of each step, and applies changes that callbacks make.
-
-    Callbacks (`ReduceLROnPlateau`, `LearningRateScheduler`) write to
-    `model.optimizer.learning_rate`. Their change becomes a factor on the rates of the
-    schedule. An optimizer with a `LearningRateSchedule` of its own uses that instead.
-
-    Args:
-        optimizer: The optimizer that trains.
-        visible: The one that callbacks see as `model.optimizer`.
-    """
-
-    def __init__(self, optimizer, visible: keras.optimizers.Optimizer):
-        self.optimizer, self.visible = optimizer, visible
-        self.fixed = has_schedule(optimizer)
-        self.factor = 1.0
-        self.current: float | None = None
-        self.weight_decay = getattr(optimizer, "weight_decay", None)
-
-    def begin_phase(self, weight_decay: float | None) -> None:
-        """Sets the weight decay, which is read when a step function is traced."""
-        if hasattr(self.optimizer, "weight_decay"):
-            if weight_decay is None:
-                weight_decay = self.weight_decay
-            self.optimizer.weight_decay = weight_decay or None
-
-    def scaled(self, rates: Sequence[float]) -> list[float]:
-        """Multiplies rates of the schedule by the callbacks' factor."""
-        return [float(rate) * self.factor for rate in rates]
-
-    def set(self, rate: float) -> None:
-        """Writes a rate to the optimizer, where callbacks read it."""
-        if not self.fixed and rate != self.current:
-            self.optimizer.learning_rate = rate
-            self.current = rate
-
-    @contextlib.contextmanager
-    def open_to_callbacks(self, rate: float) -> Iterator[None]:
-        """Shows a step's rate to callbacks, and turns their change into the factor."""
-        base = float(rate)
-        if self.fixed or has_schedule(self.visible) or not base:
-            yield
-            return
-        before = base * self.factor
-        self.visible.learning_rate = before
-        yield
-        after = float(keras.ops.convert_to_numpy(self.visible.learning_rate))
-        if not math.isclose(after, before, rel_tol=1e-5):
-            self.factor = after / base
-        self.current = None
+    while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
 
 
 def has_schedule(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Returns whether an optimizer has a `LearningRateSchedule` of its own."""
-    return isinstance(optimizer.get_config().get("learning_rate"), dict)
+    """Returns whether an optimizer computes its learning rate itself.
+
+    It does with a `LearningRateSchedule` or a function as its learning rate.
+    """
+    return not isinstance(innermost(optimizer).learning_rate, keras.Variable)
+
+
+def finalize(optimizer: keras.optimizers.Optimizer) -> None:
+    """Lets the optimizer write its final weights, as Keras's `fit` does at its end.
+
+    Those with `use_ema` write their averages.
+    """
+    # Private: the averages have the order of these variables (Keras 3.13 to 3.15).
+    # tests/training/loop/test_update.py notices when it changes.
+    optimizer.finalize_variable_values(innermost(optimizer)._trainable_variables)
+
+
+@contextlib.contextmanager
+def replaced_attributes(instance: Any, **values: Any) -> Iterator[None]:
+    """Replaces attributes in a context, without Keras's tracking of variables."""
+    before = {name: vars(instance)[name] for name in values if name in vars(instance)}
+    vars(instance).update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del vars(instance)[name]
+        vars(instance).update(before)

@@ -15,6 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .optimizer import innermost, replaced_attributes
+
 # After this many factors of Nadam's product, 1 - 0.96**i / 2 is 1 in float32.
 _NADAM_FACTORS = 1000
 
@@ -23,23 +25,42 @@ class UpdateCounts:
     """The number of updates of each variable of an optimizer.
 
     Args:
-        optimizer: A built optimizer; of a `LossScaleOptimizer` the inner one counts.
+        optimizer: A built optimizer, not a `LossScaleOptimizer`.
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer):
-        self.optimizer = _innermost(optimizer)
+        self.optimizer = optimizer
+        self.values: list[tf.Variable] = []
+        self._by_id: dict[int, tf.Variable] = {}
+        self._iterations = 0
+
+    def align(self) -> None:
+        """Creates counts for new variables, and adds the updates that Keras has made.
+
+        Keras's own `fit` counts its updates in `iterations` only. They are added for
+        the variables whose slots are not all zero.
+        """
         # Private: the order of the slots (Keras 3.13 to 3.15).
         # tests/training/loop/test_update_counts.py notices when it changes.
         variables = self.optimizer._trainable_variables
-        self.values = [
-            tf.Variable(0, dtype=tf.int64, trainable=False) for _ in variables
-        ]
-        self._index = {id(variable): i for i, variable in enumerate(variables)}
+        for variable in variables:
+            if id(variable) not in self._by_id:
+                count = tf.Variable(0, dtype=tf.int64, trainable=False)
+                self._by_id[id(variable)] = count
+        self.values = [self._by_id[id(variable)] for variable in variables]
+        by_keras = int(self.optimizer.iterations.numpy()) - self._iterations
+        if by_keras > 0:
+            for variable, count in zip(variables, self.values, strict=True):
+                count.assign_add(by_keras if self._is_updated(variable) else 0)
+        self.record_iterations()
+
+    def record_iterations(self) -> None:
+        """Notes the optimizer's `iterations`: all of them so far are counted."""
+        self._iterations = int(self.optimizer.iterations.numpy())
 
     def of(self, variable_id: int) -> tf.Variable | None:
         """Returns the int64 scalar count of the variable with an `id`, or `None`."""
-        index = self._index.get(variable_id)
-        return None if index is None else self.values[index]
+        return self._by_id.get(variable_id)
 
     def estimate(self, variables: Sequence[keras.Variable]) -> None:
         """Estimates counts that nobody recorded, from the state of the optimizer.
@@ -82,7 +103,7 @@ class UpdateCounts:
     def applied_by_keras(self) -> Iterator[None]:
         """Makes `optimizer.apply` use the counts, while a step function is traced."""
         step = self.counted(self.optimizer.update_step)
-        with _attributes(self.optimizer, update_step=step):
+        with replaced_attributes(self.optimizer, update_step=step):
             yield
 
     @contextlib.contextmanager
@@ -92,7 +113,7 @@ class UpdateCounts:
         attributes: dict[str, Any] = {"_iterations": count}
         if isinstance(self.optimizer, keras.optimizers.Nadam):
             attributes["_u_product"] = _nadam_product(self.optimizer, count + 1)
-        with _attributes(self.optimizer, **attributes):
+        with replaced_attributes(self.optimizer, **attributes):
             yield
 
 
@@ -106,15 +127,25 @@ def update_counts(optimizer: keras.optimizers.Optimizer) -> UpdateCounts:
     A later `fit` with the same optimizer continues the counts.
 
     Args:
-        optimizer: A built optimizer. The first call for it is made in the scope of its
-            strategy, in which it creates the counts.
+        optimizer: A built optimizer; of a `LossScaleOptimizer`, the inner one counts.
+            The first call for it is made in the scope of its strategy, in which it
+            creates the counts.
     """
+    optimizer = innermost(optimizer)
     counts = _COUNTS.get(optimizer)
     if counts is None:
         counts = _COUNTS[optimizer] = UpdateCounts(optimizer)
-        if int(optimizer.iterations.numpy()):  # Keras's `fit` trained with it before
-            counts.estimate(counts.optimizer._trainable_variables)
+        counts.align()
     return counts
+
+
+@contextlib.contextmanager
+def counted_updates(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Marks the updates in a context as counted: Keras has not made them."""
+    try:
+        yield
+    finally:
+        update_counts(optimizer).record_iterations()
 
 
 def counts_by_name(
@@ -126,31 +157,11 @@ def counts_by_name(
         optimizer: The optimizer.
         names: Names of variables by their `id`.
     """
-    counts = _COUNTS.get(optimizer)
+    counts = _COUNTS.get(innermost(optimizer))
     if counts is None:
         return {}
     by_name = {f"{name}/updates": counts.of(id_) for id_, name in names.items()}
     return {name: count for name, count in by_name.items() if count is not None}
-
-
-def _innermost(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Returns the optimizer inside of loss scaling, or the optimizer itself."""
-    while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer = optimizer.inner_optimizer
-    return optimizer
-
-
-@contextlib.contextmanager
-def _attributes(instance: Any, **values: Any) -> Iterator[None]:
-    """Sets attributes in a context, without Keras's tracking of variables."""
-    before = {name: vars(instance)[name] for name in values if name in vars(instance)}
-    vars(instance).update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            del vars(instance)[name]
-        vars(instance).update(before)
 
 
 def _nadam_product(optimizer, updates: tf.Tensor) -> tf.Tensor:
