@@ -28,10 +28,12 @@ PLAIN = {
     "schedule": lambda: keras.optimizers.SGD(
         keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
     ),
+    "LossScale": lambda: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.1, clipnorm=0.5), initial_scale=1.0
+    ),
 }
 BY_KERAS = {
     "Nadam": lambda: keras.optimizers.Nadam(0.1),
-    "LossScale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)),
     "use_ema": lambda: keras.optimizers.SGD(0.1, use_ema=True),
 }
 

@@ -5,6 +5,9 @@ synchronizes replicas midway, which a condition does not allow (keras-team/keras
 Here gradients are summed before the update; each replica then updates its own copy of
 a weight with the same numbers, without waiting for the others.
 
+The scaling of the loss for float16 is done here, too: as Keras does it, an update with
+a gradient that is not finite is skipped and halves the scale.
+
 Adam's step is TensorFlow's single op `ResourceApplyAdam`. Keras makes it of a dozen
 ops, each of which passes through memory, which takes twice the time on a CPU. The op
 computes 1 - beta_2 from rounded numbers, in float32 0.00100005 for 0.001, so its steps
@@ -18,11 +21,13 @@ import tensorflow as tf
 
 from ...errors import TrainingError
 from .averages import MovingAverages
-from .optimizer import has_schedule
+from .optimizer import has_schedule, innermost
+from .optimizer_contract import BY_KERAS, overridden
 from .update_counts import update_counts
 
 # A function of the gradients (`None` for a variable without one) and the learning rate.
-Update = Callable[[Sequence[tf.Tensor | None], tf.Tensor], None]
+# It returns a scalar bool, whether the weights were updated.
+Update = Callable[[Sequence[tf.Tensor | None], tf.Tensor], tf.Tensor]
 
 # A function of a gradient, a weight and its learning rate.
 Step = Callable[[tf.Tensor, tf.Variable, tf.Tensor], None]
@@ -48,9 +53,53 @@ def make_update(
         a variable whose factor is 1. Variables without a gradient do not change. It
         increments the optimizer's iterations only if `is_applied_by_keras`.
     """
+    _check_overwritten(variables)
     if is_applied_by_keras(optimizer):
         return _keras_update(optimizer, variables, factors, averages)
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        inner = _plain_update(innermost(optimizer), variables, factors, averages)
+        return _loss_scaled(optimizer, inner)
+    return _plain_update(optimizer, variables, factors, averages)
 
+
+def is_applied_by_keras(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Returns whether Keras has to apply an optimizer; it then counts the iterations.
+
+    These optimizers do more than update single variables: Nadam's product of momenta,
+    Keras's moving average, and all that a user's class does in `apply`.
+    """
+    # tests/training/loop/test_update.py notices when Nadam or Muon change.
+    return innermost(optimizer).use_ema or bool(overridden(optimizer, BY_KERAS))
+
+
+def check_replicas(optimizer: keras.optimizers.Optimizer, replicas: int) -> None:
+    """Raises a `TrainingError` if Keras would have to apply it on several replicas."""
+    if replicas > 1 and is_applied_by_keras(optimizer):
+        raise TrainingError(
+            f"{_title(optimizer)} cannot be used on {replicas} replicas: Keras "
+            "clips before it sums over them, and reads the first replica only. Use "
+            "AdamW, Adam, SGD, Lion or another plain optimizer without use_ema "
+            "(tlkit.fit(…, ema=0.999) averages too), or a single device."
+        )
+
+
+def _title(optimizer: keras.optimizers.Optimizer) -> str:
+    """Returns an optimizer's class, with the methods for which Keras applies it."""
+    name, methods = type(innermost(optimizer)).__name__, overridden(optimizer, BY_KERAS)
+    return f"{name}, which overrides {', '.join(methods)}," if methods else name
+
+
+def _check_overwritten(variables: Sequence[keras.Variable]) -> None:
+    overwritten = [v.path for v in variables if v.overwrite_with_gradient]
+    if overwritten:
+        raise TrainingError(
+            f"{overwritten[0]} is overwritten by its gradient, as in float8 training, "
+            "and the gradients here are means over several sums. Train with model.fit, "
+            "or use another dtype policy."
+        )
+
+
+def _plain_update(optimizer, variables, factors, averages: MovingAverages) -> Update:
     fixed = has_schedule(optimizer)
     counts = update_counts(optimizer)
     step = counts.counted(adam_step(optimizer) or optimizer.update_step)
@@ -63,39 +112,49 @@ def make_update(
         )
         if optimizer.loss_scale_factor:
             gradients = [g / optimizer.loss_scale_factor for g in gradients]
-        gradients = _clipped(optimizer, gradients)
+        # Private, but users override it (Keras 3.13 to 3.15).
+        # tests/training/loop/test_optimizer_contract.py notices when it changes.
+        gradients = optimizer._clip_gradients(list(gradients)) if gradients else ()
         for gradient, variable, factor in zip(
             gradients, updated, updated_factors, strict=True
         ):
             _apply(optimizer, step, variable, gradient, learning_rate * factor)
             averages.update(variable, optimizer.iterations)
+        return tf.constant(True)
 
     return update
 
 
-def is_applied_by_keras(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Returns whether Keras has to apply an optimizer; it then counts the iterations.
+def _loss_scaled(
+    optimizer: keras.optimizers.LossScaleOptimizer, inner_update: Update
+) -> Update:
+    """Makes the update of a `LossScaleOptimizer` from that of its inner optimizer.
 
-    These optimizers do more than update single variables: loss scaling, Nadam's product
-    of momenta, Keras's moving average.
+    All replicas have the same sums, so each changes its own copy of the scale.
     """
-    plain, kind = keras.optimizers.Optimizer, type(optimizer)
-    # Private, and what Nadam and Muon override (Keras 3.13 to 3.15).
-    # tests/training/loop/test_update.py notices when it changes.
-    names = ("_backend_update_step", "_apply_weight_decay", "apply")
-    same = all(getattr(kind, name) is getattr(plain, name) for name in names)
-    return not same or optimizer.use_ema
 
+    def update(gradients, learning_rate):
+        scale = tf.convert_to_tensor(optimizer.dynamic_scale)
 
-def check_replicas(optimizer: keras.optimizers.Optimizer, replicas: int) -> None:
-    """Raises a `TrainingError` if Keras would have to apply it on several replicas."""
-    if replicas > 1 and is_applied_by_keras(optimizer):
-        raise TrainingError(
-            f"{type(optimizer).__name__} cannot be used on {replicas} replicas: Keras "
-            "clips before it sums over them, and reads the first replica only. Use "
-            "AdamW, Adam, SGD, Lion or another plain optimizer without use_ema "
-            "(tlkit.fit(…, ema=0.999) averages too), or a single device."
-        )
+        def apply():
+            unscaled = [
+                g if g is None else g / tf.cast(scale, g.dtype) for g in gradients
+            ]
+            inner_update(unscaled, learning_rate)
+            steps = tf.convert_to_tensor(optimizer.step_counter) + 1
+            grows = steps >= optimizer.dynamic_growth_steps
+            optimizer.step_counter.assign(tf.where(grows, tf.zeros_like(steps), steps))
+            optimizer.dynamic_scale.assign(tf.where(grows, scale * 2.0, scale))
+            return tf.constant(True)
+
+        def skip():
+            optimizer.step_counter.assign(0)
+            optimizer.dynamic_scale.assign(scale * 0.5)
+            return tf.constant(False)
+
+        return tf.cond(optimizer.check_finite(gradients), apply, skip)
+
+    return update
 
 
 def _with_gradient(gradients, *others):
@@ -118,21 +177,10 @@ def _apply(
         variable.assign(variable.constraint(variable))
 
 
-def _clipped(optimizer, gradients: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-    if optimizer.global_clipnorm is not None:
-        return tf.clip_by_global_norm(gradients, optimizer.global_clipnorm)[0]
-    if optimizer.clipnorm is not None:
-        return [tf.clip_by_norm(g, optimizer.clipnorm) for g in gradients]
-    if optimizer.clipvalue is not None:
-        limit = optimizer.clipvalue
-        return [tf.clip_by_value(g, -limit, limit) for g in gradients]
-    return gradients
-
-
 def _keras_update(optimizer, variables, factors, averages: MovingAverages) -> Update:
     if any(factor != 1.0 for factor in factors):
         raise TrainingError(
-            f"{type(optimizer).__name__} has one learning rate for all variables, so "
+            f"{_title(optimizer)} has one learning rate for all variables, so "
             "layer_decay must be 1. Use AdamW, Adam, SGD or another plain optimizer."
         )
     counts = update_counts(optimizer)
@@ -141,9 +189,10 @@ def _keras_update(optimizer, variables, factors, averages: MovingAverages) -> Up
         del learning_rate  # `LearningRate` sets it in the optimizer
         gradients, updated, _ = _with_gradient(gradients, variables, factors)
         with counts.applied_by_keras():
-            optimizer.apply(gradients, updated)
+            optimizer.apply_gradients(zip(gradients, updated, strict=True))
         for variable in updated:
             averages.update(variable, optimizer.iterations - 1)
+        return tf.constant(True)
 
     return update
 
@@ -190,4 +239,10 @@ def _is_adam(optimizer: keras.optimizers.Optimizer) -> bool:
     adam = keras.optimizers.Adam
     if not isinstance(optimizer, adam) or optimizer.amsgrad:
         return False
-    return type(optimizer).update_step is adam.update_step
+    # A class may override what the op replaces.
+    names = ("update_step", "assign", "assign_add", "assign_sub")
+    return all(
+        getattr(type(optimizer), name) is getattr(adam, name)
+        and name not in vars(optimizer)
+        for name in names
+    )
