@@ -29,7 +29,7 @@ def fingerprint(
     loss: Any,
     seed: int,
     batch_size: int,
-    class_weight: Mapping[int | str, float] | None = None,
+    class_weight: Mapping[int | str, float] | str | None = None,
     **others: Any,
 ) -> dict[str, Any]:
     """Returns the facts about a job that its result depends on.
@@ -56,17 +56,24 @@ def fingerprint(
         "seed": int(seed),
         "optimizer": optimizer_facts(optimizer),
         "loss": loss_facts(loss),
-        "class_weight": {str(k): float(w) for k, w in (class_weight or {}).items()},
+        "class_weight": class_weight
+        if isinstance(class_weight, str)
+        else {str(k): float(w) for k, w in (class_weight or {}).items()},
     } | others
 
 
-def check_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_same(
+    saved: Mapping[str, Any], now: Mapping[str, Any], *, begun: int | None = None
+) -> None:
     """Verifies that a checkpoint belongs to the job that is to be resumed.
+
+    Args:
+        saved, now, begun: As for `differences`.
 
     Raises:
         TrainingError: The fingerprints differ.
     """
-    if sentences := differences(saved, now):
+    if sentences := differences(saved, now, begun=begun):
         raise mismatch_error("The checkpoint belongs to another job", sentences)
 
 
@@ -82,7 +89,9 @@ def mismatch_error(title: str, sentences: Sequence[str]) -> TrainingError:
     )
 
 
-def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(
+    saved: Mapping[str, Any], now: Mapping[str, Any], *, begun: int | None = None
+) -> list[str]:
     """Returns sentences that name the differences between two jobs.
 
     Facts in only one of them are ignored: another version of tlkit may have added or
@@ -91,6 +100,8 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     Args:
         saved: The fingerprint in the checkpoint.
         now: The fingerprint of the present job.
+        begun: The number of phases that have begun; by default all. The others may be
+            any, the last one that has begun may be longer, and there may be more.
 
     Returns:
         Sentences such as `"schedule: phase 2 had epochs=3, now 5"`.
@@ -99,6 +110,8 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for key in (key for key in saved if key in now):
         before, after = saved[key], now[key]
         if key == "schedule":
+            if begun is not None and len(after) >= len(before):
+                before, after = before[:begun], _without_extension(before, after, begun)
             sentences += _list_differences("schedule", "phase", before, after)
         elif key == "model":
             sentences += _weight_differences(before["weights"], after["weights"])
@@ -108,10 +121,49 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             same_order = saved["seed"] == now["seed"]
             sentences += data_differences(before, after, same_order=same_order)
         elif key in ("optimizer", "loss"):
-            sentences += _setting_differences(key, before, after)
+            facts = map(_without_inner_rate, (before, after))
+            sentences += _setting_differences(key, *facts)
         elif before != after:
             sentences.append(f"{key} was {before!r}, now {after!r}")
     return sentences
+
+
+def lengthened(saved: Mapping[str, Any], now: Mapping[str, Any], phase: int) -> bool:
+    """Returns whether a phase has more epochs or steps than in a checkpoint.
+
+    Args:
+        saved, now: The fingerprints.
+        phase: The index of the phase.
+    """
+    before, after = saved["schedule"][phase], now["schedule"][phase]
+    return bool(_longer(before, after))
+
+
+def _longer(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, int]:
+    """Returns the former length of a phase that is longer now."""
+    return {
+        key: before[key]
+        for key in ("epochs", "steps")
+        if before.get(key) and after.get(key) and after[key] > before[key]
+    }
+
+
+def _without_extension(before: list, after: list, begun: int) -> list:
+    """Returns the phases that have begun, with the former length of the last one."""
+    last = after[begun - 1 : begun]
+    last = [one | _longer(before[begun - 1], one) for one in last]
+    return [*after[: max(begun - 1, 0)], *last]
+
+
+def _without_inner_rate(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Drops a constant learning rate, which phases set, of an inner optimizer."""
+    inner = facts.get("inner_optimizer")
+    if not isinstance(inner, Mapping):
+        return dict(facts)
+    config = dict(inner.get("config", {}))
+    if not isinstance(config.get("learning_rate"), Mapping):
+        config.pop("learning_rate", None)
+    return {**facts, "inner_optimizer": {**inner, "config": config}}
 
 
 def _phase_facts(phase: Phase) -> dict[str, Any]:

@@ -6,9 +6,10 @@ so that the names and the computation of a fact must not change.
 Tested in tests/training/checkpoints/test_fingerprint.py.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -174,12 +175,18 @@ def optimizer_facts(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
     return {"class": type(optimizer).__name__, **_plain(config)}
 
 
-def loss_facts(loss: keras.losses.Loss | Callable | str) -> dict[str, Any]:
-    """Returns the class and the config of a loss, or the name of a function."""
+def loss_facts(loss: Any) -> dict[str, Any]:
+    """Returns the class and the config of a loss, or the name of a function.
+
+    Of several losses, these facts are in a nest under `losses`.
+    """
+    if keras.tree.is_nested(loss):
+        each = keras.tree.map_structure(lambda one: json.dumps(loss_facts(one)), loss)
+        return {"class": "several losses", "losses": repr(each)}
+    with contextlib.suppress(ValueError):  # names that only `compile` knows
+        loss = keras.losses.get(loss) if isinstance(loss, str) else loss
     if isinstance(loss, keras.losses.Loss):
-        inner = getattr(loss, "function", None)
-        kind = _name(inner) if callable(inner) else type(loss).__name__
-        return {"class": kind, **_plain(_config(loss))}
+        return {"class": type(loss).__name__, **_plain(_config(loss))}
     return {"class": loss if isinstance(loss, str) else _name(loss)}
 
 

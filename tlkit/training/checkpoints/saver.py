@@ -5,6 +5,7 @@ Tested in tests/training/checkpoints/test_resuming.py.
 
 import contextlib
 import dataclasses
+import numbers
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,15 +23,21 @@ from ..plans.plan import PhasePlan
 from ..strategies.workers import any_worker_each, worker_count
 from . import checkpoint_files
 from .callback_states import CallbackStates
-from .fingerprint import check_same
-from .snapshot import restore_snapshot, take_snapshot, to_numpy
+from .fingerprint import check_same, lengthened
+from .snapshot import (
+    averages_by_name,
+    restore_averages,
+    restore_published,
+    restore_snapshot,
+    take_snapshot,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
     """When `fit` writes checkpoints into its `directory`, and how many it keeps.
 
-    A checkpoint is also written after each phase and after Ctrl-C.
+    A checkpoint is also written after each phase, and after Ctrl-C or SIGTERM.
 
     Attributes:
         steps: Updates between two checkpoints, at least 1, or `None`.
@@ -58,7 +65,7 @@ class Checkpoints:
             value = getattr(self, name)
             if value is None and name == "steps":
                 continue
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, numbers.Integral) or value < 1:
                 raise TrainingError(
                     f"{name} of Checkpoints must be an integer of 1 or more; got "
                     f"{value!r}."
@@ -94,7 +101,7 @@ class Saver:
     ):
         self.run, self.directory, self.checkpoints = run, directory, checkpoints
         self.facts, self.phases = facts, phases
-        self.seconds_before = 0.0
+        self.seconds_before = self._seconds_reopened = 0.0
         self._run_start = self._phase_start = self._last_save = time.monotonic()
         self._saves = self._saved_updates = 0
         self._saved_position: Position | None = None
@@ -105,19 +112,20 @@ class Saver:
 
     # === Resuming ===
 
-    def find(self) -> None:
-        """Reads the last checkpoint, if there is one; before `on_train_begin`.
+    def check(self, checkpoint: checkpoint_files.Checkpoint) -> None:
+        """Takes the checkpoint that `resume` will restore; before `on_train_begin`.
 
         Raises:
-            TrainingError: It belongs to another job, or all checkpoints are damaged.
+            TrainingError: It belongs to another job.
         """
-        self._resumed = checkpoint_files.latest(self.directory)
-        if self._resumed is not None:
-            check_same(self._resumed.state["facts"], self.facts)
-            self._callbacks.append_to_files()
+        self._resumed, state = checkpoint, checkpoint.state
+        position = Position(**state["position"])
+        begun = position.phase + position.is_in_phase
+        check_same(state["facts"], self.facts, begun=begun)
+        self._callbacks.append_to_files()
 
     def resume(self) -> None:
-        """Restores the checkpoint that `find` read, if any; after `on_train_begin`.
+        """Restores the checkpoint of `check`, if any; after `on_train_begin`.
 
         Raises:
             TrainingError: It does not fit the model or the optimizer.
@@ -134,16 +142,14 @@ class Saver:
             metrics=run.settings.metrics.all,
             callbacks=self._callbacks,
         )
-        for i, variable in enumerate(run.averages.variables):
-            run.averages.by_id[id(variable)].assign(arrays[f"averages/{i}"])
-        weights = run.model.weights
-        for index, value in _with_prefix("published/", arrays).items():
-            run.pretrained[id(weights[int(index)])] = tf.constant(value)
+        restore_averages(run.averages, arrays, run.model)
+        restore_published(run.pretrained, arrays, run.model)
         run.position = Position(**state["position"])
-        run.learning_rate.factor = state["factor"]
+        run.learning_rate.set_state(state)
         run.results = [PhaseResult.from_state(one) for one in state["results"]]
         run.seconds = state["seconds"]
         self._saves = state["saves"]
+        self._reopen_phase(state)
         self._saved_position = dataclasses.replace(run.position)
         if run.verbose:
             position = run.position
@@ -151,6 +157,35 @@ class Saver:
                 f"Resuming from {checkpoint.path}: phase {position.phase + 1}, step "
                 f"{position.updates:,}, epoch {position.epoch + 1}."
             )
+
+    def _reopen_phase(self, state: Mapping[str, Any]) -> None:
+        """Moves back into the last phase if it is longer than when it ended.
+
+        A phase that ended before its last epoch has ended: it stopped improving.
+
+        Raises:
+            TrainingError: The checkpoint does not tell at which update it ended.
+        """
+        run, saved = self.run, state["facts"]
+        last = run.position.phase - 1
+        if run.position.is_in_phase or last < 0 or last >= self.phases:
+            return
+        if not lengthened(saved, self.facts, last):
+            return
+        result, phase = run.results[last], saved["schedule"][last]
+        if result.updates is None:
+            raise TrainingError(
+                f"Phase {last + 1} cannot be made longer, since an earlier version of "
+                "tlkit wrote the checkpoint. Add a phase instead."
+            )
+        if result.epochs < (phase["epochs"] or 0) or result.updates < (
+            phase["steps"] or 0
+        ):
+            return
+        run.position.phase, run.position.updates = last, result.updates
+        run.position.phase_epochs = result.epochs
+        run.results.pop()
+        self._seconds_reopened = result.seconds
 
     def begin_phase(
         self,
@@ -164,7 +199,8 @@ class Saver:
         `merge_replicas` averages the variables that differ between replicas.
         """
         self._patience, self._merge_replicas = patience, merge_replicas
-        self._phase_start, self.seconds_before = time.monotonic(), 0.0
+        self._phase_start = time.monotonic()
+        self.seconds_before, self._seconds_reopened = self._seconds_reopened, 0.0
         self._saved_updates = self.run.position.updates
         checkpoint, self._resumed = self._resumed, None
         if checkpoint is None or checkpoint.state["before"] is None:
@@ -263,9 +299,7 @@ class Saver:
             run.settings.metrics.all,
             self._callbacks,
         )
-        for i, variable in enumerate(run.averages.variables):
-            average = run.averages.by_id[id(variable)]
-            arrays[f"averages/{i}"] = to_numpy(average)
+        arrays |= averages_by_name(run.averages, run.model)
         indices = {id(v): i for i, v in enumerate(run.model.weights)}
         for key, value in run.pretrained.items():
             arrays[f"published/{indices[key]}"] = value.numpy()
@@ -277,7 +311,7 @@ class Saver:
         return arrays, {
             "snapshot": state,
             "position": dataclasses.asdict(run.position),
-            "factor": run.learning_rate.factor,
+            **run.learning_rate.state(),
             "results": [result.state() for result in run.results],
             "before": checksums,
             "patience": patience,

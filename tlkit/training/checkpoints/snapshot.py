@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ...errors import TrainingError
+from ..loop.averages import MovingAverages
 from ..loop.update_counts import counts_by_name, update_counts
 from .callback_states import CallbackStates
 from .checkpoint_files import CheckpointWarning
@@ -84,15 +86,40 @@ def restore_snapshot(
     counted = not counts.keys().isdisjoint(saved)  # since tlkit 0.2
     if counted:
         variables |= counts
+        saved, variables = _without_untrained(saved, variables)
     if sentences := list(_misfits(saved, variables).values()):
         title = "The checkpoint does not fit the model or its optimizer"
         raise mismatch_error(title, sentences)
     for name, variable in variables.items():
         variable.assign(saved[name])
+    for name in counts.keys() - variables.keys():
+        counts[name].assign(0)
     if counts and not counted:
         update_counts(optimizer).estimate(model.weights)
     _restore_metrics(arrays, metrics)
     callbacks.restore(state["callbacks"])
+
+
+def _without_untrained(
+    saved: Mapping[str, np.ndarray], variables: Mapping[str, keras.Variable]
+) -> tuple[dict[str, np.ndarray], dict[str, keras.Variable]]:
+    """Drops the slots of weights that only phases after the checkpoint train.
+
+    A schedule may get other phases after those that have begun.
+    """
+    there, here = ({_owner(name) for name in names} for names in (saved, variables))
+    idle = {_owner(k) for k, a in saved.items() if k.endswith("/updates") and a == 0}
+    dropped = ((here - there) | (idle - here)) - {""}
+    return (
+        {name: array for name, array in saved.items() if _owner(name) not in dropped},
+        {name: v for name, v in variables.items() if _owner(name) not in dropped},
+    )
+
+
+def _owner(name: str) -> str:
+    """Returns the start of the name of a weight's slots; empty for other variables."""
+    is_slot = name.startswith("optimizer/") and name.count("/") > 1
+    return name.rsplit("/", 1)[0] if is_slot else ""
 
 
 def _misfits(
@@ -175,6 +202,69 @@ def _slot_name(name: str, owners: Mapping[str, str]) -> str:
 def _by_name(prefix: str, names: Sequence[str], variables: Sequence[keras.Variable]):
     named = zip(names, variables, strict=True)
     return {prefix + name: variable for name, variable in named}
+
+
+# === Moving averages ===
+
+
+def averages_by_name(
+    averages: MovingAverages, model: keras.Model
+) -> dict[str, np.ndarray]:
+    """Copies the moving averages of the weights of a model that have one."""
+    return {
+        name: to_numpy(averages.by_id[id(weight)])
+        for name, weight in weights_by_name(model, "averages/").items()
+        if id(weight) in averages.by_id
+    }
+
+
+def restore_averages(
+    averages: MovingAverages, arrays: Mapping[str, np.ndarray], model: keras.Model
+) -> None:
+    """Restores moving averages, after the weights of the model.
+
+    The average of a weight that no phase has trained so far is the weight.
+    """
+    names = {id(v): name for name, v in weights_by_name(model, "averages/").items()}
+    numbered = "averages/0" in arrays  # in the order of the weights, in tlkit 0.1
+    for i, variable in enumerate(averages.variables):
+        name = f"averages/{i}" if numbered else names[id(variable)]
+        value = arrays.get(name, tf.convert_to_tensor(variable))
+        averages.by_id[id(variable)].assign(value)
+
+
+# === Published values ===
+
+
+def restore_published(
+    pretrained: dict[int, tf.Tensor],
+    arrays: Mapping[str, np.ndarray],
+    model: keras.Model,
+) -> None:
+    """Restores the values from which L2-SP measures the distance.
+
+    Args:
+        pretrained: The present values by the `id` of the weight, which are changed.
+        arrays: The arrays of the checkpoint.
+        model: The model, whose weights are restored.
+
+    Raises:
+        TrainingError: A new phase needs values that the checkpoint does not have.
+    """
+    counted = any(name.endswith("/updates") for name in arrays)  # not in tlkit 0.1
+    names = weights_by_name(model, "optimizer/")
+    for index, (name, weight) in enumerate(names.items()):
+        published = arrays.get(f"published/{index}")
+        if published is not None:
+            pretrained[id(weight)] = tf.constant(published)
+        elif id(weight) in pretrained:
+            if not counted or arrays.get(f"{name}/updates", 0):
+                raise TrainingError(
+                    "A new phase has l2_sp, but the checkpoint does not contain the "
+                    f"published values of {weight.path}, which was trained. Leave "
+                    "l2_sp out, or start over in another directory."
+                )
+            pretrained[id(weight)] = tf.identity(weight.value)
 
 
 # === Metrics ===
