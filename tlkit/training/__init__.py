@@ -17,8 +17,9 @@ out. The data flow through one `fit` (`fitting.py`), in the order of its calls:
 8. `evaluation.py` evaluates the validation data, `strategies/` copies the trained
    weights back, and `run_report.py` makes the report.
 
-Besides `fit`: `prediction.py` (`predict`), `learning_rate_finder.py`, and
-`model_outputs.py`, which runs a model over all examples.
+Besides `fit`: `prediction.py` (`predict`), `learning_rate_finder.py`,
+`model_outputs.py`, which runs a model over all examples, and `repeated_fits.py`, the
+seeds of a model's second and later `fit`.
 
 Words: a *phase* is a period of training with one set of trained blocks; a *schedule* is
 the phases in order; an *update* changes the weights once, from one or several
