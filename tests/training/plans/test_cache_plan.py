@@ -143,3 +143,10 @@ def test_where_things_are_kept(monkeypatch, tmp_path):
     assert ActivationCache().memory == machine_memory() // 4
     assert ActivationCache(memory_limit=5).memory == 5
     assert 10**8 < machine_memory() < 10**14
+
+
+def test_the_plan_tells_when_activations_are_rounded(make_model):
+    options = {"examples": 10**6, "memory_limit": 13 * 10**6, "epochs": 30}
+    said = str(plan(make_model(), "head", **options))
+    assert "12.0 MB in memory, rounded to float16" in said
+    assert "float16" not in str(plan(make_model(), "head", where="memory"))

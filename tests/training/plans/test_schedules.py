@@ -36,7 +36,7 @@ def test_a_phase_prints_as_the_call_that_makes_it(phase):
         ({"epochs": 1.5}, "epochs"),
         ({"steps": 0}, "steps"),
         ({"epochs": 1, "steps": 1}, "not both"),
-        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": -0.1}, "learning_rate must be a number of 0 or more"),
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"learning_rate": "fast"}, "learning_rate"),
         ({"warmup": 1.0}, "warmup"),

@@ -28,7 +28,7 @@ class Phase:
         epochs: Passes over the data, at least 1; 1 if `steps` is not given either.
         steps: Updates instead of epochs, at least 1. An update is one batch, or several
             whose gradients are accumulated.
-        learning_rate: The highest learning rate of the phase, above 0.
+        learning_rate: The highest learning rate of the phase, at least 0.
         warmup: The fraction of the phase's steps, in [0, 1), in which the learning rate
             rises linearly to its highest value.
         decay: How the learning rate falls afterwards: `"cosine"` or `"linear"` to 0;
@@ -162,7 +162,7 @@ def check_whole(name: str, value) -> None:
 
 
 _RANGES = (
-    ("learning_rate", "a number above 0", lambda x: x > 0),
+    ("learning_rate", "a number of 0 or more", lambda x: x >= 0),
     ("warmup", "a number in [0, 1)", lambda x: 0 <= x < 1),
     ("layer_decay", "a number above 0 and at most 1", lambda x: 0 < x <= 1),
     ("weight_decay", "None or a number of 0 or more", lambda x: x >= 0),

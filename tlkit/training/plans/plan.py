@@ -77,12 +77,15 @@ class Plan:
         phases: A `PhasePlan` for each phase.
         learnable: The number of variables of the model that can be trained at all.
         parameters: The number of their parameters.
+        own_schedule: Whether the optimizer has a `LearningRateSchedule`, which replaces
+            the learning rates of the phases.
     """
 
     blocks: tuple[str, ...]
     phases: tuple[PhasePlan, ...]
     learnable: int
     parameters: int
+    own_schedule: bool = False
 
     def __str__(self) -> str:
         return _table(self)
@@ -140,6 +143,7 @@ def make_plan(
     cache: ActivationCache | None,
     examples: int | None = None,
     tokens: float | None = None,
+    own_schedule: bool = False,
 ) -> Plan:
     """Plans phases for data of a known or unknown (`None`) size.
 
@@ -150,6 +154,7 @@ def make_plan(
         cache: How activations are cached; `None` for no cache.
         examples: The number of examples.
         tokens: The mean length of texts in tokens.
+        own_schedule: As for `Plan`.
 
     Raises:
         PlanError: A phase does not fit the model.
@@ -189,6 +194,7 @@ def make_plan(
         phases=tuple(phase_plans),
         learnable=len(learnable),
         parameters=_parameter_count(learnable),
+        own_schedule=own_schedule,
     )
 
 
@@ -216,7 +222,10 @@ def _table(plan: Plan) -> str:
     rows.append([])
     rows.append(["variables", *(f"{p.variables:,}" for p in plan.phases)])
     rows.append(["parameters", *(f"{p.parameters:,}" for p in plan.phases)])
-    rows.append(["learning rate", *map(_learning_rate_cell, phases)])
+    rates = [_learning_rate_cell(phase) for phase in phases]
+    if plan.own_schedule:
+        rates = ["optimizer's schedule"] * len(phases)
+    rows.append(["learning rate", *rates])
     if any(phase.layer_decay != 1 for phase in phases):
         rows.append(["layer decay", *map(_layer_decay_cell, phases)])
     rows.append(["length", *map(_length_cell, plan.phases)])
@@ -270,6 +279,8 @@ def _cache_cell(cache: CachePlan | None) -> str:
     if cache.size is not None:
         preposition = "on" if cache.where == "disk" else "in"
         words.append(f"{_bytes(cache.size)} {preposition} {cache.where}")
+    if cache.dtype == "float16":
+        words.append("rounded to float16")
     return ", ".join([*words, f"saves {cache.saves:.0%}"])
 
 
