@@ -149,14 +149,13 @@ def test_weights_and_history_are_keras_s(case):
             "validation data has 6 batches",
         ),
         ((X, Y), {"validation_data": 3}, "a generator, a PyDataset or a data loader"),
-        ((endless(),), {}, "Type steps_per_epoch="),
         ((X, Y + 1), {}, "training example .* is 3, but the model has 3 classes"),
         (
             (X, Y),
             {"validation_data": (X, Y - 1)},
             "validation example .* is -1, but the model has 3 classes",
         ),
-        ((DATASET.map(lambda x, y: (x, y + 1)),), {}, "example . of batch 0 is 3"),
+        ((DATASET.map(lambda x, y: (x, y + 1)),), {}, "training example . of batch 0 is 3"),
         (
             (DATASET,),
             {"augmentation": tlkit.data.Augmentation()},
@@ -171,6 +170,11 @@ def test_weights_and_history_are_keras_s(case):
 def test_what_has_no_meaning_is_refused_by_name(data, options, message):
     with pytest.raises(DataError, match=message):
         tlkit.fit(classifier(), *data, epochs=1, verbose=0, **options)
+
+
+def test_a_generator_needs_the_steps_of_an_epoch():
+    with pytest.raises(PlanError, match="Type steps_per_epoch="):
+        tlkit.fit(classifier(), endless(), epochs=1, verbose=0)
 
 
 def test_initial_epoch_is_for_one_phase():

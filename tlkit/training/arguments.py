@@ -130,11 +130,12 @@ def count_feeds(
     """Returns the feeds, with their batches counted where the loop needs the number.
 
     Raises:
+        PlanError: The training data never ends.
         DataError: The validation data never ends.
     """
     train, validation = feeds
     if train.steps == math.inf and any(phase.steps is None for phase in phases):
-        raise DataError(
+        raise PlanError(
             "The training data does not end, so an epoch would not either. Type "
             "steps_per_epoch=…, the number of batches in an epoch, or give each phase "
             "its number of updates: Phase(…, steps=1000)."

@@ -40,7 +40,7 @@ def test_labels_in_memory_are_checked_at_once(splits, wrong):
 def test_labels_of_a_stream_are_checked_in_their_batch():
     feed = checked(dataset(np.where(np.arange(10) == 9, 3, Y)))
     assert isinstance(feed, CheckedFeed)
-    with pytest.raises(DataError, match="example 1 of batch 2 is 3, but the model"):
+    with pytest.raises(DataError, match="validation example 1 of batch 2 is 3, but"):
         with naming_labels():
             list(feed.batches(None, skip=1))
     right = checked(dataset(Y))

@@ -224,8 +224,8 @@ def test_other_shapes_of_labels_and_losses(numbers):
     [
         (lambda m, x, y: fit(m, x, y), TrainingError, "No loss is given. Give one"),
         (lambda m, x, y: fit(m, x, loss="mse"), DataError, "y is missing"),
-        (lambda m, x, y: fit(m, x, y[:5], loss="mse"), DataError, "5, 11"),
-        (lambda m, x, y: fit(m, x, y, loss={"a": "mse"}), TrainingError, "one Keras"),
+        (lambda m, x, y: fit(m, x, y[:5], loss="mse"), DataError, "x 11; y 5"),
+        (lambda m, x, y: fit(m, x, y, loss={"a": "mse"}), TrainingError, "Keras cannot"),
         (
             lambda m, x, y: fit(m, x, y, loss="mse", epochs=1, schedule=Phase()),
             PlanError,

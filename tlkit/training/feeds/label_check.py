@@ -81,7 +81,7 @@ class CheckedFeed(WrappedFeed):
             column = tf.argmax(tf.gather(outside, row))
             value = tf.cast(flat[row, column], tf.int64)
             where = tf.strings.format(
-                "example {} of batch {}", (row, number), summarize=-1
+                f"{self.what} example {{}} of batch {{}}", (row, number), summarize=-1
             )
             known = [_MARK, where, self.allowed.classes, value]
             right = tf.debugging.Assert(~tf.reduce_any(outside), known)
