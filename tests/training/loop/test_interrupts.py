@@ -51,15 +51,13 @@ def writes(monkeypatch):
     return Writes(monkeypatch)
 
 
-def train(make_model, pictures, cache, directory, *, other_head=False, **options):
-    model = make_model()
-    if other_head:  # which the checkpoint has to replace
-        model.get_layer("head").dense.kernel.assign_add(
-            tf.ones_like(model.get_layer("head").dense.kernel)
-        )
+def train(model, data, cache, directory, *, other_head=False, **options):
+    kernel = model.get_layer("head").dense.kernel
+    random = np.random.default_rng(other_head)  # which the checkpoint has to replace
+    kernel.assign(random.normal(size=kernel.shape))
     schedule = [Phase("head", epochs=1, learning_rate=1e-2)]
     kwargs = {"schedule": schedule, "batch_size": 4, "verbose": 1, "cache": cache}
-    fit(model, *pictures, directory=directory, **kwargs, **options)
+    fit(model, *data, directory=directory, **kwargs, **options)
     return model
 
 
@@ -67,38 +65,63 @@ def test_a_pass_over_frozen_blocks_is_taken_up_where_it_stopped(
     make_model, pictures, writes, tmp_path, capsys
 ):
     cache = tlkit.ActivationCache("disk", directory=tmp_path / "whole")
-    whole = train(make_model, pictures, cache, None)
+    whole = train(make_model(), pictures, cache, None)
     batches, writes.count = writes.count, 0
     assert batches == 8
     cache = tlkit.ActivationCache("disk", directory=tmp_path / "cache")
     for number, stop in STOPS.items():  # the second one in the rest of the pass
         writes.count, writes.stop_after, writes.number = 0, 3, number
         with pytest.raises(stop):
-            train(make_model, pictures, cache, tmp_path / "run", resume=True)
+            train(make_model(), pictures, cache, tmp_path / "run", resume=True)
         assert writes.count == 3
     said = capsys.readouterr().err
     assert "12 of 30 examples are cached" in said
     assert "24 of 30 examples are cached" in said
     writes.count, writes.stop_after = 0, None
     resumed = train(
-        make_model, pictures, cache, tmp_path / "run", resume=True, other_head=True
+        make_model(), pictures, cache, tmp_path / "run", resume=True, other_head=True
     )
     assert writes.count == 2
     assert_same(resumed, whole)
     assert len(list((tmp_path / "cache").iterdir())) == 1  # nothing is left over
 
 
+def test_damaged_activations_of_an_interrupted_run_are_computed_again(
+    text_encoder, writes, tmp_path
+):
+    texts = ["good film " * (k % 5 + 1) + "!" for k in range(30)], np.arange(30) % 2
+
+    def run(cache, **options):
+        model = tlkit.text_classifier(text_encoder, ["bad", "good"], dropout=0.0)
+        return train(model, texts, cache, None, **options)
+
+    whole = run("memory")
+    cache = tlkit.ActivationCache("disk", directory=tmp_path)
+    for stop in (True, True, False):
+        writes.count, writes.stop_after, writes.number = 0, 3 * stop, signal.SIGINT
+        with pytest.raises(KeyboardInterrupt) if stop else contextlib.nullcontext():
+            resumed = run(cache)
+        if writes.count == 3 and not list(tmp_path.glob("damaged")):
+            (partial,) = tmp_path.iterdir()
+            column = partial / "column-0.bin"
+            column.write_bytes(bytes(255 - byte for byte in column.read_bytes()))
+            (tmp_path / "damaged").touch()
+    # Of the eight batches three are on disk; one of them is computed to verify them.
+    assert writes.count == 6
+    assert_same(resumed, whole)
+
+
 def test_activations_in_memory_are_lost_but_the_run_is_not(
     make_model, pictures, writes, tmp_path, capsys
 ):
-    whole = train(make_model, pictures, "memory", None)
+    whole = train(make_model(), pictures, "memory", None)
     writes.count, writes.stop_after, writes.number = 0, 3, signal.SIGTERM
     with pytest.raises(SystemExit) as stop:
-        train(make_model, pictures, "memory", tmp_path)
+        train(make_model(), pictures, "memory", tmp_path)
     assert stop.value.code == 143 and writes.count == 3
     assert 'cache="disk" keeps them' in capsys.readouterr().err
     resumed = train(
-        make_model, pictures, "memory", tmp_path, resume=True, other_head=True
+        make_model(), pictures, "memory", tmp_path, resume=True, other_head=True
     )
     assert_same(resumed, whole)
 
