@@ -21,7 +21,7 @@ from .loop.patience import Patience
 from .loop.replica_state import make_statistics_merge
 from .loop.run import PhaseResult, Run
 from .loop.step import TrainSteps
-from .loop.update import make_update
+from .loop.update import check_loss_scale, make_update
 from .loop.xla_check import check_compilable
 from .plans.layer_decay import rate_factors
 from .plans.plan import PhasePlan
@@ -81,6 +81,7 @@ def run_phase(
     def after_call() -> None:
         if not checks and position.updates >= min(FIRST_CHECK_UPDATES, updates):
             checks.append(run.checksums.verify(phase=phase.title))
+        check_loss_scale(run.settings.optimizer, phase=phase.title)
         saver.save_if_due()
 
     trainer = Trainer(

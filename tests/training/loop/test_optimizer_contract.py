@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tlkit.errors import TrainingError
 from tlkit.training import Phase, fit
+from tlkit.training.arguments import accumulation_steps
 from tlkit.training.loop.averages import MovingAverages
 from tlkit.training.loop.optimizer_contract import (
     METHODS,
@@ -17,6 +18,7 @@ from tlkit.training.loop.optimizer_contract import (
     overridden,
 )
 from tlkit.training.loop.update import check_replicas, is_applied_by_keras, make_update
+from tlkit.training.strategies.scope_copies import recreate_in_scope
 
 
 def methods_of(kind):
@@ -35,6 +37,17 @@ def test_every_method_of_an_optimizer_has_a_treatment():
     names = methods_of(keras.optimizers.Optimizer)
     assert names - METHODS.keys() == set()
     assert METHODS.keys() - names == set()  # else a name of ours has changed in Keras
+
+
+def test_a_copy_excludes_the_same_variables_from_weight_decay():
+    inner = keras.optimizers.AdamW(gradient_accumulation_steps=2)
+    inner.exclude_from_weight_decay(var_names=["bias"])
+    optimizer = keras.optimizers.LossScaleOptimizer(inner)
+    assert accumulation_steps(optimizer, None) == 2
+    copy = recreate_in_scope(optimizer, tf.distribute.get_strategy())
+    bias = keras.Variable([0.0], name="bias")
+    assert copy.inner_optimizer is not inner
+    assert not copy.inner_optimizer._use_weight_decay(bias)
 
 
 class Centered(keras.optimizers.SGD):
@@ -149,6 +162,12 @@ def test_the_weight_decay_of_a_phase_acts_in_mixed_precision():
     model.compile(keras.optimizers.LossScaleOptimizer(optimizer), loss="mse")
     start = layer.kernel.numpy()
     schedule = Phase(epochs=1, learning_rate=0.1, decay="constant", weight_decay=0.5)
-    fit(model, np.zeros((4, 2)), np.zeros(4), schedule=schedule, verbose=0)
-    np.testing.assert_allclose(layer.kernel.numpy(), start * 0.95, rtol=1e-6)
+    data = {"x": np.zeros((4, 2)), "y": np.zeros(4), "batch_size": 1, "verbose": 0}
+    fit(model, **data, schedule=schedule)
+    np.testing.assert_allclose(layer.kernel.numpy(), start * 0.95**4, rtol=1e-6)
     assert optimizer.weight_decay is None
+    # All updates would be skipped, without a word.
+    data["x"] = np.full((4, 2), np.nan)
+    with pytest.raises(TrainingError, match="in so many updates of phase 'all'"):
+        fit(model, **data, schedule=Phase(epochs=9))
+    np.testing.assert_allclose(layer.kernel.numpy(), start * 0.95**4, rtol=1e-6)

@@ -25,6 +25,9 @@ from .optimizer import has_schedule, innermost
 from .optimizer_contract import BY_KERAS, overridden
 from .update_counts import update_counts
 
+# A useful scale is far above 1: it keeps small gradients apart from 0 in float16.
+_LOWEST_SCALE = 2.0**-10
+
 # A function of the gradients (`None` for a variable without one) and the learning rate.
 # It returns a scalar bool, whether the weights were updated.
 Update = Callable[[Sequence[tf.Tensor | None], tf.Tensor], tf.Tensor]
@@ -155,6 +158,24 @@ def _loss_scaled(
         return tf.cond(optimizer.check_finite(gradients), apply, skip)
 
     return update
+
+
+def check_loss_scale(optimizer: keras.optimizers.Optimizer, *, phase: str) -> None:
+    """Raises a `TrainingError` if the scale of the loss shows that nothing is trained.
+
+    An update with a gradient that is not finite is skipped and halves the scale, which
+    is right if the scale was too high. If the loss itself is not finite, all are.
+    """
+    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return
+    scale = float(tf.convert_to_tensor(optimizer.dynamic_scale))
+    if scale < _LOWEST_SCALE:
+        raise TrainingError(
+            f"Gradients were not finite in so many updates of phase {phase!r} that the "
+            f"scale of the loss fell to {scale:.1g}. None of these updates was made. "
+            "Look for non-finite numbers in the data, lower the learning rate, or use "
+            'the dtype policy "mixed_bfloat16".'
+        )
 
 
 def _with_gradient(gradients, *others):

@@ -86,9 +86,14 @@ def recreate_in_scope(
         ) from error
     # Private, and not in the config: the arguments of `exclude_from_weight_decay`
     # (test_optimizers_and_metrics_go_too). Variables in them belong to their scope.
-    for name in ("_exclude_from_weight_decay_pattern", "_exclude_from_weight_decay"):
-        if hasattr(original, name):
-            setattr(copy, name, getattr(original, name))
+    names = ("_exclude_from_weight_decay_pattern", "_exclude_from_weight_decay")
+    pairs = [(original, copy)]
+    if isinstance(original, keras.optimizers.LossScaleOptimizer):
+        pairs.append((original.inner_optimizer, copy.inner_optimizer))
+    for one, other in pairs:
+        for name in names:
+            if hasattr(one, name):
+                setattr(other, name, getattr(one, name))
     return copy
 
 
