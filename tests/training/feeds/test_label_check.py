@@ -5,13 +5,13 @@ import pytest
 import tensorflow as tf
 
 from tlkit.errors import DataError
+from tlkit.training.feeds.data_errors import naming_data_errors
 from tlkit.training.feeds.feed import Options
 from tlkit.training.feeds.fit_inputs import make_feed
 from tlkit.training.feeds.label_check import (
     CheckedFeed,
     LabelRange,
     check_labels,
-    naming_labels,
 )
 
 X, Y = np.zeros((10, 4), "f"), np.arange(10) % 3
@@ -41,14 +41,14 @@ def test_labels_of_a_stream_are_checked_in_their_batch():
     feed = checked(dataset(np.where(np.arange(10) == 9, 3, Y)))
     assert isinstance(feed, CheckedFeed)
     with pytest.raises(DataError, match="validation example 1 of batch 2 is 3, but"):
-        with naming_labels():
+        with naming_data_errors():
             list(feed.batches(None, skip=1))
     right = checked(dataset(Y))
     assert np.concatenate([y for _, y, _ in right.batches(0)]).tolist() == Y.tolist()
 
 
 def test_other_errors_of_tensorflow_stay():
-    with pytest.raises(tf.errors.InvalidArgumentError), naming_labels():
+    with pytest.raises(tf.errors.InvalidArgumentError), naming_data_errors():
         tf.debugging.Assert(False, ["other"])
 
 

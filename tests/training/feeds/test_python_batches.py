@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tlkit.errors import DataError
+from tlkit.training.feeds.data_errors import naming_data_errors
 from tlkit.training.feeds.feed import Options, WorkerPart
 from tlkit.training.feeds.fit_inputs import make_feed
 
@@ -124,6 +125,21 @@ def test_a_loader_is_read_again_in_every_epoch():
 def test_other_batches_are_named(batches, message):
     with pytest.raises(DataError, match=message):
         make_feed(iter(batches), None, None, PLAIN)
+
+
+def test_an_error_in_the_user_s_code_is_raised_as_it_is():
+    class Broken(Batches):
+        def __getitem__(self, index):
+            return super().__getitem__(index)[:2] if index < 3 else 1 / 0
+
+    def broken():
+        yield from generator(4)
+        yield X, Y[:3]
+
+    for data, error in ((Broken(), ZeroDivisionError), (broken(), DataError)):
+        feed = make_feed(data, None, None, Options(4, shuffle=False))
+        with pytest.raises(error), naming_data_errors():
+            list(feed.batches(0))
 
 
 def test_labels_beside_batches_are_an_error():

@@ -1,7 +1,8 @@
 """Feeds: the batches of an epoch, from any input of `fit`.
 
-In: Splits, arrays, texts, or batches of a `tf.data.Dataset` or of Python. Out: a `Feed` (`feed`), whose method
-`batches` returns the batches of an epoch. In the order in which data passes:
+In: Splits, arrays, texts, or batches of a `tf.data.Dataset` or of Python. Out: a `Feed`
+(`feed`), whose method `batches` returns the batches of an epoch. In the order in which
+data passes:
 
 * `fit_inputs`: `make_feed`, which chooses the feed for an input; `input_arrays`: nests
   of arrays and tables of one length;
@@ -11,7 +12,9 @@ In: Splits, arrays, texts, or batches of a `tf.data.Dataset` or of Python. Out: 
   `dataset_feed`: the batches of a user's dataset; `python_batches`: those of a
   generator, a `PyDataset` or a data loader;
 * wrappers, in this order: `augmented_feed`, `epoch_steps` (`steps_per_epoch`),
-  `label_check`, `class_weighted_feed`, `blended_feed` (MixUp, CutMix); for the cache `stacked_views` (several augmented views);
+  `label_check`, `class_weighted_feed`, `blended_feed` (MixUp, CutMix); for the cache
+  `stacked_views` (several augmented views);
+* `data_errors`: errors of the data, without TensorFlow's around them;
 * `replica_batches`: `hand_out`, which splits the batches over replicas and pads them.
 
 Words: *rows* are examples that can be read by index. `present` is 1 for an example and

@@ -4,10 +4,8 @@ Labels that are in memory are checked at once; those of other data in each batch
 Tested in tests/training/feeds/test_label_check.py.
 """
 
-import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -138,14 +136,10 @@ def check_labels(feed: Feed, allowed: LabelRange, what: str) -> Feed:
     return feed
 
 
-@contextlib.contextmanager
-def naming_labels() -> Iterator[None]:
-    """Turns TensorFlow's error about a label of a batch into a `DataError`."""
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        found = _FOUND.search(error.message)
-        if found is None:
-            raise
-        where, classes, label = found.groups()
-        raise LabelRange(int(classes)).error(where, label) from None
+def label_error(message: str) -> DataError | None:
+    """Returns the error for TensorFlow's message about a label, or `None`."""
+    found = _FOUND.search(message)
+    if found is None:
+        return None
+    where, classes, label = found.groups()
+    return LabelRange(int(classes)).error(where, label)

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from ...data.examples import mixed_seed
 from ...errors import DataError
+from .data_errors import remembering_errors
 from .dataset_feed import DatasetFeed
 from .feed import Options
 from .input_arrays import as_tuples
@@ -62,7 +63,7 @@ def python_feed(x: Any, options: Options, *, steps: int | None = None) -> Datase
     if hasattr(x, "__next__"):
         return GeneratorFeed(x, options)
     peeked = [_standard(batch) for batch in itertools.islice(x, _PEEKED)]
-    dataset = _dataset(lambda: map(_standard, x), peeked)
+    dataset = _dataset(lambda: _iterate(x), peeked)
     try:
         dataset = dataset.apply(_counted(len(x)))
     except TypeError:  # a loader of unknown length
@@ -83,7 +84,7 @@ class GeneratorFeed(DatasetFeed):
 
     def __init__(self, generator: Iterator, options: Options):
         peeked = [_standard(batch) for batch in itertools.islice(generator, _PEEKED)]
-        stream = itertools.chain(peeked, map(_standard, generator))
+        stream = itertools.chain(peeked, _iterate(generator))
         super().__init__(_dataset(lambda: stream, peeked), options)
         self.steps, self.continues = math.inf, True
         self._first = DatasetFeed(_dataset(lambda: peeked, peeked), options)
@@ -156,6 +157,17 @@ class PyDatasetFeed(DatasetFeed):
         threads = max(1, self.data.workers)
         read = indices.map(self._read, num_parallel_calls=threads, deterministic=True)
         return read.prefetch(max(1, self.data.max_queue_size) if threads > 1 else 1)
+
+
+def _iterate(batches: Iterable) -> Iterator[tuple]:
+    """Yields the batches of an iterable, whose errors `fit` raises as they are."""
+    iterator = iter(batches)
+    following = remembering_errors(lambda: _standard(next(iterator)))
+    while True:
+        try:
+            yield following()
+        except StopIteration:
+            return
 
 
 def _standard(batch: Any) -> tuple:
@@ -242,7 +254,8 @@ def _reader(read: Callable[[int], tuple], specs: tuple) -> Callable:
         return [v.astype(s.dtype.as_numpy_dtype, copy=False) for v, s in pairs]
 
     def tensors(index):
-        values = tf.numpy_function(arrays, [index], [spec.dtype for spec in flat])
+        read = remembering_errors(arrays)
+        values = tf.numpy_function(read, [index], [spec.dtype for spec in flat])
         values = [
             tf.ensure_shape(v, s.shape) for v, s in zip(values, flat, strict=True)
         ]
