@@ -93,7 +93,7 @@ def test_evaluate_takes_what_fit_takes(trained, splits):
 
 
 def test_evaluate_takes_any_compiled_classifier(plain_model, numbers):
-    with pytest.raises(TrainingError, match="No loss is given to evaluate"):
+    with pytest.raises(TrainingError, match="No loss is given"):
         evaluate(plain_model, *numbers, verbose=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     plain_model.compile(loss=loss)

@@ -21,6 +21,7 @@ from .feeds.feed import Feed, Options
 from .feeds.fit_inputs import brings_labels, feed_of_columns, make_feed
 from .feeds.input_arrays import Columns, columns_of
 from .feeds.label_check import LabelRange, check_labels
+from .loop.compiled_model import is_index_loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,11 +180,8 @@ def label_range(model: keras.Model, loss: Any = None) -> LabelRange | None:
         ignored = loss.ignore_class
         if getattr(loss, "axis", -1) not in (-1, len(shape) - 1):
             return None
-    elif not isinstance(loss, str) or keras.losses.get(loss) is not keras.losses.get(
-        "sparse_categorical_crossentropy"
-    ):
-        if loss is not keras.losses.sparse_categorical_crossentropy:
-            return None
+    elif not is_index_loss(loss):
+        return None
     names = () if task is None else tuple(task.labels)
     return LabelRange(shape[-1], len(shape), ignored, names)
 

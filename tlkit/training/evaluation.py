@@ -14,9 +14,11 @@ from ..errors import DataError, TrainingError
 from .arguments import feed_options
 from .feeds.feed import Feed
 from .feeds.fit_inputs import make_feed
+from .loop.compiled_model import compiled
 from .loop.loss_and_metrics import GlobalLoss
 from .loop.run import Run
 from .model_outputs import collect_outputs
+from .run_setup import compile_arguments
 
 
 def evaluate(
@@ -44,7 +46,7 @@ def evaluate(
 
     Raises:
         DataError: The data is invalid, or the model is not a classifier.
-        TrainingError: The model has no loss.
+        TrainingError: The model has no loss, or an output is not finite.
 
     Example:
 
@@ -56,13 +58,10 @@ def evaluate(
     if x is None:
         raise DataError("There is no such split: the data was not split that way.")
     feed = make_feed(x, y, None, feed_options(model, batch_size=batch_size))
-    task = models.task_of(model)
-    loss = model.loss if model.compiled else task and task.loss()
-    if loss is None:
-        raise TrainingError(
-            "No loss is given to evaluate. model.compile(loss=…) the model."
-        )
-    return _evaluate_feed(model, model, feed, GlobalLoss(loss), verbose=verbose)
+    arguments = compile_arguments(model, None, None, ())
+    spec = feed.batches(None).element_spec
+    with compiled(model, arguments, arguments.optimizer, spec, lambda metric: metric):
+        return _evaluate_feed(model, model, feed, GlobalLoss(model), verbose=verbose)
 
 
 def final_evaluation(
@@ -84,27 +83,37 @@ def _evaluate_feed(
     model: keras.Model, part: keras.Model, feed: Feed, loss: GlobalLoss, *, verbose: int
 ) -> reports.Evaluation:
     """Evaluates the part of a model that a feed is for."""
-    outputs, labels, weights = collect_outputs(
-        part, feed, what="evaluating", verbose=verbose
+    if loss.overridden:
+        raise TrainingError(
+            f"{type(model).__name__}.compute_loss is overridden, and tlkit.evaluate "
+            "does not call it. Use model.evaluate for this model."
+        )
+    (outputs, added), labels, weights = collect_outputs(
+        part, feed, what="evaluating", verbose=verbose, with_losses=True
     )
     if not isinstance(outputs, np.ndarray) or outputs.ndim != 2 or len(outputs[0]) < 2:
         raise DataError(
             "tlkit.evaluate is for classifiers with one output [batch, labels]. Use "
             "model.evaluate for this model."
         )
-    total, count = loss.sums(
-        tf.constant(labels),
-        tf.constant(outputs),
-        None if isinstance(weights, tuple) else tf.constant(weights),
-        None,
-    )
+    if not np.isfinite(outputs).all():
+        example = int(np.argmin(np.isfinite(outputs).all(axis=1)))
+        raise TrainingError(
+            f"The model's output for example {example} is not finite, so it has no "
+            "label. Look for non-finite numbers in the data, or in the weights: "
+            "training may have diverged."
+        )
+    labels, outputs = tf.constant(labels), tf.constant(outputs)
+    weights = None if isinstance(weights, tuple) else tf.constant(weights)
+    value, _ = loss.value(None, labels, outputs, weights, training=False)
+    value += np.mean(added)
     task = models.task_of(model)
     names = task.labels if task is not None else map(str, range(outputs.shape[1]))
     return reports.evaluate_predictions(
-        outputs,
-        _label_indices(labels),
+        outputs.numpy(),
+        _label_indices(labels.numpy()),
         label_names=tuple(names),
-        loss=float(total / loss.divisor(count)),
+        loss=float(value),
     )
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from .. import reports
 from ..data import Augmentation, Splits
+from ..encoders import find_encoder
 from ..files import user_path
 from .activations.cached_activations import CachedActivations
 from .arguments import (
@@ -18,10 +19,11 @@ from .arguments import (
     build,
     count_feeds,
     feed_options,
-    make_feeds,
+    first_position,
     resolve_phases,
     updates_per_epoch,
 )
+from .checkpoints.checkpoint_files import latest
 from .checkpoints.fingerprint import fingerprint
 from .checkpoints.saver import (
     Checkpoints,
@@ -29,21 +31,28 @@ from .checkpoints.saver import (
     check_directory,
     check_same_everywhere,
 )
+from .data_arguments import DataArguments, make_feeds
 from .evaluation import final_evaluation
+from .feeds.data_errors import naming_data_errors
 from .feeds.fit_inputs import input_notes
+from .keras_contract import check_contract
+from .loop.compiled_model import asks_for_xla, reads_inputs
 from .loop.display import print_line
 from .loop.interrupts import Interrupts
-from .loop.optimizer import finalize
+from .loop.optimizer import finalize, has_schedule
 from .loop.run import Run
+from .loop.update_counts import counted_updates
 from .phase_loop import run_phase
 from .plans.cache_plan import ActivationCache, cache_options, is_cacheable
 from .plans.plan import Plan, make_plan
 from .plans.schedules import Phase
+from .repeated_fits import fit_count, seed_of_fit, set_fit_count
 from .run_report import make_folder, make_report, write_plan
 from .run_setup import (
+    call_size,
     compile_arguments,
+    compiled_for_run,
     make_run,
-    optimizer_for_callbacks,
 )
 from .strategies.scope_copies import copy_into_scope, copy_out_of_scope
 from .strategies.strategies import Placement, check_batch_size, find_placement, is_tpu
@@ -52,6 +61,7 @@ from .strategies.workers import is_chief, naming_lost_workers
 _DEFAULT_CHECKPOINTS = Checkpoints()
 
 
+@naming_data_errors()
 def fit(
     model: keras.Model,
     x: Splits | tf.data.Dataset | Any,
@@ -60,11 +70,19 @@ def fit(
     schedule: Phase | Sequence[Phase] | None = None,
     strategy: str | tf.distribute.Strategy | None = None,
     directory: str | os.PathLike | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     epochs: int | None = None,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    shuffle: bool = True,
+    sample_weight: Any = None,
     validation_data: Any = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    class_weight: Mapping[int | str, float] | None = None,
+    validation_split: float = 0.0,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
+    validation_freq: int | Sequence[int] = 1,
+    callbacks: keras.callbacks.Callback | Sequence[Any] | None = None,
+    class_weight: Mapping[int | str, float] | str | None = None,
     augmentation: Augmentation | None = None,
     optimizer: keras.optimizers.Optimizer | str | None = None,
     loss: keras.losses.Loss | Callable | str | None = None,
@@ -72,12 +90,12 @@ def fit(
     seed: int = 0,
     gradient_accumulation_steps: int | None = None,
     ema: float = 0.0,
-    jit_compile: bool = False,
+    jit_compile: bool | None = None,
     steps_per_execution: int | None = None,
     cache: bool | str | ActivationCache = "auto",
     resume: bool = False,
     checkpoints: Checkpoints = _DEFAULT_CHECKPOINTS,
-    verbose: int = 1,
+    verbose: int | str = 1,
 ) -> reports.Report:
     """Trains a model phase by phase.
 
@@ -89,14 +107,16 @@ def fit(
 
     Args:
         model: A model of `tlkit`, or any Keras model with one loss.
-        x: Data from `tlkit.data`; or what Keras's `fit` takes: arrays (float64 becomes
-            float32; large ones, also of `numpy.load(…, mmap_mode="r")`, are read when
-            they are needed and must not change meanwhile), or a batched
-            `tf.data.Dataset` of `(inputs, labels)` or `(inputs, labels, weights)`. For
-            a model of `tlkit`, arrays and texts are raw examples, and a dict of arrays
-            holds inputs. All workers must get the same batches of a dataset of your
-            own: seed its `shuffle`.
-        y: The labels of arrays and texts, as indices or names.
+        x: Data from `tlkit.data`; or what Keras's `fit` takes: arrays, tables of pandas
+            and nests of them (float64 becomes float32; large arrays, also of
+            `numpy.load(…, mmap_mode="r")`, are read when they are needed and must not
+            change meanwhile); or batches of `(inputs, labels)` or `(inputs, labels,
+            weights)` from a `tf.data.Dataset`, a generator, a `keras.utils.PyDataset`
+            or a `DataLoader`. For a model of `tlkit`, arrays and texts are raw
+            examples, and a dict of arrays holds inputs. All workers must get the same
+            batches of a dataset of your own: seed its `shuffle`.
+        y: The labels of arrays and texts, as indices, names, one-hot rows or numbers; a
+            nest of arrays for several outputs.
         schedule: The phases. Default: `head_then_all()` for a model of `tlkit`, else
             one phase with a constant learning rate that trains the weights that the
             model leaves trainable.
@@ -106,22 +126,52 @@ def fit(
         directory: The run's folder for `report.json`, `plan.txt` and `checkpoints`.
             Files of these names are replaced, others are not touched. Several workers
             need one that all of them can read.
-        batch_size: Examples in a batch over all replicas and workers; a batched dataset
-            has its own.
+        batch_size: Examples in a batch over all replicas and workers; batches have
+            their own. Default: 32; or, of arrays with `steps_per_epoch`, as many as
+            make so many batches.
         epochs: Epochs of the default schedule, or of its last phase.
-        validation_data: `(x, y)` or a dataset like `x`, which is evaluated after each
-            epoch. Default: the validation split, if there is one.
+        initial_epoch: The number of the first epoch of a single phase that goes on; its
+            `epochs` count those before it, too.
+        steps_per_epoch: Batches in an epoch; the next epoch goes on with the batches
+            after them. It must divide the number of batches. Needed for a generator.
+        shuffle: Whether the examples are shuffled in every epoch; of a `PyDataset`, the
+            batches. Datasets, generators and loaders keep their order.
+        sample_weight: Weights of the examples of arrays, `[n]` or, for outputs in time,
+            `[n, steps]`; a nest like `y` for several outputs.
+        validation_data: `(x, y)`, `(x, y, weights)` or batches like `x`, which are
+            evaluated after each epoch. Default: the validation split, if there is one.
+        validation_split: The last fraction of arrays, which is not trained on but
+            evaluated after each epoch.
+        validation_steps: The number of validation batches, the same in every epoch.
+            Default: all. Needed for a generator.
+        validation_batch_size: Examples in a validation batch. Default: `batch_size`.
+        validation_freq: Epochs from one evaluation to the next, or a list of the epochs
+            (from 1) after which to evaluate. The patience of a phase counts these.
         callbacks: Keras callbacks. `model.stop_training` ends the phase, and the next
-            one begins; the waiting time of `EarlyStopping` is reset then.
-        class_weight: Weights by index or name of the label; 1 for the others.
+            one begins; the waiting times of `EarlyStopping` and `ReduceLROnPlateau` are
+            reset then. A rate that a callback assigns to
+            `model.optimizer.learning_rate`, as `LearningRateScheduler` does, replaces
+            the planned rates, warm-up and decay too, until a callback assigns another
+            one or the phase ends. A cut of `ReduceLROnPlateau` multiplies the planned
+            rates of the rest of the phase.
+        class_weight: Weights by index or name of the label, 1 for the others; or
+            `"balanced"`, as in scikit-learn: examples / (classes * examples of the
+            class).
         augmentation: Random changes of training images, such as
-            `tlkit.data.Augmentation()`. They are cached only if `cache` has `views`.
+            `tlkit.data.Augmentation()`, for models of `tlkit.image_classifier` and
+            images from `tlkit.data` or in arrays; other data can be blended only (MixUp
+            and CutMix). They are cached only if `cache` has `views`.
         optimizer: Default: that of the model's `compile`, or AdamW. Its state lasts
-            through all phases. The schedule sets its learning rate, unless it has a
-            `LearningRateSchedule` of its own, which then holds for all phases.
+            through all phases. It goes on in the next `fit`, which adds the slots of
+            further variables, unless the optimizer is copied: into a strategy's scope,
+            or because it accumulates gradients itself. The schedule sets its learning
+            rate, unless it has a `LearningRateSchedule` of its own, which then holds
+            for all phases.
         loss: Default: that of the model's `compile`, or of its task.
         metrics: Default: likewise.
-        seed: Decides the order of the examples, different in every epoch, and dropout.
+        seed: Decides the order of the examples, different in every epoch, their
+            augmentation and dropout. A second `fit` of the same model object continues
+            with other random numbers; the same program repeats all of them.
         gradient_accumulation_steps: Batches in one update of the weights, at least 1;
             the last update of an epoch may have fewer. Default: that of the optimizer,
             or 1.
@@ -137,17 +187,23 @@ def fit(
             `"auto"` to choose whether and where by cost, `False`, or a
             `tlkit.ActivationCache` with more options. On a TPU nothing is cached.
         resume: Whether to continue from the last checkpoint in `directory`, if there is
-            one; on another strategy too.
+            one; on another strategy too. Phases that have not begun may be changed, and
+            phases may be added. The last phase that has begun may get more `epochs` or
+            `steps`: if its learning rate is constant, without warm-up, the weights are
+            those of a run that had this schedule from the start; otherwise the rate
+            goes on at its place on the longer curve. A phase that has restored its best
+            weights (`patience`) goes on from these, and one whose `steps` ended within
+            an epoch goes on with the next epoch.
         checkpoints: When to write checkpoints into `directory`, in addition to those
-            after each phase and after Ctrl-C, and how many to keep.
-        verbose: 0 for silence, 1 for the plan and progress, on stderr.
+            after each phase and after Ctrl-C or SIGTERM, and how many to keep.
+        verbose: 0 for silence, 1 or "auto" for the plan and progress, on stderr.
 
     Returns:
         The report, which contains Keras's `history`.
 
     Raises:
         PlanError: The schedule does not fit the model.
-        DataError: The data is invalid.
+        DataError: The data is invalid, such as a label that the model does not have.
         TrainingError: A gradient is not finite, a frozen variable changed, the device
             does not exist, or the checkpoint is of another job.
 
@@ -163,26 +219,52 @@ def fit(
     if directory is not None:
         directory = user_path(directory).absolute()  # a callback may change folders
     check_directory(directory, checkpoints, resume=resume)
+    checkpoint = latest(directory) if resume else None
+    fits = fit_count(model)
+    if checkpoint is not None:  # without the count in tlkit 0.1
+        fits = checkpoint.state["facts"].get("fits", 0)
     # First of all: a missing device is an error before any data is read.
     placement = find_placement(model, strategy)
+    jit_compile = asks_for_xla(model) if jit_compile is None else jit_compile
     static = jit_compile or is_tpu(placement.strategy)
+    data = DataArguments(
+        x,
+        y,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+        validation_data=validation_data,
+        validation_split=validation_split,
+        validation_steps=validation_steps,
+        validation_batch_size=validation_batch_size,
+        validation_freq=validation_freq,
+        batch_size=batch_size,
+        steps_per_epoch=steps_per_epoch,
+        initial_epoch=initial_epoch,
+    )
+    verbose = 1 if verbose == "auto" else verbose
     options = feed_options(
         model,
         batch_size=batch_size,
-        seed=seed,
+        seed=seed_of_fit(seed, fits),
+        shuffle=shuffle,
         fixed_length=static,
         augmentation=augmentation,
         verbose=verbose,
     )
-    feeds = make_feeds(model, x, y, validation_data, class_weight, options)
+    feeds = make_feeds(model, data, options, loss=loss)
+    batch_size = feeds[0].batch_size or options.batch_size
     check_batch_size(batch_size, placement.strategy)
     build(model, feeds[0])
-    optimizer, loss, metrics = compile_arguments(model, optimizer, loss, metrics)
-    phases = resolve_phases(model, schedule, epochs, optimizer)
-    accumulation = accumulation_steps(optimizer, gradient_accumulation_steps)
+    arguments = compile_arguments(model, optimizer, loss, metrics)
+    callbacks = [c for c in keras.tree.flatten(callbacks) if c is not None]
+    check_contract(model, arguments, callbacks)
+    phases = resolve_phases(model, schedule, epochs, arguments.optimizer)
+    accumulation = accumulation_steps(arguments.optimizer, gradient_accumulation_steps)
     train, validation = count_feeds(feeds, phases, accumulation)
+    position = first_position(phases, train, accumulation, initial_epoch)
     # On a TPU, cached activations would be computed by its host, which is slow.
-    settings = None if is_tpu(placement.strategy) else cache_options(cache)
+    uncached = is_tpu(placement.strategy) or reads_inputs(model)
+    settings = None if uncached else cache_options(cache)
     plan = make_plan(
         model,
         phases,
@@ -190,6 +272,8 @@ def fit(
         cache=settings if is_cacheable(train, validation, settings) else None,
         examples=train.examples,
         tokens=None if train.lengths is None else float(train.lengths.each.mean()),
+        own_schedule=arguments.optimizer is not None
+        and has_schedule(arguments.optimizer),
     )
     check_same_everywhere(placement.strategy, directory)
     chief = is_chief(placement.strategy)
@@ -197,14 +281,15 @@ def fit(
     with (
         _model_in_scope(model, placement) as model_in_scope,
         Interrupts(directory is not None) as interrupts,
+        compiled_for_run(
+            model_in_scope, plan, train, arguments, placement.strategy
+        ) as optimizer,
     ):
         run = make_run(
             model_in_scope,
             plan,
             train,
             optimizer=optimizer,
-            loss=loss,
-            metrics=metrics,
             strategy=placement.strategy,
             interrupts=interrupts,
             callbacks=callbacks,
@@ -212,14 +297,16 @@ def fit(
             ema=ema,
             jit_compile=jit_compile,
             static_shapes=static,
-            call_size=steps_per_execution,
-            seed=seed,
+            call_size=call_size(arguments, steps_per_execution),
+            seed=seed_of_fit(seed, fits),
             verbose=verbose if chief else 0,
             chief=chief,
         )
+        run.position, run.validates = position, data.validates
         if run.verbose:
             print_line(str(plan))
-            for note in input_notes(train, validation):
+            caches = settings is not None and find_encoder(model) is not None
+            for note in input_notes(train, validation, caches=caches):
                 print_line(note)
         facts = {}
         if directory is not None:
@@ -228,20 +315,24 @@ def fit(
                 phases,
                 train,
                 optimizer=run.settings.optimizer,
-                loss=run.settings.loss.keras_loss,
+                loss=arguments.loss,
+                loss_weights=arguments.loss_weights,
                 seed=seed,
                 batch_size=batch_size,
                 class_weight=class_weight,
                 gradient_accumulation_steps=accumulation,
                 ema=ema,
                 augmentation=str(augmentation),
+                shuffle=bool(shuffle),
+                fits=fits,
             )
         saver = Saver(run, directory, checkpoints, facts, len(phases))
         with naming_lost_workers(placement.strategy):
-            if resume:
-                saver.find()
-            if folder is not None:  # after `find`, which rejects another job's folder
+            if checkpoint is not None:
+                saver.check(checkpoint)
+            if folder is not None:  # after `check`, which rejects another job's folder
                 write_plan(folder, plan)
+            set_fit_count(model, fits + 1)
             activations = CachedActivations(run, plan, (train, validation), settings)
             evaluations = _train(run, plan, activations, saver)
     report = make_report(
@@ -275,25 +366,34 @@ def _train(
     run: Run, plan: Plan, activations: CachedActivations, saver: Saver
 ) -> dict[str, reports.Evaluation]:
     """Trains all phases from the run's position on; returns the final evaluations."""
-    with optimizer_for_callbacks(run.model, run.settings.optimizer):
-        run.callbacks.on_train_begin()
-        saver.resume()
-        while run.position.phase < len(plan.phases):
-            planned = plan.phases[run.position.phase]
-            with saver.saving_if_interrupted():
-                part, feeds = activations.part_and_feeds(run.position.phase)
-            with run.interrupts.deferred():
-                run.results.append(run_phase(run, planned, part, *feeds, saver))
-                if run.verbose:
-                    print_line(f"{planned.phase.title}: {run.results[-1].frozen_check}")
-                run.position.next_phase()
-                saver.save(between_phases=True)
-                saver.leave_if_interrupted()
-        with run.interrupts.deferred():
-            run.averages.swap()
-            finalize(run.settings.optimizer)
-            run.callbacks.on_train_end({k: v[-1] for k, v in run.history.items()})
+    with (
+        run.learning_rate.open_to_callbacks(run.callbacks.callbacks),
+        counted_updates(run.settings.optimizer),
+    ):
+        _train_phases(run, plan, activations, saver)
     if activations.feeds[1] is None:
         return {}
     part, (_, validation) = activations.smallest_part()
     return final_evaluation(run, part, validation)
+
+
+def _train_phases(
+    run: Run, plan: Plan, activations: CachedActivations, saver: Saver
+) -> None:
+    run.callbacks.on_train_begin()
+    saver.resume()
+    while run.position.phase < len(plan.phases):
+        planned = plan.phases[run.position.phase]
+        with saver.saving_if_interrupted():
+            part, feeds = activations.part_and_feeds(run.position.phase)
+        with run.interrupts.deferred():
+            run.results.append(run_phase(run, planned, part, *feeds, saver))
+            if run.verbose:
+                print_line(f"{planned.phase.title}: {run.results[-1].frozen_check}")
+            run.position.next_phase()
+            saver.save(between_phases=True)
+            saver.leave_if_interrupted()
+    with run.interrupts.deferred():
+        run.averages.swap()
+        finalize(run.settings.optimizer)
+        run.callbacks.on_train_end({k: v[-1] for k, v in run.history.items()})

@@ -17,9 +17,11 @@ import tensorflow as tf
 
 from ..data import Splits
 from ..encoders import find_encoder
-from ..errors import PlanError, TrainingError
+from ..errors import DataError, PlanError, TrainingError
 from ..progress import progress
-from .arguments import build, feed_options, make_feeds
+from .arguments import build, feed_options
+from .data_arguments import DataArguments, make_feeds
+from .feeds.data_errors import naming_data_errors
 from .feeds.feed import Feed
 from .feeds.replica_batches import hand_out
 from .loop.interrupts import Interrupts
@@ -28,7 +30,7 @@ from .loop.run import Run
 from .phase_loop import make_steps, set_trainable
 from .plans.plan import PhasePlan, make_plan
 from .plans.schedules import Phase
-from .run_setup import compile_arguments, make_run
+from .run_setup import compile_arguments, compiled_for_run, make_run
 from .strategies.layer_tree import all_layers
 from .strategies.scope_copies import recreate_in_scope
 from .strategies.strategies import find_placement
@@ -64,6 +66,7 @@ class RateSearch:
         return "\n".join(["      rate      loss", *rows, last])
 
 
+@naming_data_errors()
 def find_learning_rate(
     model: keras.Model,
     x: Splits | tf.data.Dataset | Any,
@@ -120,10 +123,10 @@ def find_learning_rate(
             "lowest and highest must be rising numbers above 0. Received: "
             f"lowest={lowest!r}, highest={highest!r}."
         )
-    if not isinstance(steps, int) or not 10 <= steps <= 10_000:
+    if not isinstance(steps, (int, np.integer)) or not 10 <= steps <= 10_000:
         raise PlanError(f"steps must be an integer of 10 to 10,000; got {steps!r}.")
     options = feed_options(model, batch_size=batch_size, seed=seed)
-    feed, _ = make_feeds(model, x, y, None, None, options)
+    feed, _ = make_feeds(model, DataArguments(x, y), options, loss=loss)
     build(model, feed)
     phase = Phase(
         train,
@@ -132,7 +135,8 @@ def find_learning_rate(
         layer_decay=layer_decay,
         name="learning-rate test",
     )
-    optimizer, loss, _ = compile_arguments(model, optimizer, loss, ())
+    arguments = compile_arguments(model, optimizer, loss, ())
+    optimizer = arguments.optimizer
     if optimizer is not None and has_schedule(optimizer):
         raise PlanError(
             "The optimizer has a LearningRateSchedule of its own, so no other rate can "
@@ -143,20 +147,21 @@ def find_learning_rate(
     with _restored(model), strategy.scope():
         if optimizer is not None:
             optimizer = recreate_in_scope(optimizer, strategy)
+            arguments = dataclasses.replace(arguments, optimizer=optimizer)
         plan = make_plan(model, [phase], updates=None, cache=None)
-        run = make_run(
-            model,
-            plan,
-            feed,
-            optimizer=optimizer,
-            loss=loss,
-            metrics=(),
-            strategy=tf.distribute.get_strategy(),
-            interrupts=Interrupts(False),
-            call_size=1,
-            seed=seed,
-        )
-        losses = _losses(run, plan.phases[0], feed, rates, verbose)
+        strategy = tf.distribute.get_strategy()
+        with compiled_for_run(model, plan, feed, arguments, strategy) as optimizer:
+            run = make_run(
+                model,
+                plan,
+                feed,
+                optimizer=optimizer,
+                strategy=strategy,
+                interrupts=Interrupts(False),
+                call_size=1,
+                seed=seed,
+            )
+            losses = _losses(run, plan.phases[0], feed, rates, verbose)
     return _search(rates, losses)
 
 
@@ -171,10 +176,15 @@ def _losses(
     for number, rate in enumerate(
         progress(rates, total=len(rates), what="trying learning rates", verbose=verbose)
     ):
-        run.learning_rate.set(float(rate))
+        run.learning_rate.show(float(rate))
         try:
             step_losses, bad, _ = steps(batches, [rate], first=number)
         except tf.errors.OutOfRangeError:
+            if feed.continues:
+                raise DataError(
+                    f"The training data ended after {number} batches, and can be read "
+                    f"only once. Type steps={max(number, 10)}, or give more batches."
+                ) from None
             epoch += 1
             batches = iter(hand_out(feed, epoch, run.settings.strategy))
             step_losses, bad, _ = steps(batches, [rate], first=number)

@@ -14,10 +14,16 @@ import tensorflow as tf
 
 from ..progress import progress
 from .feeds.feed import Feed
+from .loop.loss_and_metrics import batch_size, layer_losses
 
 
 def collect_outputs(
-    model: keras.Model, feed: Feed, *, what: str, verbose: int = 1
+    model: keras.Model,
+    feed: Feed,
+    *,
+    what: str,
+    verbose: int = 1,
+    with_losses: bool = False,
 ) -> tuple[Any, Any, Any]:
     """Runs a model in inference over all examples once.
 
@@ -26,6 +32,8 @@ def collect_outputs(
         feed: The examples.
         what: The label of the progress bar, such as `"computing features"`.
         verbose: 0 for silence.
+        with_losses: Whether the outputs are pairs with what regularization and layers
+            add to the loss, for each example that of its batch.
 
     Returns:
         Arrays with one entry for each example, in the order of the data: the outputs,
@@ -36,7 +44,8 @@ def collect_outputs(
         order, dataset = feed.longest_first()
     else:
         dataset = feed.batches(None)
-    run = inference_function(model, dataset.element_spec[0])
+    make_function = loss_function if with_losses else inference_function
+    run = make_function(model, dataset.element_spec[0])
     total = feed.steps if feed.steps not in (None, math.inf) else None
     batches = [
         tf.nest.map_structure(lambda x: x.numpy(), (run(inputs), labels, weights))
@@ -61,15 +70,29 @@ def inference_function(model: keras.Model, spec: Any) -> Callable[[Any], Any]:
         model: The model.
         spec: The nest of `tf.TensorSpec` of its inputs.
     """
+    return _traced(model, spec, lambda model, inputs: model(inputs, training=False))
+
+
+def loss_function(model: keras.Model, spec: Any) -> Callable[[Any], Any]:
+    """Returns a function like `inference_function` of outputs and added losses."""
+    return _traced(model, spec, _outputs_and_losses)
+
+
+def _outputs_and_losses(model: keras.Model, inputs: Any) -> tuple[Any, tf.Tensor]:
+    outputs = model(inputs, training=False)
+    return outputs, tf.repeat(layer_losses(model), batch_size(inputs))
+
+
+def _traced(model: keras.Model, spec: Any, function: Callable) -> Callable[[Any], Any]:
     functions = _FUNCTIONS.setdefault(model, {})
-    key = repr(spec)
+    key = (function.__name__, repr(spec))
     if key not in functions:
         # Weak, since the function lives as long as its model is in `_FUNCTIONS`.
         weak_model = weakref.ref(model)
 
         @tf.function(input_signature=[spec], autograph=False)
         def run(inputs):
-            return weak_model()(inputs, training=False)
+            return function(weak_model(), inputs)
 
         functions[key] = run
     return functions[key]

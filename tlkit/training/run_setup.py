@@ -15,20 +15,19 @@ from ..errors import TrainingError
 from .arguments import resolve_optimizer
 from .feeds.feed import Feed
 from .loop.averages import MovingAverages
+from .loop.compiled_model import (
+    CompileArguments,
+    compile_config,
+    compiled,
+    reads_inputs,
+)
 from .loop.interrupts import Interrupts
 from .loop.l2_sp import pretrained_values
-from .loop.loss_and_metrics import (
-    EpochMetrics,
-    GlobalLoss,
-    compiled_metrics,
-    resolve_metrics,
-)
-from .loop.optimizer import (
-    LearningRate,
-    build_optimizer,
-    default_optimizer,
-    has_schedule,
-)
+from .loop.learning_rate import LearningRate
+from .loop.loss_and_metrics import EpochMetrics, GlobalLoss
+from .loop.optimizer import default_optimizer, innermost
+from .loop.optimizer_contract import check_methods
+from .loop.optimizer_slots import build_optimizer
 from .loop.run import Run
 from .loop.step import CALL_LIMIT, StepSettings
 from .loop.update import check_replicas, is_applied_by_keras
@@ -41,33 +40,50 @@ from .strategies.strategies import is_default
 
 def compile_arguments(
     model: keras.Model, optimizer: Any, loss: Any, metrics: Sequence[Any] | None
-) -> tuple[keras.optimizers.Optimizer | None, Any, Sequence[Any]]:
+) -> CompileArguments:
     """Completes arguments of `fit` from the model's `compile` and its task.
-
-    The optimizer is `None` for the default one.
 
     Raises:
         TrainingError: No loss is given, or the optimizer cannot train in phases.
     """
-    task = models.task_of(model)
-    if loss is None:
-        loss = model.loss if model.compiled else task and task.loss()
-    if loss is None:
+    task, config = models.task_of(model), compile_config(model)
+    names = ("loss", "loss_weights", "metrics", "weighted_metrics")
+    chosen = {name: config.get(name) for name in names}
+    if loss is not None:
+        chosen |= {"loss": loss, "loss_weights": None}
+    if metrics is not None:
+        chosen |= {"metrics": metrics, "weighted_metrics": None}
+    if task is not None and chosen["loss"] is None:
+        chosen["loss"] = task.loss()
+    if task is not None and not chosen["metrics"] and not chosen["weighted_metrics"]:
+        chosen["metrics"] = task.metrics()
+    if chosen["loss"] is None and not _has_own_losses(model):
         raise TrainingError(
-            "No loss is given. Give one: "
-            'tlkit.fit(…, loss="sparse_categorical_crossentropy"), or model.compile '
-            "the model."
+            'No loss is given. Give fit loss="sparse_categorical_crossentropy", for '
+            "example, or compile the model: model.compile(loss=…)."
         )
-    if metrics is None:
-        metrics = compiled_metrics(model) or (task.metrics() if task else [])
-    optimizer = resolve_optimizer(model, optimizer)
-    if type(optimizer).__name__ == "MultiOptimizer":
+    resolved = resolve_optimizer(model, optimizer)
+    if type(resolved).__name__ == "MultiOptimizer":
         raise TrainingError(
             "A MultiOptimizer cannot train in phases: it updates all of its variables "
             "or none. Use one optimizer, and Phase(layer_decay=…) for learning rates "
             "by depth."
         )
-    return optimizer, loss, metrics
+    from_compile = optimizer is None and resolved is not None
+    steps = config.get("steps_per_execution") or 1
+    return CompileArguments(
+        resolved,
+        **chosen,
+        compiled=bool(config) and all(chosen[name] is config[name] for name in names),
+        scales_loss=model.dtype_policy.name == "mixed_float16" and not from_compile,
+        steps_per_execution=steps if steps > 1 else None,
+        run_eagerly=bool(config.get("run_eagerly")),
+    )
+
+
+def _has_own_losses(model: keras.Model) -> bool:
+    """Returns whether a model can be trained without a loss of labels and outputs."""
+    return reads_inputs(model) or (model.compiled and bool(model.losses))
 
 
 def make_run(
@@ -75,9 +91,7 @@ def make_run(
     plan: Plan,
     train: Feed,
     *,
-    optimizer: keras.optimizers.Optimizer | None,
-    loss: Any,
-    metrics: Sequence[Any],
+    optimizer: keras.optimizers.Optimizer,
     strategy: tf.distribute.Strategy,
     interrupts: Interrupts,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -93,22 +107,26 @@ def make_run(
     """Sets up a run in a strategy's scope.
 
     Args:
-        model: The model, in the scope.
+        model: The model, in the scope and in the context of `compiled_for_run`.
         plan: The plan, made for this model or for one that it is a copy of.
         train: The training examples.
-        optimizer, loss, metrics: The result of `compile_arguments`.
+        optimizer: The result of `compiled_for_run`.
         strategy, interrupts, static_shapes, chief: As for `StepSettings` and `Run`.
         accumulation: As `gradient_accumulation_steps` of `fit`.
         call_size: As `steps_per_execution` of `fit`.
         callbacks, ema, jit_compile, seed, verbose: As for `fit`.
 
     Raises:
-        TrainingError: The optimizer cannot be used, or a number is out of its range.
+        TrainingError: The losses cannot be used, or a number is out of its range.
     """
     _check_numbers(ema, call_size)
-    trained = {i for planned in plan.phases for i in planned.selection.trained}
-    variables = weights_at(model, sorted(trained))
-    optimizer = _make_optimizer(optimizer, variables, strategy)
+    replicas = strategy.num_replicas_in_sync
+    if model.run_eagerly and replicas > 1:
+        raise TrainingError(
+            "run_eagerly=True of model.compile works on one device only. Give "
+            "strategy=None, or compile the model without it."
+        )
+    single = replicas == 1 and accumulation == 1
     if is_applied_by_keras(optimizer):
         call_size = 1  # Python sets its learning rate
     elif workers.worker_count(strategy) > 1:
@@ -118,13 +136,14 @@ def make_run(
         model=model,
         settings=StepSettings(
             optimizer=optimizer,
-            loss=GlobalLoss(loss),
-            metrics=_make_metrics(metrics, model, train, strategy),
+            loss=GlobalLoss(model, replicas=replicas, single=single),
+            metrics=EpochMetrics(model),
             strategy=strategy,
             seed=seed,
             accumulates=accumulation > 1,
             jit_compile=jit_compile,
             static_shapes=static_shapes,
+            run_eagerly=model.run_eagerly,
         ),
         callbacks=keras.callbacks.CallbackList(
             list(callbacks),
@@ -134,11 +153,11 @@ def make_run(
             steps=train.steps,
             verbose=0,
         ),
-        learning_rate=LearningRate(
-            optimizer, getattr(model, "optimizer", None) or optimizer
-        ),
+        learning_rate=LearningRate(optimizer),
         pretrained=pretrained_values(model, plan.phases),
-        averages=MovingAverages(variables, momentum=ema, strategy=strategy),
+        averages=MovingAverages(
+            _trained_variables(model, plan), momentum=ema, strategy=strategy
+        ),
         interrupts=interrupts,
         accumulation=accumulation,
         call_size=call_size,
@@ -148,28 +167,36 @@ def make_run(
 
 
 @contextlib.contextmanager
-def optimizer_for_callbacks(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer
-) -> Iterator[None]:
-    """Sets `model.optimizer` in a context if the model has none.
+def compiled_for_run(
+    model: keras.Model,
+    plan: Plan,
+    train: Feed,
+    arguments: CompileArguments,
+    strategy: tf.distribute.Strategy,
+) -> Iterator[keras.optimizers.Optimizer]:
+    """Compiles a model for a run, in its strategy's scope; yields the optimizer.
 
-    Phases change the learning rate and the weight decay; both are restored.
+    Raises:
+        TrainingError: The optimizer, the losses or the metrics cannot be used.
     """
-    weight_decay = optimizer.weight_decay
-    has_none = getattr(model, "optimizer", None) is None
-    optimizers = [optimizer] if has_none else [optimizer, model.optimizer]
-    changing = [one for one in optimizers if not has_schedule(one)]
-    rates = [float(keras.ops.convert_to_numpy(one.learning_rate)) for one in changing]
-    if has_none:
-        model.optimizer = optimizer
-    try:
-        yield
-    finally:
-        optimizer.weight_decay = weight_decay
-        for one, rate in zip(changing, rates, strict=True):
-            one.learning_rate = rate
-        if has_none:
-            del model.optimizer
+    optimizer = _make_optimizer(arguments, _trained_variables(model, plan), strategy)
+    convert = lambda metric: _in_scope(metric, strategy)
+    spec = train.batches(None).element_spec
+    replicas = strategy.num_replicas_in_sync
+    with compiled(model, arguments, optimizer, spec, convert, replicas=replicas):
+        yield optimizer
+
+
+def _trained_variables(model: keras.Model, plan: Plan) -> list[keras.Variable]:
+    trained = {i for planned in plan.phases for i in planned.selection.trained}
+    return weights_at(model, sorted(trained))
+
+
+def call_size(arguments: CompileArguments, argument: int | None) -> int | None:
+    """Returns the updates in one call: `fit`'s argument, or that of `compile`."""
+    if arguments.run_eagerly:
+        return 1
+    return arguments.steps_per_execution if argument is None else argument
 
 
 def _check_numbers(ema: float, call_size: int | None) -> None:
@@ -183,45 +210,49 @@ def _check_numbers(ema: float, call_size: int | None) -> None:
 
 
 def _make_optimizer(
-    optimizer: keras.optimizers.Optimizer | None,
+    arguments: CompileArguments,
     variables: Sequence[keras.Variable],
     strategy: tf.distribute.Strategy,
 ) -> keras.optimizers.Optimizer:
     """Returns the optimizer, or a copy in the strategy's scope, built for variables."""
+    optimizer = arguments.optimizer
     if optimizer is None:
         optimizer = default_optimizer(variables)
-    elif optimizer.gradient_accumulation_steps or not _is_in_scope(optimizer, strategy):
+    elif innermost(optimizer).gradient_accumulation_steps or not _is_in_scope(
+        optimizer, strategy
+    ):
         optimizer = recreate_in_scope(optimizer, strategy)
+    if arguments.scales_loss:
+        optimizer = _with_loss_scale(optimizer)
     # The loop accumulates gradients itself: Keras cannot under a strategy (keras-team/
     # tf-keras#301). A user's optimizer that does is copied, and stays unchanged.
-    optimizer.gradient_accumulation_steps = None
+    innermost(optimizer).gradient_accumulation_steps = None
+    check_methods(optimizer)
     check_replicas(optimizer, strategy.num_replicas_in_sync)
     build_optimizer(optimizer, variables)
     return optimizer
 
 
-def _make_metrics(
-    metrics: Sequence[Any],
-    model: keras.Model,
-    train: Feed,
-    strategy: tf.distribute.Strategy,
-) -> EpochMetrics:
-    """Resolves metrics in the strategy's scope, and creates their variables."""
-    specs = _label_and_output_specs(model, train)
-    in_scope = [
-        metric
-        if _is_in_scope(metric, strategy)
-        else recreate_in_scope(metric, strategy)
-        for metric in resolve_metrics(metrics, *specs)
-    ]
-    # Some metrics create variables in their first update. A checkpoint can only be
-    # restored into variables that exist.
-    zeros = [tf.zeros([1, *s.shape[1:]], s.dtype) for s in specs]
-    for metric in in_scope:
-        if not metric.variables:
-            strategy.run(metric.update_state, zeros)
-            metric.reset_state()
-    return EpochMetrics(in_scope)
+def _with_loss_scale(
+    optimizer: keras.optimizers.Optimizer,
+) -> keras.optimizers.Optimizer:
+    """Adds the scaling of the loss that `compile` adds for "mixed_float16".
+
+    Without it, gradients below 6e-8 become 0.
+    """
+    if optimizer.loss_scale_factor or isinstance(
+        optimizer, keras.optimizers.LossScaleOptimizer
+    ):
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer)
+
+
+def _in_scope(
+    metric: keras.metrics.Metric, strategy: tf.distribute.Strategy
+) -> keras.metrics.Metric:
+    if _is_in_scope(metric, strategy):
+        return metric
+    return recreate_in_scope(metric, strategy)
 
 
 def _is_in_scope(
@@ -233,14 +264,3 @@ def _is_in_scope(
     # Outside every scope a variable has no strategy, or the default one.
     allowed = {None, strategy} if is_default(strategy) else {strategy}
     return strategies <= allowed
-
-
-def _label_and_output_specs(model: keras.Model, train: Feed) -> tuple[Any, Any]:
-    inputs, labels, _ = train.batches(None).element_spec
-    outputs = getattr(model, "outputs", None)
-    if outputs:
-        return labels, outputs[0]
-    symbols = tf.nest.map_structure(
-        lambda spec: keras.KerasTensor(spec.shape, spec.dtype.name), inputs
-    )
-    return labels, tf.nest.flatten(model.compute_output_spec(symbols))[0]

@@ -222,10 +222,18 @@ def test_other_shapes_of_labels_and_losses(numbers):
 @pytest.mark.parametrize(
     "call, error, words",
     [
-        (lambda m, x, y: fit(m, x, y), TrainingError, "No loss is given. Give one"),
+        (
+            lambda m, x, y: fit(m, x, y),
+            TrainingError,
+            "No loss is given. Give fit loss",
+        ),
         (lambda m, x, y: fit(m, x, loss="mse"), DataError, "y is missing"),
         (lambda m, x, y: fit(m, x, y[:5], loss="mse"), DataError, "x 11; y 5"),
-        (lambda m, x, y: fit(m, x, y, loss={"a": "mse"}), TrainingError, "Keras cannot"),
+        (
+            lambda m, x, y: fit(m, x, y, loss={"a": "mse"}),
+            TrainingError,
+            "Keras cannot",
+        ),
         (
             lambda m, x, y: fit(m, x, y, loss="mse", epochs=1, schedule=Phase()),
             PlanError,

@@ -4,8 +4,10 @@ Tested in tests/training/loop/test_step.py and tests/training/test_callbacks.py.
 """
 
 import contextlib
+import functools
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 
 import keras
@@ -14,7 +16,7 @@ import tensorflow as tf
 
 from ...errors import DataError, TrainingError
 from ..feeds.feed import Feed
-from ..feeds.replica_batches import hand_out
+from ..feeds.replica_batches import epoch_iterator, hand_out
 from ..strategies.workers import any_worker, worker_count
 from .display import Display
 from .interrupts import StoppedTraceError
@@ -89,23 +91,28 @@ class Trainer:
             DataError: The data is empty.
         """
         run, position = self.run, self.run.position
-        dataset = hand_out(
+        feed.begin_epoch()
+        batches = epoch_iterator(
             feed,
             position.epoch,
             run.settings.strategy,
             skip=position.batches,
+            seen=position.seen,
             full=run.settings.static_shapes,
         )
-        batches = iter(dataset)
+        has_ended = feed.steps == 0
         for updates, micro in self._calls(feed):
             if not self._call(batches, updates, micro):
+                has_ended = True
                 break
             self.after_call()
             if any_worker(run.settings.strategy, run.model.stop_training):
                 run.model.stop_training = True
                 break
-        if not position.batches:
-            raise DataError("The training data gave no batch.")
+        if has_ended:
+            name = f"Epoch {position.epoch + 1}"
+            _check_count(feed, position.batches, name, updates_of=run.accumulation)
+        feed.end_epoch()
 
     def _calls(self, feed: Feed) -> Iterator[tuple[int, int]]:
         """Yields the updates and micro-batches of each call, until the epoch ends."""
@@ -128,10 +135,13 @@ class Trainer:
         run, position = self.run, self.run.position
         began = time.monotonic()
         first = position.updates
-        rates = run.learning_rate.scaled(self.rates[first : first + updates])
+        planned = self.rates[first : first + updates]
+        run.learning_rate.show(planned[0])
         if self.batch_hooks:
             run.callbacks.on_train_batch_begin(position.batches)
-        run.learning_rate.set(rates[-1])
+            run.learning_rate.agree(run.settings.strategy)
+        rates = run.learning_rate.scaled(planned)
+        run.learning_rate.show(planned[-1])
         try:
             with (
                 explaining_xla_errors(run.settings.jit_compile),
@@ -139,6 +149,11 @@ class Trainer:
             ):
                 results = self.steps(batches, rates, micro=micro, first=position.seen)
         except tf.errors.OutOfRangeError:
+            made, bad = self.steps.done_before_end()
+            if bad >= 0:
+                no_flags = np.zeros(len(self.steps.variables), bool)
+                self._raise_not_finite(first + bad, np.nan, rates[bad], no_flags)
+            self._advance(made, micro)
             return False
         except StoppedTraceError:
             self.after_call()
@@ -147,14 +162,18 @@ class Trainer:
         self.call_size.record(updates, time.monotonic() - began)
         if bad >= 0:
             self._raise_not_finite(first + int(bad), losses[bad], rates[bad], flags)
-        position.updates += updates
-        position.batches += updates * micro
-        position.seen += updates * micro
+        self._advance(updates, micro)
         self.display.step(float(losses[-1]), updates)
         if self.batch_hooks:
             logs = run.settings.metrics.results()
             run.callbacks.on_train_batch_end(position.batches - 1, logs)
         return True
+
+    def _advance(self, updates: int, micro: int) -> None:
+        position = self.run.position
+        position.updates += updates
+        position.batches += updates * micro
+        position.seen += updates * micro
 
     def _raise_not_finite(
         self, update: int, loss, rate: float, flags: np.ndarray
@@ -176,16 +195,28 @@ class Trainer:
 def make_validation(
     run: Run, part: keras.Model, validation: Feed | None, leave: Callable[[], None]
 ) -> Callable[[], dict[str, float]]:
-    """Makes a function that evaluates the validation data and returns its logs."""
+    """Makes a function that evaluates the validation data and returns its logs.
+
+    Args:
+        run: The run.
+        part: The part of the model that the feed is for.
+        validation: The validation examples; `None` for no logs.
+        leave: Writes a checkpoint and ends the run. It is called after a signal, with
+            the weights and metrics as they were before the validation.
+    """
     if validation is None:
         return dict
     settings, callbacks = run.settings, run.callbacks
     metrics = settings.metrics
-    steps = make_test_steps(
-        part, loss=settings.loss, metrics=metrics, strategy=settings.strategy
-    )
+    steps = make_test_steps(part, settings)
     batch_hooks = any_worker(settings.strategy, has_batch_hooks(callbacks, "test"))
     call_size = CallSize(1 if batch_hooks else run.call_size)
+
+    @functools.cache  # TensorFlow would trace its functions again in every epoch.
+    def dataset():
+        return hand_out(
+            validation, None, settings.strategy, full=settings.static_shapes
+        )
 
     def leave_if_interrupted(metric_values: list[np.ndarray]) -> None:
         # A resumed run could not know that a callback has ended the epoch early.
@@ -197,14 +228,15 @@ def make_validation(
                 leave()
 
     def validate() -> dict[str, float]:
+        if not run.validates(run.position.epoch):
+            return {}
+        validation.begin_epoch()
+        batches = iter(dataset())
         metric_values = []
         if run.interrupts.active:
             metric_values = [
                 np.array(tf.convert_to_tensor(v)) for v in _variables(metrics)
             ]
-        batches = iter(
-            hand_out(validation, None, settings.strategy, full=settings.static_shapes)
-        )
         metrics.reset()
         callbacks.on_test_begin()
         done = 0
@@ -213,19 +245,52 @@ def make_validation(
             began = time.monotonic()
             if batch_hooks:
                 callbacks.on_test_batch_begin(done)
+            made = 0
             with contextlib.suppress(StoppedTraceError), _stopping_traces(run):
-                steps(batches, count)
+                made = steps(batches, count)
             leave_if_interrupted(metric_values)
-            done += count
+            done += made
+            if made < count:
+                _check_count(validation, done, "The validation")
+                break
             call_size.record(count, time.monotonic() - began)
             if batch_hooks:
                 callbacks.on_test_batch_end(done - 1, metrics.results())
+        validation.end_epoch()
         logs = metrics.results()
         validation_logs = {f"val_{name}": value for name, value in logs.items()}
         callbacks.on_test_end(logs)
         return validation_logs
 
     return validate
+
+
+def _check_count(
+    feed: Feed, given: int, pass_name: str, *, updates_of: int = 1
+) -> None:
+    """Warns, as Keras does, if the data ended before the counted number of batches.
+
+    Args:
+        feed: The data.
+        given: The number of batches that it gave.
+        pass_name: The pass over the data.
+        updates_of: The number of batches in an update.
+
+    Raises:
+        DataError: It gave no batch at all.
+    """
+    counted = "" if feed.steps is None else f" of the {feed.steps:,} that were counted"
+    message = (
+        f"{pass_name} ran out of data: it got {given:,} batches{counted}. A dataset "
+        "has to give the same number of batches in every pass; one over a generator or "
+        "an iterator gives nothing in the second."
+    )
+    if updates_of > 1:
+        message += f" Batches of an incomplete update, of {updates_of}, do not count."
+    if not given:
+        raise DataError(message)
+    if feed.steps is not None and given < feed.steps:
+        warnings.warn(message, stacklevel=2)
 
 
 def _stopping_traces(run: Run) -> contextlib.AbstractContextManager:

@@ -13,7 +13,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .loss_and_metrics import EpochMetrics, GlobalLoss
+from .loop_progress import LoopProgress
+from .loss_and_metrics import (
+    EpochMetrics,
+    GlobalLoss,
+    batch_size,
+    layer_losses,
+    masks_of,
+    set_masks,
+)
 from .replica_state import seed_generators, set_seeds
 from .update import Update, is_applied_by_keras
 
@@ -37,6 +45,7 @@ class StepSettings:
         jit_compile: Whether XLA compiles the forward and backward passes and the
             update.
         static_shapes: Whether batches are padded to one shape, as XLA and TPUs need it.
+        run_eagerly: Whether Python runs every op of every batch, to find errors.
     """
 
     optimizer: keras.optimizers.Optimizer
@@ -47,6 +56,13 @@ class StepSettings:
     accumulates: bool = False
     jit_compile: bool = False
     static_shapes: bool = False
+    run_eagerly: bool = False
+
+    def function(self, function: Callable) -> Callable:
+        """Returns a function that TensorFlow traces, unless it runs eagerly."""
+        if self.run_eagerly:
+            return function
+        return tf.function(function, autograph=False, reduce_retracing=True)
 
 
 class TrainSteps:
@@ -79,8 +95,7 @@ class TrainSteps:
         self.settings, self.update, self.added_loss = settings, update, added_loss
         # With all examples of an update in one sum, its loss is divided before the
         # backward pass, which saves a pass over all gradients.
-        replicas = settings.strategy.num_replicas_in_sync
-        self._single_sum = replicas == 1 and not settings.accumulates
+        self._single_sum = settings.loss.single
         # Set by tracing.
         self._without_gradient = [False] * len(self.variables)
         self._generators = seed_generators(whole or model)
@@ -88,9 +103,8 @@ class TrainSteps:
         self._update_weights = self._compiled(self._apply_update)
         with settings.strategy.scope():
             self._sums = self._make_sums() if settings.accumulates else []
-        self._call = tf.function(
-            self._many_updates, autograph=False, reduce_retracing=True
-        )
+        self._progress = LoopProgress(settings.strategy)
+        self._call = settings.function(self._many_updates)
 
     def __call__(
         self, batches, rates: Sequence[float], *, micro: int = 1, first: int = 0
@@ -109,16 +123,34 @@ class TrainSteps:
             made); and bool `[variables]`, which gradients of it were not finite.
 
         Raises:
-            tf.errors.OutOfRangeError: There are no more batches.
+            tf.errors.OutOfRangeError: There are no more batches. `done_before_end`
+                returns the updates that were made until then.
         """
         # One length, so that the call is traced once.
         padded = list(rates) + [0.0] * (CALL_LIMIT - len(rates))
         numbers = (len(rates), micro, first)
-        return self._call(
-            batches,
-            tf.constant(padded, tf.float32),
-            *(tf.constant(number, tf.int64) for number in numbers),
-        )
+        try:
+            return self._call(
+                batches,
+                tf.constant(padded, tf.float32),
+                *(tf.constant(number, tf.int64) for number in numbers),
+            )
+        except StopIteration as error:  # with run_eagerly
+            raise tf.errors.OutOfRangeError(None, None, "end of data") from error
+
+    def done_before_end(self) -> tuple[int, int]:
+        """Returns what the last call did before it found no more batches.
+
+        Batches of an incomplete update are dropped.
+
+        Returns:
+            The number of updates, and the index of the first one with a non-finite
+            gradient, or -1.
+        """
+        for total in self._sums:
+            for local in self.settings.strategy.experimental_local_results(total):
+                local.assign(tf.zeros_like(local))
+        return self._progress.read()
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -127,7 +159,7 @@ class TrainSteps:
         return tuple(variable.path for variable, without in pairs if without)
 
     def _compiled(self, function: Callable) -> Callable:
-        if not self.settings.jit_compile:
+        if not self.settings.jit_compile or self.settings.run_eagerly:
             return function
         return tf.function(function, autograph=False, jit_compile=True)
 
@@ -143,6 +175,7 @@ class TrainSteps:
 
     def _many_updates(self, batches, rates, count, micro, first):
         strategy, optimizer = self.settings.strategy, self.settings.optimizer
+        self._progress.begin()
         losses = tf.TensorArray(tf.float32, tf.cast(count, tf.int32))
 
         def one_update(i, bad, bad_flags, losses):
@@ -159,6 +192,8 @@ class TrainSteps:
                 iterations.assign_add(tf.cast(updated, iterations.dtype))
             bad = tf.where((bad < 0) & tf.reduce_any(flags), i, bad)
             bad_flags = tf.where(bad == i, flags, bad_flags)
+            with tf.control_dependencies([loss, bad]):
+                self._progress.record(i + 1, bad)
             return i + 1, bad, bad_flags, losses.write(tf.cast(i, tf.int32), loss)
 
         none = tf.zeros([len(self.variables)], tf.bool)
@@ -208,12 +243,21 @@ class TrainSteps:
         set_seeds(self._generators, self.settings.seed, number, replica)
         replicas = self.settings.strategy.num_replicas_in_sync
         batches = tf.cast(micro * replicas, tf.float32)
-        sums, outputs = self._gradients(inputs, labels, weights, present, batches)
-        *_, total, added, count = sums
-        loss = self.settings.loss
-        added = tf.math.divide_no_nan(added, loss.added_loss_factor(count, batches))
-        batch_loss = total / loss.divisor(count) + added
-        self.settings.metrics.update(batch_loss, count, labels, outputs, present)
+        sums, batch_loss, outputs, masks = self._gradients(
+            inputs, labels, weights, present, batches
+        )
+        set_masks(outputs, masks)
+        # A metric of static shapes would else count a batch that does not come.
+        with tf.control_dependencies([batch_loss]):
+            self.settings.metrics.update(
+                batch_loss,
+                labels,
+                outputs,
+                weights,
+                present,
+                batch_size(inputs),
+                static=self.settings.static_shapes,
+            )
         return sums
 
     def _forward_and_backward(self, inputs, labels, weights, present, batches):
@@ -224,15 +268,26 @@ class TrainSteps:
             for value in values:
                 tape.watch(value)
             outputs = self.model(inputs, training=True)
-            total, count = loss.sums(labels, outputs, weights, present)
-            added = _layer_losses(self.model)
+            value, shown = loss.value(
+                inputs,
+                labels,
+                outputs,
+                weights,
+                present,
+                training=True,
+                static=self.settings.static_shapes,
+            )
+            added = tf.constant(0.0) if loss.overridden else layer_losses(self.model)
             if self.added_loss is not None:
                 added += self.added_loss()
-            added *= loss.added_loss_factor(count, batches)
-            objective = total + added
+            batch_loss = shown + added
             if self._single_sum:
-                objective /= loss.divisor(count)
-            objective = self.settings.optimizer.scale_loss(objective)
+                total, count = value, tf.constant(1.0)
+            else:
+                count = loss.count(weights, present, batch_size(inputs))
+                total = loss.total(value, count)
+                added *= loss.added_loss_factor(count, batches)
+            objective = self.settings.optimizer.scale_loss(total + added)
         gradients = tape.gradient(objective, values)
         self._without_gradient = [gradient is None for gradient in gradients]
         # Dense, since the norm of repeated sparse rows is not that of their sum.
@@ -240,7 +295,8 @@ class TrainSteps:
             tf.zeros_like(value) if gradient is None else tf.convert_to_tensor(gradient)
             for value, gradient in zip(values, gradients, strict=True)
         ]
-        return [*dense, total, added, count], outputs
+        sums = [*dense, total, added, count]
+        return sums, batch_loss, outputs, masks_of(outputs)
 
     def _over_replicas(self, values):
         if self.settings.strategy.num_replicas_in_sync == 1:
@@ -249,8 +305,9 @@ class TrainSteps:
         return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
     def _apply_update(self, gradients, total, added, count, learning_rate, allowed):
-        divisor = self.settings.loss.divisor(count)
+        divisor = tf.constant(1.0)
         if not self._single_sum:
+            divisor = self.settings.loss.divisor(count)
             gradients = [g / tf.cast(divisor, g.dtype) for g in gradients]
         # The norm takes one pass over a gradient; `is_finite` and a reduction take two.
         norms = tf.stack([tf.nn.l2_loss(tf.cast(g, tf.float32)) for g in gradients])
@@ -262,46 +319,67 @@ class TrainSteps:
         def update():
             # A variable without a gradient must not decay either.
             pairs = zip(gradients, self._without_gradient, strict=True)
-            self.update([None if without else g for g, without in pairs], learning_rate)
-            return True
+            masked = [None if without else g for g, without in pairs]
+            return self.update(masked, learning_rate)
 
-        tf.cond(updates, update, lambda: False)
-        return (total + added) / divisor, not_finite, updates
+        updated = tf.cond(updates, update, lambda: tf.constant(False))
+        return (total + added) / divisor, not_finite, updated
 
 
 def make_test_steps(
-    model: keras.Model,
-    *,
-    loss: GlobalLoss,
-    metrics: EpochMetrics,
-    strategy: tf.distribute.Strategy,
-) -> Callable[[Any, int], None]:
-    """Makes a function of an iterator and a count that evaluates so many batches."""
+    model: keras.Model, settings: StepSettings
+) -> Callable[[Any, int], int]:
+    """Makes a function of an iterator and a count that evaluates so many batches.
+
+    It returns the number of batches, which is lower if the data ends before.
+    """
+    progress = LoopProgress(settings.strategy)
+    loss, static = settings.loss, settings.static_shapes
 
     def replica_step(inputs, labels, weights, present):
         weights, present = _or_none(weights), _or_none(present)
         outputs = model(inputs, training=False)
-        total, count = loss.sums(labels, outputs, weights, present)
-        batch_loss = total / loss.divisor(count) + _layer_losses(model)
-        metrics.update(batch_loss, count, labels, outputs, present)
+        _, batch_loss = loss.value(
+            inputs,
+            labels,
+            outputs,
+            weights,
+            present,
+            training=False,
+            static=static,
+        )
+        if not loss.overridden:
+            batch_loss += layer_losses(model)
+        size = batch_size(inputs)
+        with tf.control_dependencies([batch_loss]):  # as in training
+            settings.metrics.update(
+                batch_loss, labels, outputs, weights, present, size, static=static
+            )
 
-    @tf.function(autograph=False, reduce_retracing=True)
+    @settings.function
     def many_batches(batches, count):
+        progress.begin()
+
         def one_batch(i):
-            strategy.run(replica_step, next(batches))
+            batch = next(batches)
+            settings.strategy.run(replica_step, batch)
+            tensors = tf.nest.flatten(batch, expand_composites=True)
+            with tf.control_dependencies(tensors):
+                progress.record(i + 1, tf.constant(-1, tf.int64))
             return (i + 1,)
 
         start = (tf.constant(0, tf.int64),)
         tf.while_loop(lambda i: i < count, one_batch, start, parallel_iterations=1)
 
-    return lambda batches, count: many_batches(batches, tf.constant(count, tf.int64))
+    def evaluate(batches, count):
+        try:
+            many_batches(batches, tf.constant(count, tf.int64))
+        except (tf.errors.OutOfRangeError, StopIteration):  # the latter eagerly
+            return progress.read()[0]
+        return count
+
+    return evaluate
 
 
 def _or_none(value):
-    return None if isinstance(value, tuple) else value
-
-
-def _layer_losses(model: keras.Model) -> tf.Tensor:
-    """Sums regularization and the losses that layers added, as a float32 scalar."""
-    losses = [tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in model.losses]
-    return tf.add_n(losses) if losses else tf.constant(0.0)
+    return None if isinstance(value, tuple) and not value else value
