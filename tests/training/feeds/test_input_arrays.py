@@ -38,6 +38,8 @@ def test_a_list_of_images_is_raw_examples_for_a_model_of_tlkit():
     assert columns.raw and columns.inputs.shape == (6, 2)
     assert columns.labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert not columns_of({"ids": X}, Y, None, NAMED).raw
+    assert not columns_of((X, X), Y, None, NAMED).raw
+    assert columns_of(("a", "b"), ("a", "b"), None, NAMED).raw
     texts = columns_of(np.array(["é", b"b"], object), [True, False], None, NAMED)
     assert texts.inputs.tolist() == ["é".encode(), b"b"]
     assert texts.labels.tolist() == [1, 0] and texts.labels.dtype == np.int32

@@ -11,7 +11,7 @@ from tests.training.conftest import LABELS
 from tlkit.training.arguments import feed_options
 from tlkit.training.data_arguments import DataArguments, make_feeds
 from tlkit.training.feeds.feed import Options
-from tlkit.training.feeds.fit_inputs import make_feed
+from tlkit.training.feeds.fit_inputs import input_notes, make_feed
 from tlkit.training.feeds.splits_feed import SplitsFeed
 from tlkit.training.plans.cache_plan import ActivationCache, is_cacheable
 
@@ -62,6 +62,18 @@ def test_what_tlkit_derives_does_not_differ(make_model, splits):
     )
     feeds = make_feeds(model, DataArguments(mixed), feed_options(model, batch_size=4))
     assert not is_cacheable(*feeds, AUTO)
+
+
+def test_batches_of_a_user_are_not_cached_and_the_notes_say_so(splits):
+    view = make_feed(splits.train, None, None, Options(4))
+    batches = make_feed(iter([(np.zeros((2, 4)), [0, 1])]), None, None, Options(4))
+    assert not is_cacheable(batches, None, ActivationCache("memory"))
+    (note,) = input_notes(batches, view)
+    assert "training examples may differ" in note and "batches of your own" in note
+    assert input_notes(batches, view, caches=False) == []
+    stream = splits.train.map(lambda *pair: pair)
+    stream = make_feed(stream, None, None, Options(4, shuffle=False))
+    assert "they are in their order" in input_notes(stream, None)[0]
 
 
 def test_texts_that_a_user_changes_are_tokenized_in_each_epoch():

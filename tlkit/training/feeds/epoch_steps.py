@@ -27,7 +27,7 @@ class ContinuedFeed(WrappedFeed):
     def batches(self, epoch, *, skip=0, part=None):
         if epoch is None:
             return super().batches(None, skip=skip, part=part)
-        return super().batches(0, skip=skip - self.first, part=part)
+        return super().batches(0, skip=max(0, skip - self.first), part=part)
 
 
 class PartedFeed(WrappedFeed):

@@ -56,6 +56,11 @@ def make_feed(
             )
         if isinstance(x, tf.data.Dataset):
             return _of_dataset(x, options, steps)
+        if isinstance(x, tf.distribute.DistributedDataset):
+            raise DataError(
+                "x is distributed already, and fit does that itself. Give the dataset "
+                "from which it was made."
+            )
         refuse_augmentation(options)
         return python_feed(x, options, steps=steps)
     columns = columns_of(x, y, weights, options)

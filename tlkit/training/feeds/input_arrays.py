@@ -83,7 +83,8 @@ def columns_of(x: Any, y: Any, weights: Any, options: Options) -> Columns:
             "or a tf.data.Dataset that brings them. Received: x of "
             f"{type(x).__name__}."
         )
-    raw = options.preprocess is not None and not isinstance(x, (dict, tuple))
+    in_parts = isinstance(x, dict) or isinstance(x, tuple) and _is_nest(x)
+    raw = options.preprocess is not None and not in_parts
     inputs = _array(x, "x") if raw else _nest(x, "x")
     labels = _labels(y, options)
     weights = _weights(weights, labels)

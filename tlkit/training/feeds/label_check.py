@@ -74,6 +74,8 @@ class CheckedFeed(WrappedFeed):
         def check(number, batch):
             inputs, labels, *rest = batch
             flat = tf.reshape(labels, [tf.shape(labels)[0], -1])
+            if not flat.dtype.is_floating:  # a uint8 cannot be compared with 300
+                flat = tf.cast(flat, tf.int64)
             outside = self.allowed.outside(flat)
             row = tf.argmax(tf.reduce_any(outside, axis=1))
             column = tf.argmax(tf.gather(outside, row))

@@ -120,8 +120,9 @@ def is_cacheable(
         return False
     if validation is not None and not (validation.examples and validation.repeats):
         return False  # batches of a user's dataset
-    if train.stream_buffer is not None and options.where == "auto":
-        return False  # a stream, whose examples may differ between epochs
+    streams = [f for f in (train, validation) if f and f.stream_buffer is not None]
+    if streams and options.where == "auto":
+        return False  # their examples may differ between epochs
     return train.repeats or (train.has_views and options.views > 0)
 
 
