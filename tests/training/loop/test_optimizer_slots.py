@@ -86,6 +86,23 @@ class Keeper(keras.optimizers.SGD):
         self.slots = {v.name: self.add_variable_from_reference(v) for v in variables}
 
 
+class Unguarded(keras.optimizers.SGD):
+    """Can be built twice, as in Keras's guide to optimizers."""
+
+    def build(self, variables):
+        keras.optimizers.Optimizer.build(self, variables)
+        self.momentums = self.add_optimizer_variables(variables, "momentum")
+
+
+def test_loss_scaling_keeps_the_slots_of_an_optimizer_that_is_built():
+    variables, inner = make_variables(), Unguarded(0.1, momentum=0.9)
+    inner.build(variables[1:])
+    slots = list(inner.momentums)
+    build_optimizer(keras.optimizers.LossScaleOptimizer(inner), variables)
+    assert [id(slot) for slot in inner.momentums[1:]] == [id(slot) for slot in slots]
+    assert len(inner.variables) == 5
+
+
 def test_an_optimizer_with_other_slots_cannot_be_extended():
     variables, optimizer = make_variables(), Keeper(0.1)
     optimizer.build(variables[1:])

@@ -164,7 +164,7 @@ class Saver:
         A phase that ended before its last epoch has ended: it stopped improving.
 
         Raises:
-            TrainingError: The checkpoint does not tell at which update it ended.
+            TrainingError: The checkpoint does not contain the update at which it ended.
         """
         run, saved = self.run, state["facts"]
         last = run.position.phase - 1

@@ -6,8 +6,8 @@ time:
 
 - `run`: `Run`, all state that outlasts a phase, and `Position`, the progress.
 - `optimizer`: the default optimizer; `optimizer_slots` builds or extends one;
-  `optimizer_contract` tells what happens to each method that a class overrides.
-- `learning_rate`: sets the rate of each step, also as callbacks want it.
+  `optimizer_contract` lists the treatment of each method that a class may override.
+- `learning_rate`: sets the rate of each step, from the schedule and from callbacks.
 - `epoch`: chooses how many updates one call makes, and validates after an epoch.
 - `step`: the call: forward and backward passes, sums over micro-batches and replicas.
 - `loop_progress`: counts the updates of a call, for data that ends in it.

@@ -2,15 +2,14 @@
 
 Callbacks write to `model.optimizer.learning_rate`, in any of their hooks. A rate that a
 callback assigns is absolute: it replaces the planned rates until a callback assigns
-another one or the phase ends. A cut of `ReduceLROnPlateau` is relative, since a plateau
-says nothing about warm-up or decay: it multiplies the rates of the rest of the phase.
+another one or the phase ends. A cut by `ReduceLROnPlateau` is relative: it multiplies
+the rates of the rest of the phase, so that warm-up and decay go on.
 
 Tested in tests/training/loop/test_learning_rate.py.
 """
 
 import contextlib
 import functools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -56,7 +55,7 @@ class LearningRate:
             setattr(innermost(self.optimizer), name, decay or None)
 
     def reset(self) -> None:
-        """Forgets what callbacks have set: the next phase has its planned rates."""
+        """Drops the rates that callbacks have set, for the next phase."""
         self.absolute, self.factor = None, 1.0
 
     def scaled(self, rates: Sequence[float]) -> list[float]:
@@ -87,13 +86,13 @@ class LearningRate:
             self._write(rate)
 
     def agree(self, strategy: tf.distribute.Strategy) -> None:
-        """Gives all workers what the callbacks of the chief have set."""
-        absolute = math.nan if self.absolute is None else self.absolute
-        absolute, self.factor = broadcast_from_chief(strategy, [absolute, self.factor])
-        self.absolute = None if math.isnan(absolute) else absolute
+        """Gives all workers the rates that the callbacks of the chief have set."""
+        values = [self.absolute is not None, self.absolute or 0.0, self.factor]
+        is_set, absolute, self.factor = broadcast_from_chief(strategy, values)
+        self.absolute = absolute if is_set else None
 
     def state(self) -> dict[str, float | None]:
-        """Returns what callbacks have set, for a checkpoint."""
+        """Returns the rates that callbacks have set, for a checkpoint."""
         return {"factor": self.factor, "absolute": self.absolute}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -106,13 +105,11 @@ class LearningRate:
     def open_to_callbacks(
         self, callbacks: Sequence[keras.callbacks.Callback]
     ) -> Iterator[None]:
-        """Notices in a context each rate that is assigned to the optimizer.
+        """Records in a context each rate that callbacks assign to the optimizer.
 
         At the end, restores the optimizer's learning rate and weight decay.
         """
-        initial = (
-            None if self.fixed else float(keras.ops.convert_to_numpy(self._variable))
-        )
+        initial = None if self.fixed else self._current()
         with contextlib.ExitStack() as stack:
             if not self.fixed:
                 stack.enter_context(self._noticed_writes())

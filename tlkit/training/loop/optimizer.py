@@ -1,4 +1,4 @@
-"""The default optimizer, and what optimizers have in common for the training loop.
+"""The default optimizer, and functions for every optimizer of Keras.
 
 Tested in tests/training/loop/test_learning_rate.py and
 tests/training/loop/test_update.py.

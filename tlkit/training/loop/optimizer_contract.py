@@ -1,4 +1,4 @@
-"""What the training loop does with each method of a Keras optimizer.
+"""The treatment of each method of a Keras optimizer by the training loop.
 
 The loop applies plain optimizers itself, variable by variable (see `update`). It calls
 the methods that are `CALLED`, so a class may override them. If a class overrides one of

@@ -30,19 +30,24 @@ def build_optimizer(
     Raises:
         TrainingError: It was built for other variables, and cannot be extended.
     """
+    inner = innermost(optimizer)
     if not optimizer.built:
-        optimizer.build(list(variables))
+        # Loss scaling would build its inner optimizer again, which may lose its slots.
+        is_built = inner is not optimizer and inner.built
+        skipped = {"build": lambda variables: None} if is_built else {}
+        with replaced_attributes(inner, **skipped):
+            optimizer.build(list(variables))
     counts = update_counts(optimizer)
     # Private: no public list of the variables (Keras 3.13 to 3.15).
     # tests/training/loop/test_optimizer_slots.py notices when it changes.
-    known = innermost(optimizer)._trainable_variables
+    known = inner._trainable_variables
     known_ids = {id(variable) for variable in known}
     new = [v for v in variables if id(v) not in known_ids]
     if new:
         ids = {id(variable) for variable in variables}
         others = [v for v in known if id(v) not in ids]
-        _extend(innermost(optimizer), [*others, *variables], new)
-        if optimizer is not innermost(optimizer):
+        _extend(inner, [*others, *variables], new)
+        if optimizer is not inner:
             _set_variables(optimizer, [*others, *variables])
     counts.align()
 
