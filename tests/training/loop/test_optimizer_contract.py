@@ -158,7 +158,7 @@ def test_the_weight_decay_of_a_phase_acts_in_mixed_precision():
         [keras.Input((2,)), keras.layers.Dense(1, dtype="mixed_float16")]
     )
     layer = model.layers[-1]
-    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.0)
+    optimizer = keras.optimizers.SGD(0.1)
     model.compile(keras.optimizers.LossScaleOptimizer(optimizer), loss="mse")
     start = layer.kernel.numpy()
     schedule = Phase(epochs=1, learning_rate=0.1, decay="constant", weight_decay=0.5)

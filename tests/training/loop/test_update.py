@@ -159,7 +159,9 @@ def test_averages_follow_when_keras_applies_too():
 
 
 def test_the_averages_of_an_optimizer_come_out_as_in_keras():
-    make = lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+    make = lambda: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), initial_scale=1.0
+    )
     expected = fitted_kernel(make(), by_keras=True)
     np.testing.assert_allclose(fitted_kernel(make()), expected, rtol=1e-5)
     plain = fitted_kernel(keras.optimizers.SGD(0.1))
