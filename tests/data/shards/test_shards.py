@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tlkit
+from tests import forked
 from tests.data.image_files import flipped, write_classes
 from tests.data.labeled import examples, numbered, numbers
 from tests.own_disk import through_own_disk
@@ -267,7 +268,8 @@ def test_an_empty_folder_is_taken(pictures, tmp_path):
 
 def _run(script, *arguments, through=()):
     script = textwrap.dedent(script)
-    return subprocess.run(
+    run = subprocess.run if through else forked.run
+    return run(
         [*through, sys.executable, "-c", script, *map(str, arguments)],
         capture_output=True,
         text=True,
