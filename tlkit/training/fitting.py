@@ -152,11 +152,11 @@ def fit(
             reset then. A rate that a callback assigns to
             `model.optimizer.learning_rate`, as `LearningRateScheduler` does, replaces
             the planned rates, warm-up and decay too, until a callback assigns another
-            one or the phase ends. A cut of `ReduceLROnPlateau` multiplies the planned
+            one or the phase ends. A cut by `ReduceLROnPlateau` multiplies the planned
             rates of the rest of the phase.
-        class_weight: Weights by index or name of the label, 1 for the others; or
-            `"balanced"`, as in scikit-learn: examples / (classes * examples of the
-            class).
+        class_weight: Factors on the weights of examples by index or name of the label,
+            1 for the others; or `"balanced"`, as in scikit-learn: examples / (classes *
+            examples of the class).
         augmentation: Random changes of training images, such as
             `tlkit.data.Augmentation()`, for models of `tlkit.image_classifier` and
             images from `tlkit.data` or in arrays; other data can be blended only (MixUp
