@@ -1,4 +1,4 @@
-"""Progress of slow work: a bar on a terminal, lines in a log file.
+"""Progress of slow work on stderr: a bar on a terminal, lines in a log file.
 
 Tested in tests/test_progress.py.
 """
@@ -33,6 +33,23 @@ def progress(
         yield from _with_lines(items, total, what)
 
 
+def print_line(text: str) -> None:
+    """Prints a line to stderr; a command's own output is on stdout.
+
+    If the line cannot be written, as on a full disk under a log, it is lost: hours of
+    training must not end by that.
+
+    Raises:
+        BrokenPipeError: Nobody reads stderr any more.
+    """
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
+
+
 def _with_lines(
     items: Iterable[_Item], total: int | None, what: str
 ) -> Iterator[_Item]:
@@ -46,4 +63,4 @@ def _with_lines(
             if total:
                 left = (now - start) / done * (total - done)
                 line += f" of {total:,}, {left:,.0f} s left"
-            print(line, file=sys.stderr)
+            print_line(line)

@@ -3,7 +3,6 @@
 import io
 import json
 import pathlib
-import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from ..errors import SourceError, import_extra
 from ..files import cache_folder, move_into_place, remove, staging
+from ..progress import print_line
 from ..sources.catalog import Card, write_card
 from ..sources.store import check_saved_model
 from . import wheels
@@ -58,7 +58,7 @@ def encoder(name: str, *, verbose: int = 1) -> pathlib.Path:
         write_card(saved, card)
         move_into_place(saved, folder, first_wins=True)
     if verbose:
-        print(f"Built {name} in {folder}", file=sys.stderr, flush=True)
+        print_line(f"Built {name} in {folder}")
     return folder
 
 

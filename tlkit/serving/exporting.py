@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import get_args
 
@@ -13,6 +12,7 @@ from ..encoders import find_encoder
 from ..errors import ExportError
 from ..files import user_path
 from ..models import task_of
+from ..progress import print_line
 from ..reports import Report
 from .export_examples import MAX_EXAMPLES, ExportExamples, take_examples
 from .extra_files import write_description, write_server_files, write_warm_up_requests
@@ -167,4 +167,4 @@ def _top(top: int | None, labels: int) -> int:
 
 def _print(verbose: int, text: str) -> None:
     if verbose:
-        print(text, file=sys.stderr, flush=True)
+        print_line(text)

@@ -8,7 +8,6 @@ import dataclasses
 import os
 import pathlib
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 
@@ -27,6 +26,7 @@ from ..errors import ExportError, import_extra
 from ..files import user_path
 from ..models import facts_of, packing_of
 from ..models.text import WordPiecePreprocessor, truncate
+from ..progress import print_line
 from ..sources import resolve
 from ..sources.catalog import Card, write_card
 from .versions import next_version, write_version
@@ -182,7 +182,7 @@ def _print_paths(encoder: Encoder, paths: list[pathlib.Path]) -> None:
     folders = " and its preprocessor in ".join(str(path) for path in paths)
     count = len(encoder.blocks)
     blocks = "one block" if count == 1 else f"{count} blocks"
-    print(f"Published {name} ({blocks}) in {folders}", file=sys.stderr, flush=True)
+    print_line(f"Published {name} ({blocks}) in {folders}")
 
 
 def _preprocessor_writer(

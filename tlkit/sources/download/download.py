@@ -5,12 +5,12 @@ import hashlib
 import os
 import pathlib
 import posixpath
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...errors import SourceError, TlkitError
 from ...files import sha256_of, staging, user_path
+from ...progress import print_line
 from ..store.archives import IncompleteArchive, path_inside, unpack
 from ..store.lock import check_lock, make_lock
 from ..store.saved_model_check import check_saved_model, is_saved_model
@@ -72,7 +72,7 @@ def fetch_bucket(url: str, *, verbose: int = 1) -> pathlib.Path:
 
     def download(folder: pathlib.Path) -> dict[str, Any]:
         if verbose:
-            print(f"Fetching {url}", file=sys.stderr, flush=True)
+            print_line(f"Fetching {url}")
         if not is_archive(url):
             _copy_tree(url.rstrip("/"), folder)
             return {}

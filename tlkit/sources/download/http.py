@@ -12,14 +12,13 @@ import http.client
 import pathlib
 import re
 import shutil
-import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from email.message import Message
 from typing import Any
 
-from ...progress import progress
+from ...progress import print_line, progress
 from ..store.archives import MAX_BYTES
 
 _CHUNK = 10**6  # bytes
@@ -72,7 +71,7 @@ def transfer(
         length = int(length) if length.isdecimal() else None
         _check_room(length, path)
         if verbose:
-            print(f"Fetching {url}", file=sys.stderr, flush=True)
+            print_line(f"Fetching {url}")
         for chunk in _chunks(response, length, verbose=verbose):
             file.write(chunk)
             for digest in digests.values():

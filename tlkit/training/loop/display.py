@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 import tqdm
 
+from ...progress import print_line as print_line
+
 
 class Display:
     """Shows the steps and epochs of one phase, of which `done` steps are done."""
@@ -39,8 +41,3 @@ class Display:
         """Removes the bar."""
         if self.bar is not None:
             self.bar.close()
-
-
-def print_line(text: str) -> None:
-    """Prints to stderr; a command's own output is on stdout."""
-    print(text, file=sys.stderr, flush=True)

@@ -27,6 +27,7 @@ import tensorflow as tf
 
 from ...errors import TrainingError
 from ...launching import Cluster, bypass_proxy, read_cluster
+from ...progress import print_line
 
 _TIMEOUT = "TLKIT_START_TIMEOUT"
 _DEFAULT_TIMEOUT = 300.0  # seconds
@@ -138,9 +139,7 @@ def _wait_for_all(cluster: Cluster, seconds: float) -> None:
             if waited > next_message:
                 next_message += 30.0
                 progress = f"{waited:.0f} of {seconds:.0f} s"
-                print(
-                    f"Waiting for {worker_list(missing)}: {progress}.", file=sys.stderr
-                )
+                print_line(f"Waiting for {worker_list(missing)}: {progress}.")
             time.sleep(min(0.2, seconds / 10))
 
 
