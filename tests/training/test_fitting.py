@@ -99,7 +99,7 @@ def test_evaluate_takes_any_compiled_classifier(plain_model, numbers):
     plain_model.compile(loss=loss)
     found = evaluate(plain_model, *numbers, verbose=0)
     assert found.labels == ("0", "1", "2")
-    expected = float(loss(numbers[1], plain_model(numbers[0])) + sum(plain_model.losses))
+    expected = loss(numbers[1], plain_model(numbers[0])) + sum(plain_model.losses)
     np.testing.assert_allclose(found.loss, expected, rtol=1e-5)
 
 
