@@ -9,7 +9,8 @@ out. The data flow through one `fit` (`fitting.py`), in the order of its calls:
 3. `plans/` computes a `Plan`: which weights each phase trains, at which learning rates,
    and which activations of frozen blocks are cached.
 4. `strategies/` copies the model into the strategy's scope, if it was built elsewhere.
-5. `run_setup.py` makes a `Run`: optimizer, loss, metrics and callbacks.
+5. `keras_contract.py` refuses Keras code that the loop would not call. `run_setup.py`
+   compiles the model and makes a `Run`: optimizer, loss, metrics and callbacks.
 6. For each phase, `activations/` computes the output of the frozen blocks once, and
    `phase_loop.py` trains the rest of the model with the modules in `loop/`.
 7. `checkpoints/` writes the state of the run during phases and after them, and restores

@@ -1,9 +1,8 @@
 """`fit`: trains a model on data by a schedule, and returns a report."""
 
-import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -54,8 +53,8 @@ from .run_setup import (
     compiled_for_run,
     make_run,
 )
-from .strategies.scope_copies import copy_into_scope, copy_out_of_scope
-from .strategies.strategies import Placement, check_batch_size, find_placement, is_tpu
+from .strategies.scope_copies import model_in_scope
+from .strategies.strategies import check_batch_size, find_placement, is_tpu
 from .strategies.workers import is_chief, naming_lost_workers
 
 _DEFAULT_CHECKPOINTS = Checkpoints()
@@ -106,7 +105,10 @@ def fit(
     after each epoch, `fit` verifies that no frozen weight has changed.
 
     Args:
-        model: A model of `tlkit`, or any Keras model with one loss.
+        model: A model of `tlkit`, or any Keras model, with one or several outputs. Its
+            own `compute_loss` is called; a class that overrides `train_step` or another
+            method that this loop does not call is refused (see
+            `tlkit.training.keras_contract`).
         x: Data from `tlkit.data`; or what Keras's `fit` takes: arrays, tables of pandas
             and nests of them (float64 becomes float32; large arrays, also of
             `numpy.load(…, mmap_mode="r")`, are read when they are needed and must not
@@ -167,8 +169,12 @@ def fit(
             or because it accumulates gradients itself. The schedule sets its learning
             rate, unless it has a `LearningRateSchedule` of its own, which then holds
             for all phases.
-        loss: Default: that of the model's `compile`, or of its task.
-        metrics: Default: likewise.
+        loss: A loss in any form that `compile` takes, for several outputs a list or
+            dict. Default: that of the model's `compile` with its `loss_weights`, or of
+            the task.
+        metrics: Likewise. Default: those of the model's `compile` with its
+            `weighted_metrics`, or of the task. The history also has the metrics that
+            the model and its layers keep.
         seed: Decides the order of the examples, different in every epoch, their
             augmentation and dropout. A second `fit` of the same model object continues
             with other random numbers; the same program repeats all of them.
@@ -179,10 +185,12 @@ def fit(
             each epoch, and has them at the end. It is the fraction of an average that
             an update keeps, in (0, 1), such as 0.999.
         jit_compile: Whether XLA compiles the steps. Batches and texts are then padded
-            to one size.
-        steps_per_execution: Updates in one call of TensorFlow, 1 to 256. Default: as
-            many as take a quarter of a second; 1 with a callback on every batch, with
-            several workers, or if Keras has to apply the optimizer.
+            to one size. Default: whether `compile(jit_compile=True)` was called; its
+            default `"auto"`, by which Keras uses XLA on GPUs, means no here.
+        steps_per_execution: Updates in one call of TensorFlow, 1 to 256. Default: that
+            of the model's `compile` if it is above 1, else as many as take a quarter of
+            a second; 1 with a callback on every batch, with several workers, with
+            `run_eagerly`, or if Keras has to apply the optimizer.
         cache: Where to cache the output of frozen blocks: `"memory"`, `"disk"`,
             `"auto"` to choose whether and where by cost, `False`, or a
             `tlkit.ActivationCache` with more options. On a TPU nothing is cached.
@@ -205,7 +213,8 @@ def fit(
         PlanError: The schedule does not fit the model.
         DataError: The data is invalid, such as a label that the model does not have.
         TrainingError: A gradient is not finite, a frozen variable changed, the device
-            does not exist, or the checkpoint is of another job.
+            does not exist, the checkpoint is of another job, or the loop would not call
+            something that a Keras class overrides.
 
     Example:
 
@@ -279,14 +288,14 @@ def fit(
     chief = is_chief(placement.strategy)
     folder = make_folder(directory if chief else None)
     with (
-        _model_in_scope(model, placement) as model_in_scope,
+        model_in_scope(model, placement) as scoped_model,
         Interrupts(directory is not None) as interrupts,
         compiled_for_run(
-            model_in_scope, plan, train, arguments, placement.strategy
+            scoped_model, plan, train, arguments, placement.strategy
         ) as optimizer,
     ):
         run = make_run(
-            model_in_scope,
+            scoped_model,
             plan,
             train,
             optimizer=optimizer,
@@ -346,20 +355,6 @@ def fit(
     if folder is not None:
         report.save(folder)
     return report
-
-
-@contextlib.contextmanager
-def _model_in_scope(model: keras.Model, placement: Placement) -> Iterator[keras.Model]:
-    """Yields the model or its copy in the strategy's scope, then copies it back."""
-    inner = copy_into_scope(model, placement.strategy) if placement.copy else model
-    try:
-        with placement.strategy.scope(), tf.device(placement.device):
-            yield inner
-    finally:
-        if placement.copy:
-            copy_out_of_scope(inner, model)
-        # Keras would reuse a train function that was traced with another `trainable`.
-        model.train_function = None
 
 
 def _train(

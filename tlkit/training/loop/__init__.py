@@ -11,6 +11,7 @@ time:
 - `epoch`: chooses how many updates one call makes, and validates after an epoch.
 - `step`: the call: forward and backward passes, sums over micro-batches and replicas.
 - `loop_progress`: counts the updates of a call, for data that ends in it.
+- `compiled_model`: reads what a model is compiled with, and compiles it for a run.
 - `loss_and_metrics`: the loss over the global batch, the metrics over an epoch.
 - `replica_state`: seeds of dropout, and the mean of batch-norm statistics.
 - `update`: clips, decays and updates the weights; `update_counts` counts the updates of

@@ -16,9 +16,24 @@ from ...encoders import Encoder
 from ...errors import TrainingError
 from .config_clones import clone_from_config
 from .layer_tree import all_layers, child_layers
+from .strategies import Placement
 
 # Layers, or variables, of one model with those of another.
 Pairs = list[tuple[Any, Any]]
+
+
+@contextlib.contextmanager
+def model_in_scope(model: keras.Model, placement: Placement) -> Iterator[keras.Model]:
+    """Yields the model or its copy in the strategy's scope, then copies it back."""
+    inner = copy_into_scope(model, placement.strategy) if placement.copy else model
+    try:
+        with placement.strategy.scope(), tf.device(placement.device):
+            yield inner
+    finally:
+        if placement.copy:
+            copy_out_of_scope(inner, model)
+        # Keras would reuse a train function that was traced with another `trainable`.
+        model.train_function = None
 
 
 def copy_into_scope(
