@@ -38,7 +38,8 @@ class ActivationCache:
         dtype: `"float32"`; `"float16"`, which takes half the space and rounds to three
             digits; or `"auto"`: float16 if only that fits into memory, else float32.
         directory: The folder of a cache on disk, by default `activations` in the cache
-            folder of `tlkit`. A later run reuses its files.
+            folder of `tlkit`. A later run reuses its files; after an interrupt, it
+            computes only the examples that are missing.
         memory_limit: Bytes. Default: a quarter of the machine's memory.
         disk_limit: Bytes of the whole folder; the least recently used files are
             removed. Default: 50 GB.
