@@ -3,6 +3,7 @@
 Tested in tests/training/test_fitting.py.
 """
 
+import warnings
 from typing import Any
 
 import keras
@@ -73,9 +74,13 @@ def final_evaluation(
     """
     if models.task_of(run.model) is None:
         return {}
-    evaluation = _evaluate_feed(
-        run.model, part, feed, run.settings.loss, verbose=run.verbose
-    )
+    try:
+        evaluation = _evaluate_feed(
+            run.model, part, feed, run.settings.loss, verbose=run.verbose
+        )
+    except TrainingError as error:  # the training is done, and its report is not lost
+        warnings.warn(f"The validation data is not evaluated: {error}", stacklevel=2)
+        return {}
     return {"validation": evaluation}
 
 

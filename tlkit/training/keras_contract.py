@@ -3,7 +3,13 @@
 `fit` has a training loop of its own. A user's class may override a method that Keras's
 `fit` calls and this loop does not; such a class is refused, so that no code is ignored
 in silence. The tables list all public names of each class, with those of a new release
-of Keras: tests/training/test_keras_contract.py compares them with `dir()`.
+of Keras: tests/training/test_keras_contract.py compares them with `dir()`. Those of
+optimizers are in `loop/optimizer_contract.py`.
+
+Results are those of Keras's `fit` (`python -m tests.benchmarks.parity`), but for three
+differences. Of an uneven batch, Keras weights replicas equally, and `fit` examples. If
+a batch has an index of an embedding several times, Keras squares each of its gradients
+for Adam's second moment, and `fit` their sum. Dropout has other seeds.
 """
 
 from collections.abc import Mapping, Sequence

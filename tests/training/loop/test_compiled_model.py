@@ -73,6 +73,11 @@ def make_own_loss():
     return model
 
 
+def pair_loss(labels, outputs):
+    """Has one value for each pair of neighbors: not one for each example."""
+    return keras.ops.mean((outputs[1:] - outputs[:-1]) ** 2, axis=-1)
+
+
 def sgd():
     return keras.optimizers.SGD(0.1)
 
@@ -128,9 +133,10 @@ def sgd():
                 )
             },
         ),
-        (make_own_loss, (X, Y), lambda: {}),
+        (make_own_loss, (X, Y), dict),
+        (make_plain_model, (X, Y), lambda: {"loss": pair_loss}),
     ],
-    ids="metrics none names outputs ignore_class step_weights compute_loss".split(),
+    ids="metrics none names outputs ignored steps compute_loss pairs".split(),
 )
 def test_weights_and_history_are_those_of_keras(make, data, settings):
     ours, theirs = make(), make()
@@ -145,6 +151,34 @@ def test_weights_and_history_are_those_of_keras(make, data, settings):
     assert set(report.history) == set(history)
     for name, values in history.items():
         np.testing.assert_allclose(report.history[name], values, rtol=1e-5)
+
+
+@pytest.fixture
+def mixed_float16():
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def test_small_gradients_survive_mixed_float16(mixed_float16):
+    ours, theirs = make_without_regularizer(), make_without_regularizer()
+    tiny = lambda labels, outputs: 1e-7 * keras.ops.mean(outputs, axis=-1)
+    before = ours.get_weights()[0]
+    theirs.compile(keras.optimizers.SGD(1e5), tiny)
+    theirs.fit(X, Y, batch_size=4, shuffle=False, verbose=0)
+    fit(
+        ours,
+        X,
+        Y,
+        batch_size=4,
+        shuffle=False,
+        optimizer=keras.optimizers.SGD(1e5),  # which compile, too, gives a loss scale
+        loss=tiny,
+        verbose=0,
+    )
+    kernel = ours.get_weights()[0]
+    np.testing.assert_allclose(kernel, theirs.get_weights()[0], rtol=1e-5)
+    assert np.abs(kernel - before).max() > 1e-4
 
 
 def test_what_the_model_was_compiled_with_comes_back():
