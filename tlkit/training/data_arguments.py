@@ -133,7 +133,7 @@ def make_feeds(
     allowed = label_range(model, loss)
     held_out = None
     if brings_labels(x):
-        train = make_feed(x, data.y, data.sample_weight, options)
+        train = make_feed(x, data.y, data.sample_weight, options, once=True)
     else:
         columns = columns_of(x, data.y, data.sample_weight, options)
         if data.validation_split:

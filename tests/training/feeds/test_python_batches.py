@@ -92,7 +92,7 @@ def test_a_py_dataset_is_called_around_epochs_as_in_keras():
 
 
 def test_a_generator_is_read_once_and_goes_on():
-    feed = make_feed(generator(), None, None, PLAIN)
+    feed = make_feed(generator(), None, None, PLAIN, once=True)
     (one, other), spec, weights = feed.batches(0).element_spec
     assert one == other == tf.TensorSpec([None, 2], tf.float32) and weights == ()
     assert feed.continues and feed.steps == math.inf
@@ -124,7 +124,7 @@ def test_a_loader_is_read_again_in_every_epoch():
 )
 def test_other_batches_are_named(batches, message):
     with pytest.raises(DataError, match=message):
-        make_feed(iter(batches), None, None, PLAIN)
+        make_feed(iter(batches), None, None, PLAIN, once=True)
 
 
 def test_an_error_in_the_user_s_code_is_raised_as_it_is():
@@ -137,9 +137,14 @@ def test_an_error_in_the_user_s_code_is_raised_as_it_is():
         yield X, Y[:3]
 
     for data, error in ((Broken(), ZeroDivisionError), (broken(), DataError)):
-        feed = make_feed(data, None, None, Options(4, shuffle=False))
+        feed = make_feed(data, None, None, Options(4, shuffle=False), once=True)
         with pytest.raises(error), naming_data_errors():
             list(feed.batches(0))
+
+
+def test_a_generator_is_not_for_what_is_read_again():
+    with pytest.raises(DataError, match="can be read only once"):
+        make_feed(generator(), None, None, PLAIN)
 
 
 def test_labels_beside_batches_are_an_error():

@@ -66,7 +66,8 @@ def test_what_tlkit_derives_does_not_differ(make_model, splits):
 
 def test_batches_of_a_user_are_not_cached_and_the_notes_say_so(splits):
     view = make_feed(splits.train, None, None, Options(4))
-    batches = make_feed(iter([(np.zeros((2, 4)), [0, 1])]), None, None, Options(4))
+    batches = iter([(np.zeros((2, 4)), [0, 1])])
+    batches = make_feed(batches, None, None, Options(4), once=True)
     assert not is_cacheable(batches, None, ActivationCache("memory"))
     (note,) = input_notes(batches, view)
     assert "training examples may differ" in note and "batches of your own" in note

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,7 @@ class Feed(abc.ABC):
             `None` for all other data.
         continues: Whether an epoch goes on where the one before ended. `batches` is
             then called once, with the batches of the run to leave out.
+        open_iterator: The iterator of a feed that continues, once an epoch has begun.
         notes: Lines for the user about limits of this input.
     """
 
@@ -95,6 +96,7 @@ class Feed(abc.ABC):
     has_views: bool = False
     stream_buffer: int | None = None
     continues: bool = False
+    open_iterator: Iterator | None = None
     notes: tuple[str, ...] = ()
 
     @abc.abstractmethod

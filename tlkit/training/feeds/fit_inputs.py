@@ -30,7 +30,13 @@ _CHUNK = 16  # examples of large arrays that are read together
 
 
 def make_feed(
-    x: Any, y: Any, weights: Any, options: Options, *, steps: int | None = None
+    x: Any,
+    y: Any,
+    weights: Any,
+    options: Options,
+    *,
+    steps: int | None = None,
+    once: bool = False,
 ) -> Feed:
     """Returns a feed of what Keras's `fit` accepts, or of one split.
 
@@ -43,6 +49,7 @@ def make_feed(
             nest of them like `y`; or `None`.
         options: How they become batches.
         steps: The number of batches to use, the first ones. Default: all.
+        once: Whether the batches are read only once, as a generator's can be.
 
     Raises:
         DataError: It is none of these, or the lengths differ.
@@ -60,6 +67,11 @@ def make_feed(
             raise DataError(
                 "x is distributed already, and fit does that itself. Give the dataset "
                 "from which it was made."
+            )
+        if hasattr(x, "__next__") and steps is None and not once:
+            raise DataError(
+                f"A {type(x).__name__} has no length and can be read only once. Give a "
+                "tf.data.Dataset, a keras.utils.PyDataset or arrays."
             )
         refuse_augmentation(options)
         return python_feed(x, options, steps=steps)

@@ -4,7 +4,6 @@ Each replica gets as many examples; batches have static shapes where XLA needs t
 Tested in tests/training/strategies/test_mirrored.py and test_workers.py.
 """
 
-import weakref
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -34,13 +33,10 @@ def epoch_iterator(
     """
     if not feed.continues:
         return iter(hand_out(feed, epoch, strategy, skip=skip, full=full))
-    if feed not in _ITERATORS:
-        _ITERATORS[feed] = iter(hand_out(feed, epoch, strategy, skip=seen, full=full))
-    return _ITERATORS[feed]
-
-
-# The open iterators of feeds that continue from epoch to epoch.
-_ITERATORS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+    if feed.open_iterator is None:
+        batches = hand_out(feed, epoch, strategy, skip=seen, full=full)
+        feed.open_iterator = iter(batches)
+    return feed.open_iterator
 
 
 def hand_out(
