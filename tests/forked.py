@@ -134,6 +134,7 @@ def _run(arguments, folder, environment, paths):
                 os.open(paths[name], os.O_CREAT | os.O_APPEND | os.O_WRONLY), number
             )
     os.chdir(folder)
+    sys.orig_argv = [sys.executable, *arguments]
     os.environ.clear()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -43,6 +43,14 @@ def tlkit_here(*arguments, cwd, status=0):
     return types.SimpleNamespace(stdout=out.getvalue(), stderr=err.getvalue())
 
 
+@pytest.fixture
+def few_epochs(monkeypatch):
+    """Shortens the schedule `head_only` of commands that run in this process."""
+    import tlkit
+
+    monkeypatch.setattr(tlkit, "head_only", lambda: [tlkit.Phase("head", epochs=2)])
+
+
 def last_json(done):
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -118,7 +126,7 @@ def test_evaluate_predict_and_export_use_the_run(run):
     ).read_text()
 
 
-def test_fit_takes_pairs_from_two_columns(tmp_path, capsys):
+def test_fit_takes_pairs_from_two_columns(tmp_path, capsys, few_epochs):
     source = write_text_encoder(tmp_path / "encoder" / "1")
     pairs = ["good,good,same", "bad,bad,same", "good,bad,other", "bad,good,other"]
     table = "\n".join(["premise,hypothesis,topic", *pairs * 10])
@@ -142,7 +150,7 @@ def test_fit_takes_pairs_from_two_columns(tmp_path, capsys):
     assert (packing.length, packing.truncation) == (8, "tail")
 
 
-def test_fit_reads_long_texts_in_windows_and_caches_nothing(run):
+def test_fit_reads_long_texts_in_windows_and_caches_nothing(run, few_epochs):
     folder, columns, _ = run
     tlkit_here(
         *("fit", folder / "encoder/1", "films.csv", *columns, "--directory", "runs/w"),
@@ -157,7 +165,7 @@ def test_fit_reads_long_texts_in_windows_and_caches_nothing(run):
     assert cached_row(folder / "runs/w") == ["cached", "–"]
 
 
-def test_fit_trains_on_shards_and_augments(tmp_path):
+def test_fit_trains_on_shards_and_augments(tmp_path, few_epochs):
     source = write_image_encoder(tmp_path / "encoder" / "1")
     random = np.random.default_rng(0)
     for label, (low, high) in {"dark": (0, 100), "light": (150, 250)}.items():
@@ -260,11 +268,36 @@ def test_an_error_is_one_line_and_no_traceback(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_demo_is_started_with_its_folders(tmp_path, monkeypatch):
+    demo = lambda kind, **options: {"kind": kind} | options
+    monkeypatch.setattr("tlkit.samples.demo", demo)
+    done = tlkit_here("demo", "text", "--export", "served", "--json", cwd=tmp_path)
+    folders = {"directory": "runs/demo", "export_to": "served"}
+    assert last_json(done) == {"kind": "text"} | folders
+
+
+DEMO = """
+import json, sys
+import tlkit
+figures = tlkit.samples.demo(sys.argv[1], examples_per_class=int(sys.argv[2]))
+print(json.dumps(figures))
+"""
+
+
 @pytest.mark.long
 @pytest.mark.real
-@pytest.mark.parametrize("kind, least", [("text", 0.970), ("image", 0.97)])
-def test_the_demos_reach_their_accuracy(kind, least, tmp_path):
-    done = tlkit("demo", kind, "--json", cwd=tmp_path)
+@pytest.mark.parametrize(
+    "kind, examples, least", [("text", 200, 0.95), ("image", 100, 0.95)]
+)
+def test_the_demos_reach_their_accuracy(kind, examples, least, tmp_path):
+    """On a part of their data; with all of it they are above 0.97."""
+    done = forked.run(
+        [sys.executable, "-c", DEMO, kind, str(examples)],
+        cwd=tmp_path,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parent.parent)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
     figures = last_json(done)
     print(figures)
     assert figures["accuracy"] >= least

@@ -2,9 +2,9 @@
 
 import os
 import pathlib
-import subprocess
 import sys
 
+from tests import forked
 from tests.tiny import write_image_encoder
 
 BLOCKED = ("tensorflow_text", "tensorflow_hub", "tf_keras", "matplotlib")
@@ -33,7 +33,7 @@ assert all(sys.modules[name] is None for name in sys.argv[3].split(","))
 
 def test_images_need_no_package_for_texts_and_no_extra(tmp_path):
     source = write_image_encoder(tmp_path / "encoder" / "1")
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-c", IMAGE_JOB, source, tmp_path, ",".join(BLOCKED)],
         capture_output=True,
         text=True,

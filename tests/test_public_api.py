@@ -3,13 +3,13 @@
 import dataclasses
 import importlib
 import inspect
-import subprocess
 import sys
 import types
 
 import pytest
 
 import tlkit
+from tests import forked
 
 PUBLIC = sorted(
     name
@@ -141,5 +141,5 @@ def test_importing_starts_and_sets_nothing():
         "from tensorflow.python.eager import context;"
         "assert not context.context()._initialized"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = forked.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
