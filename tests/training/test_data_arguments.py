@@ -155,7 +155,11 @@ def test_weights_and_history_are_keras_s(case):
             {"validation_data": (X, Y - 1)},
             "validation example .* is -1, but the model has 3 classes",
         ),
-        ((DATASET.map(lambda x, y: (x, y + 1)),), {}, "training example . of batch 0 is 3"),
+        (
+            (DATASET.map(lambda x, y: (x, y + 1)),),
+            {},
+            "training example . of batch 0 is 3",
+        ),
         (
             (DATASET,),
             {"augmentation": tlkit.data.Augmentation()},
@@ -170,6 +174,35 @@ def test_weights_and_history_are_keras_s(case):
 def test_what_has_no_meaning_is_refused_by_name(data, options, message):
     with pytest.raises(DataError, match=message):
         tlkit.fit(classifier(), *data, epochs=1, verbose=0, **options)
+
+
+class Stop(keras.callbacks.Callback):
+    """Stops a run after some batches, as Ctrl-C does."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.left = batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore:The checkpoint contains states of callbacks")
+def test_a_resumed_run_leaves_out_what_a_generator_gave(tmp_path):
+    models = [classifier() for _ in range(3)]
+    options = dict(steps_per_epoch=3, epochs=3, verbose=0)
+    tlkit.fit(models[0], endless(), **options)
+    options |= {"directory": tmp_path, "resume": True}
+    options |= {"checkpoints": tlkit.Checkpoints(steps=1)}
+    with pytest.raises(KeyboardInterrupt):
+        tlkit.fit(models[1], endless(), callbacks=Stop(5), **options)
+    report = tlkit.fit(models[2], endless(), **options)
+    assert len(report.history["loss"]) == 3
+    pairs = zip(models[0].get_weights(), models[2].get_weights(), strict=True)
+    for one, other in pairs:
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_generator_needs_the_steps_of_an_epoch():
