@@ -24,7 +24,7 @@ from .loop.compiled_model import (
 from .loop.interrupts import Interrupts
 from .loop.l2_sp import pretrained_values
 from .loop.learning_rate import LearningRate
-from .loop.loss_and_metrics import EpochMetrics, GlobalLoss
+from .loop.loss_and_metrics import EpochMetrics, GlobalLoss, no_loss_error
 from .loop.optimizer import default_optimizer, innermost
 from .loop.optimizer_contract import check_methods
 from .loop.optimizer_slots import build_optimizer
@@ -57,11 +57,9 @@ def compile_arguments(
         chosen["loss"] = task.loss()
     if task is not None and not chosen["metrics"] and not chosen["weighted_metrics"]:
         chosen["metrics"] = task.metrics()
-    if chosen["loss"] is None and not _has_own_losses(model):
-        raise TrainingError(
-            'No loss is given. Give fit loss="sparse_categorical_crossentropy", for '
-            "example, or compile the model: model.compile(loss=…)."
-        )
+    # A compiled model may be trained with the losses of its layers alone.
+    if chosen["loss"] is None and not (model.compiled or reads_inputs(model)):
+        raise no_loss_error()
     resolved = resolve_optimizer(model, optimizer)
     if type(resolved).__name__ == "MultiOptimizer":
         raise TrainingError(
@@ -79,11 +77,6 @@ def compile_arguments(
         steps_per_execution=steps if steps > 1 else None,
         run_eagerly=bool(config.get("run_eagerly")),
     )
-
-
-def _has_own_losses(model: keras.Model) -> bool:
-    """Returns whether a model can be trained without a loss of labels and outputs."""
-    return reads_inputs(model) or (model.compiled and bool(model.losses))
 
 
 def make_run(

@@ -73,6 +73,12 @@ def make_own_loss():
     return model
 
 
+def make_with_activity_regularizer():
+    keras.utils.set_random_seed(1)
+    dense = keras.layers.Dense(3, activity_regularizer="l2")
+    return keras.Sequential([keras.Input((4,)), dense])
+
+
 def pair_loss(labels, outputs):
     """Has one value for each pair of neighbors: not one for each example."""
     return keras.ops.mean((outputs[1:] - outputs[:-1]) ** 2, axis=-1)
@@ -135,8 +141,9 @@ def sgd():
         ),
         (make_own_loss, (X, Y), dict),
         (make_plain_model, (X, Y), lambda: {"loss": pair_loss}),
+        (make_with_activity_regularizer, (X, Y), dict),
     ],
-    ids="metrics none names outputs ignored steps compute_loss pairs".split(),
+    ids="metrics none names outputs ignored steps compute_loss pairs layers".split(),
 )
 def test_weights_and_history_are_those_of_keras(make, data, settings):
     ours, theirs = make(), make()

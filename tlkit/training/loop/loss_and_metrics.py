@@ -101,6 +101,8 @@ class GlobalLoss:
             )
             value = tf.cast(value, tf.float32)
             return tf.reduce_sum(value), tf.reduce_mean(value)
+        if not self.losses and not self.model.losses:
+            raise no_loss_error()
         if not self.losses:
             return tf.constant(0.0), tf.constant(0.0)
         factor = 1.0
@@ -230,6 +232,14 @@ def _soft_label_loss(loss: keras.losses.Loss) -> Callable | None:
         from_logits=arguments.get("from_logits", False),
         reduction=loss.reduction,
         dtype=loss.dtype,
+    )
+
+
+def no_loss_error() -> TrainingError:
+    """Returns the error of a model without any loss."""
+    return TrainingError(
+        'No loss is given. Give fit loss="sparse_categorical_crossentropy", for '
+        "example, or compile the model: model.compile(loss=…)."
     )
 
 
