@@ -58,11 +58,11 @@ class Reusable:
 
 
 def make_reusable(encoder: Encoder) -> Reusable:
-    """Builds a module in TF Hub's reusable form from an unchanged encoder.
+    """Builds a module in TF Hub's reusable form from an encoder.
 
     Returns:
-        The module, with copies of the encoder's variables; if the encoder could not be
-        opened, with the variables themselves.
+        The module. It has copies of the encoder's variables; that of an encoder which
+        could not be split into blocks shares the variables with it.
 
     Raises:
         ExportError: The network uses a resource that no SavedModel can contain.

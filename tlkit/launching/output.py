@@ -11,7 +11,8 @@ import time
 STDOUT, STDERR = 1, 2
 _BROKEN = (errno.EPIPE, errno.ECONNRESET)
 _LAST_LINE_SECONDS = 1.0  # to wait for a slow reader of the launcher's own lines
-_STUCK_SECONDS = 10.0  # without a byte; then the rest of the output is given up
+# If the reader of the output takes no byte for that long, the rest is not written.
+_STUCK_SECONDS = 10.0
 
 
 class Output:

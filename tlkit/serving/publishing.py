@@ -135,7 +135,7 @@ def _write_encoder(encoder: Encoder, facts: EncoderFacts, folder: pathlib.Path) 
 def _add_vocabulary(
     module: tf.Module, facts: EncoderFacts, temporary: pathlib.Path
 ) -> None:
-    """Adds `vocab_file` and `do_lower_case`, as Model Garden's exporter does."""
+    """Sets `vocab_file` and `do_lower_case` of a module, as Model Garden does."""
     if not facts.vocabulary:
         return
     path = temporary / "vocab.txt"

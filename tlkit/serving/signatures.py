@@ -59,7 +59,7 @@ def served_module(model: keras.Model, top: int) -> tuple[tf.Module, dict[str, An
 
 
 def tensor_specs(model: keras.Model) -> dict[str, tf.TensorSpec]:
-    """Returns the inputs of the signature `tensors`, by name."""
+    """Returns the spec of each input of the serving signature "tensors", by name."""
     inputs = model.input
     if not isinstance(inputs, dict):
         name = "pixels" if example_kind(model) == "image" else "inputs"

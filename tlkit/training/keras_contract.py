@@ -27,7 +27,7 @@ _METRICS = (
 )
 _BACKUP = "Give fit a directory, and resume=True to continue."
 
-# What Keras's `fit` calls, and `fit` does not: by class, the name and what to do.
+# Methods that Keras's `fit` calls and `tlkit.fit` does not, with what users should do.
 REFUSED: Mapping[type, Mapping[str, str]] = {
     keras.Model: {
         "train_step": f"Override `compute_loss`, which fit calls. {_MODEL_FIT}",
@@ -44,7 +44,7 @@ REFUSED: Mapping[type, Mapping[str, str]] = {
     keras.callbacks.Callback: {},
 }
 
-# What `fit` calls, or reads, as Keras's `fit` does.
+# What `tlkit.fit` calls, or reads, as Keras's `fit` does.
 CALLED: Mapping[type, Sequence[str]] = {
     keras.Model: """
         __call__ add_loss add_metric add_variable add_weight build call compile
@@ -70,7 +70,7 @@ CALLED: Mapping[type, Sequence[str]] = {
     """.split(),
 }
 
-# What takes no part in Keras's `fit`.
+# What Keras's own `fit` does not call either.
 UNUSED: Mapping[type, Sequence[str]] = {
     keras.Model: """
         build_from_config compile_from_config count_params export get_build_config

@@ -39,7 +39,7 @@ def text_csv(
     by the seed. A class with a single text stays in the training split.
 
     Args:
-        path: The file. The other two have the same format.
+        path: The file. `validation_path` and `test_path` have the same format.
         text: The name of the column of texts, or the names of two columns for pairs of
             texts, such as `("premise", "hypothesis")`.
         label: The name of the column of labels.
@@ -56,9 +56,9 @@ def text_csv(
         quote: The character around fields, or `None` if quotes have no meaning, as in
             many `.tsv` files.
         encoding: The encoding of the files. A byte order mark is ignored.
-        on_empty: `"skip"` leaves out rows with an empty or blank text or label (pairs:
-            if both texts are) with a warning that names them, `"raise"` raises an
-            error.
+        on_empty: `"skip"` leaves out rows with an empty or blank text or label, with a
+            warning that names them; a pair is empty if both of its texts are. `"raise"`
+            raises an error.
 
     Returns:
         Splits of the kind `"text"`, with the sorted labels. The raw value of a pair is

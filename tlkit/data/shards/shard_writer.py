@@ -152,7 +152,11 @@ class _ShardWriter:
                 self._file.close()
 
     def finish(self) -> dict[str, Any]:
-        """Renames the files; returns the entry of the split in the index."""
+        """Gives the files their final names, with the total number of files in them.
+
+        Returns:
+            The entry of the split, for the index that the caller writes.
+        """
         total = len(self._shards)
         shards = []
         for number, shard in enumerate(self._shards):

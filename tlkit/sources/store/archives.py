@@ -55,7 +55,7 @@ def unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
             for member in _members(tar):
                 _write(tar, member, path_inside(folder, member.name))
             end = tar.offset
-        # gzip compares its checksum at its end, which is behind the tar's end.
+        # Read on to the end of the gzip stream: only there is its checksum compared.
         stream.drain()
     if not is_packed:
         _check_end(archive, end)

@@ -48,10 +48,10 @@ class CallbackStates:
                 callback.append = True
 
     def collect(self) -> dict[str, Any]:
-        """Returns the state of each callback, as plain values by its name.
+        """Returns the state of each callback, by the callback's name.
 
         Raises:
-            TrainingError: `get_state()` of a callback returns something else.
+            TrainingError: `get_state()` of a callback returns other than plain values.
         """
         return {
             name: self._state_of(name, callback)

@@ -100,7 +100,10 @@ def _spec_facts(spec: tf.TensorSpec) -> dict[str, Any]:
 
 
 def _compatible(saved: list, now: list) -> bool:
-    """Whether specs fit together; on a TPU, sizes are known that are not elsewhere."""
+    """Returns whether two lists of specs may describe the same tensors.
+
+    `None` fits any size: on a TPU a batch has a fixed size, on other devices `None`.
+    """
     return len(saved) == len(now) and all(
         a["dtype"] == b["dtype"]
         and tf.TensorShape(a["shape"]).is_compatible_with(tf.TensorShape(b["shape"]))

@@ -77,8 +77,8 @@ class TrainSteps:
         settings: Those of the run.
         update: Updates the variables, in every replica.
         added_loss: Computes a scalar that is added to the loss of every batch.
-        whole: The model that `model` is a part of. Both then draw the same dropout
-            masks.
+        whole: The whole model, if `model` is only the trained end of it. The dropout
+            masks are then those of the whole model.
     """
 
     def __init__(

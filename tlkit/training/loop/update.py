@@ -1,7 +1,7 @@
 """Updates the weights from summed gradients: clip, decay, step, average.
 
 Keras's `optimizer.apply` clips gradients before it sums them over the replicas, and
-synchronizes replicas midway, which a condition does not allow (keras-team/keras#17429).
+synchronizes replicas midway, which `tf.cond` does not allow (keras-team/keras#17429).
 Here gradients are summed before the update; each replica then updates its own copy of
 a weight with the same numbers, without waiting for the others.
 
@@ -11,7 +11,9 @@ a gradient that is not finite is skipped and halves the scale.
 Adam's step is TensorFlow's single op `ResourceApplyAdam`. Keras makes it of a dozen
 ops, each of which passes through memory, which takes twice the time on a CPU. The op
 computes 1 - beta_2 from rounded numbers, in float32 0.00100005 for 0.001, so its steps
-differ from Keras's in the fifth digit. Tested in tests/training/loop/test_adam.py too.
+differ from Keras's in the fifth digit.
+
+Tested in tests/training/loop/test_update.py and test_adam.py.
 """
 
 from collections.abc import Callable, Sequence

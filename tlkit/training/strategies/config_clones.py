@@ -61,10 +61,10 @@ def _check_config(layer: Any) -> None:
 
 @contextlib.contextmanager
 def _unregistered_objects(objects: Sequence[Any]) -> Iterator[None]:
-    """Makes configs refer to the classes and functions themselves.
+    """Makes configs refer, in a context, to the classes and functions themselves.
 
     Keras would look up a function by its name, which may not be unique. It would store
-    a lambda as code, which loses the variables that it uses.
+    a lambda as code, which loses the Python variables from outside that it uses.
     """
     values = [*objects, *(value for one in objects for value in vars(one).values())]
     functions = [

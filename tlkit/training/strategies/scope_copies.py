@@ -18,7 +18,7 @@ from .config_clones import clone_from_config
 from .layer_tree import all_layers, child_layers
 from .strategies import Placement
 
-# Layers, or variables, of one model with those of another.
+# Pairs of a layer, or variable, of one model and its counterpart in another one.
 Pairs = list[tuple[Any, Any]]
 
 
