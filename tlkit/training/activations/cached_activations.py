@@ -138,7 +138,7 @@ class CachedActivations:
     # === Computing ===
 
     def _compute(self, phase: int) -> None:
-        """Computes the activations for this and later phases in one pass over the data."""
+        """Computes the activations for this and later phases in one pass over data."""
         first, *others = self._same_pass(phase)
         while first.cut not in self._not_cacheable:
             others = [p for p in others if p.cut not in self._not_cacheable]
