@@ -3,6 +3,8 @@
 Tested in tests/training/feeds/test_feeds.py.
 """
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -27,16 +29,12 @@ def tokenized_feed(dataset: tf.data.Dataset, options: Options) -> RowsFeed | Non
     """
     count = int(dataset.cardinality())
     raw = dataset.element_spec[0]
-    tokenize = getattr(options.preprocess, "tokenize", None)
-    if count <= 0 or tokenize is None or raw.dtype != tf.string:
+    has_tokens = hasattr(options.preprocess, "tokenize")
+    if count <= 0 or not has_tokens or raw.dtype != tf.string:
         return None
-    if tokenize(tf.zeros([0, *raw.shape], tf.string)) is None:
+    tokenize = _traced_tokenize(options.preprocess, tuple(raw.shape))
+    if tokenize is None:
         return None
-    tokenize = tf.function(
-        tokenize,
-        input_signature=[tf.TensorSpec([None, *raw.shape], tf.string)],
-        autograph=False,  # it has nothing to convert, and takes two seconds for that
-    )
     chunks = [
         (tokenize(texts), tf.nest.map_structure(np.asarray, rest))
         for texts, *rest in progress(
@@ -58,6 +56,19 @@ def tokenized_feed(dataset: tf.data.Dataset, options: Options) -> RowsFeed | Non
     labels, weights = tf.nest.map_structure(lambda *p: np.concatenate(p), *rest)
     rows = TensorRows(columns, lengths)
     return RowsFeed(rows, labels, weights, options, lengths=lengths)
+
+
+@functools.lru_cache(maxsize=4)  # Tracing it takes half a second for each data set.
+def _traced_tokenize(preprocess, shape: tuple[int | None, ...]):
+    """Returns the tokenizer's graph for texts of a shape; `None` if it has no rows."""
+    tokenize = tf.function(
+        preprocess.tokenize,
+        input_signature=[tf.TensorSpec([None, *shape], tf.string)],
+        autograph=False,  # it has nothing to convert, and takes two seconds for that
+    )
+    # Traced now: a preprocessor that cannot tokenize returns `None`.
+    has_rows = tokenize.get_concrete_function().structured_outputs is not None
+    return tokenize if has_rows else None
 
 
 def _padded_length(preprocess):
