@@ -1,7 +1,7 @@
 """Checkpoints: a stopped run resumes as if it had never stopped.
 
-In: a run. Out: folders below `<directory>/checkpoints`, and the run as it was. The
-files, in the order of the data:
+In: a run that is being trained. Out: folders below `<directory>/checkpoints`, from
+which a new process restores the run. The files, in the order of the data:
 
 - `saver`: when to write (`Checkpoints`); resumes a run from the last checkpoint
 - `fingerprint`, `job_facts`: the facts about a job; only the same job resumes it

@@ -16,8 +16,8 @@ from .checkpoint_files import CheckpointWarning
 from .plain_values import NotPlainError, encode
 from .variable_names import unique_names
 
-# Attributes that Keras sets in each process. `min_delta` changes its sign together with
-# `monitor_op`. The last three, of TensorBoard, describe a profiler of this process.
+# Attributes that are not stored, since Keras sets them anew in each process. It changes
+# the sign of `min_delta` to fit `monitor_op`. The last three are TensorBoard's.
 _OF_PROCESS = {"model", "_model", "params", "validation_data", "monitor_op"}
 _OF_PROCESS |= {"min_delta", "_is_tracing", "_should_trace", "_profiler_started"}
 
@@ -42,7 +42,7 @@ class CallbackStates:
         self._initial = {name: _digests(c) for name, c in self._callbacks.items()}
 
     def append_to_files(self) -> None:
-        """Makes log files continue, not restart; before `on_train_begin`."""
+        """Makes `CSVLogger` append to its file; call it before `on_train_begin`."""
         for callback in self._callbacks.values():
             if isinstance(callback, keras.callbacks.CSVLogger):
                 callback.append = True
@@ -77,11 +77,11 @@ class CallbackStates:
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        """Restores collected states; after `on_train_begin`, which resets callbacks.
+        """Restores what `collect` returned, after `on_train_begin` reset callbacks.
 
         Callbacks are matched by their class, the monitored metric and their order. A
-        new callback starts from its beginning. If the user has changed an argument, the
-        new value remains.
+        callback without a saved state starts anew. If the user has changed an argument
+        of a callback since, the new value is used.
         """
         for name, state in saved.items():
             callback = self._callbacks.get(name)
@@ -117,14 +117,14 @@ def _has_own_state(callback) -> bool:
 
 
 def _arguments(callback) -> set[str]:
-    """Returns the names of the arguments of its class and the base classes."""
+    """Returns the `__init__` arguments of a callback's class and its base classes."""
     inits = [vars(kind).get("__init__") for kind in type(callback).__mro__]
     signatures = [inspect.signature(init) for init in inits if inspect.isfunction(init)]
     return {name for signature in signatures for name in signature.parameters}
 
 
 def _digests(callback) -> dict[str, str]:
-    """Returns digests of the attributes that are plain values."""
+    """Returns a digest of each attribute of a callback that is a plain value."""
     items = vars(callback).items()
     digests = {key: _digest(value) for key, value in items if key not in _OF_PROCESS}
     return {key: digest for key, digest in digests.items() if digest is not None}
@@ -154,7 +154,7 @@ def _without_tensor(value: Any) -> Any:
 
 
 def _set(callback, key: str, value: Any) -> None:
-    """Sets an attribute. Lists and dicts are changed in place, for other references."""
+    """Sets an attribute; a list or dict in place, since others may refer to it."""
     current = vars(callback).get(key)
     if type(current) is list and type(value) is list:
         current[:] = value

@@ -5,7 +5,7 @@
                                                     arrays, and all other values
 
 A checkpoint is written to a temporary folder, which is then renamed. A killed process
-or a full disk leaves the earlier ones unchanged. Digests cover every byte.
+or a full disk leaves earlier checkpoints unchanged. Digests cover every byte.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ from .plain_values import NotPlainError, decode, encode, is_storable
 
 _FORMAT = 1
 _FOLDER, _ARRAYS, _STATE = "checkpoints", "arrays.bin", "state.json"
-# After a resume, a number may occur again. Its folder is not replaced, but gets a
-# version behind the number.
+# A resumed run may use a number again. The existing folder is not replaced: the new one
+# gets a version after the number, as in `0000000120-2`.
 _NAME = re.compile(r"(\d+)(?:-(\d+))?")
 _OPENING = b'{"digest": "'
 _BLANK = b"0" * 32
@@ -66,11 +66,11 @@ def write(
     *,
     keep: int,
 ) -> pathlib.Path:
-    """Writes a checkpoint, and then removes those that are no longer needed.
+    """Writes a checkpoint, and then removes checkpoints that are no longer needed.
 
-    These are all but the last `keep`, and those with a higher number, which the run
-    wrote before it was resumed from an earlier one. Only one run at a time may write to
-    a directory.
+    It removes all but the last `keep`, and those with a higher number: the run wrote
+    them before it was resumed from an earlier checkpoint. Only one run at a time may
+    write to a directory.
 
     Args:
         directory: The run's folder, which is created if it is missing.
@@ -99,7 +99,7 @@ def write(
 
 
 def _write_files(folder: pathlib.Path, arrays: Mapping, content: dict) -> None:
-    """Writes both files."""
+    """Writes `arrays.bin` and `state.json`."""
     inner: dict[str, np.ndarray] = {}
 
     def store(array: np.ndarray) -> str:
@@ -118,17 +118,17 @@ def _write_array(file, name: str, array: np.ndarray) -> dict[str, Any]:
     array = np.asarray(array)
     if not is_storable(array.dtype):
         raise NotPlainError(f"{name} is an array of {array.dtype}.")
-    # As bytes: NumPy gives no buffer of bfloat16.
+    # A view as bytes, since NumPy has no buffers of bfloat16.
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     file.write(data)
-    # `dtype.str` of bfloat16 is only '<V2'; that of others has the byte order, too.
+    # `dtype.str` contains the byte order, but for bfloat16 it is only '<V2'.
     dtype = array.dtype.name if array.dtype.isbuiltin == 2 else array.dtype.str
     entry = {"name": name, "dtype": dtype, "shape": list(array.shape)}
     return entry | {"digest": _digest(data)}
 
 
 def _signed(content: dict) -> bytes:
-    """Returns JSON that begins with its digest, computed with zeros in its place."""
+    """Returns JSON that begins with a digest, computed with zeros in its place."""
     text = json.dumps(content, indent=1, allow_nan=False).encode()
     rest = b'",' + text.removeprefix(b"{")
     digest = _digest(_OPENING + _BLANK + rest)

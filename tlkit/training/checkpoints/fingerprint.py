@@ -17,7 +17,7 @@ from .job_facts import (
     optimizer_facts,
 )
 
-_LISTED = 10  # differences in an error message; of more, only the number is given
+_LISTED = 10  # differences listed in an error message; the others are only counted
 
 
 def fingerprint(
@@ -100,8 +100,8 @@ def differences(
     Args:
         saved: The fingerprint in the checkpoint.
         now: The fingerprint of the present job.
-        begun: The number of phases that have begun; by default all. The others may be
-            any, the last one that has begun may be longer, and there may be more.
+        begun: The number of phases that have begun; by default all. The last of them
+            may be longer now. Phases after them may differ, or be added.
 
     Returns:
         Sentences such as `"schedule: phase 2 had epochs=3, now 5"`.
@@ -140,7 +140,7 @@ def lengthened(saved: Mapping[str, Any], now: Mapping[str, Any], phase: int) -> 
 
 
 def _longer(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, int]:
-    """Returns the former length of a phase that is longer now."""
+    """Returns the saved `epochs` or `steps` of a phase that has more of them now."""
     return {
         key: before[key]
         for key in ("epochs", "steps")
@@ -149,14 +149,14 @@ def _longer(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, in
 
 
 def _without_extension(before: list, after: list, begun: int) -> list:
-    """Returns the phases that have begun, with the former length of the last one."""
+    """Returns the phases that have begun; a longer last one gets its saved length."""
     last = after[begun - 1 : begun]
     last = [one | _longer(before[begun - 1], one) for one in last]
     return [*after[: max(begun - 1, 0)], *last]
 
 
 def _without_inner_rate(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Drops a constant learning rate, which phases set, of an inner optimizer."""
+    """Drops an inner optimizer's constant learning rate, since the phases set it."""
     inner = facts.get("inner_optimizer")
     if not isinstance(inner, Mapping):
         return dict(facts)

@@ -1,7 +1,7 @@
 """Facts about the data, the model, the optimizer and the loss of a job.
 
-All facts are plain values, the same in every process. They are stored in checkpoints,
-so that the names and the computation of a fact must not change.
+All facts are plain values, the same in every process. The name and the computation of a
+fact must not change, or older checkpoints could not be resumed.
 
 Tested in tests/training/checkpoints/test_fingerprint.py.
 """
@@ -24,11 +24,11 @@ from .variable_names import stable_names
 _ROWS = 16  # examples of a batch whose float values are summarized
 _TOLERANCE = 1e-3  # other processors resize images slightly differently
 
-# Keys of a Keras config that differ between processes, change in training, or have no
+# Keys of a Keras config that differ between processes, change in training, or carry no
 # information.
 _IGNORED = {"name", "trainable", "module", "registered_name", "build_config"}
 _IGNORED |= {"function"}
-_LONG = 200  # characters of a value beyond which its digest is stored
+_LONG = 200  # characters; of a longer value, only the digest is stored
 _NOT_PLAIN = object()
 
 
@@ -122,9 +122,10 @@ def _sample(dataset: tf.data.Dataset, names: tuple[str, ...]) -> dict[str, list]
 
 
 def _summary(array: np.ndarray) -> str | list[list[float]]:
-    """Returns a digest of exact values, or two sums for each example of floats.
+    """Returns a digest of strings or integers, or two sums for each row of floats.
 
-    Values are weighted by their position, so zeros that pad a text do not matter.
+    Numbers are multiplied by their position and summed, so zeros that pad a text have
+    no effect. Floats may differ slightly on another machine, so they have no digest.
     """
     if array.dtype.kind in "OSU":
         return _digest(repr(array.tolist()))
@@ -181,7 +182,7 @@ def optimizer_facts(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
 def loss_facts(loss: Any) -> dict[str, Any]:
     """Returns the class and the config of a loss, or the name of a function.
 
-    Of several losses, these facts are in a nest under `losses`.
+    For a nest of losses, the facts of each are in the text under `losses`.
     """
     if keras.tree.is_nested(loss):
         each = keras.tree.map_structure(lambda one: json.dumps(loss_facts(one)), loss)
@@ -213,7 +214,7 @@ def _layer_facts(layer: keras.layers.Layer) -> dict[str, Any]:
 def _config(thing) -> Mapping[str, Any]:
     try:
         return thing.get_config()
-    except Exception:  # a user's class that is never saved
+    except Exception:  # a user's class without a working `get_config`
         return {}
 
 

@@ -1,7 +1,7 @@
-"""Encodes plain Python values as JSON with arrays beside it, and decodes them.
+"""Encodes plain Python values as JSON and separate arrays, and decodes them.
 
 Plain values are numbers, strings, bools, `None`, NumPy arrays and scalars, and lists,
-tuples and dicts of these. Subclasses of them are not plain.
+tuples and dicts of these. Instances of subclasses are not plain.
 
 Tested in tests/training/checkpoints/test_checkpoint_files.py.
 """
@@ -28,7 +28,7 @@ def encode(value: Any, store: Callable[[np.ndarray], str], *, depth: int = 0) ->
         depth: The number of lists and dicts around the value.
 
     Returns:
-        The JSON value. Each object in it has one key, which is the kind of the value.
+        The JSON value. A JSON object in it has one key, which names the Python type.
 
     Raises:
         NotPlainError: The value is not plain.
@@ -72,6 +72,6 @@ def decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 
 def is_storable(dtype: np.dtype) -> bool:
-    """Returns whether the bytes, shape and dtype name of an array determine it."""
+    """Returns whether bytes, shape and dtype name suffice to restore such an array."""
     # `isbuiltin` is 2 for bfloat16 and other extension types, whose kind is "V".
     return dtype.kind in "biufcSUmM" or dtype.isbuiltin == 2

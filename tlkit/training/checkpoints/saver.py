@@ -88,7 +88,7 @@ class Saver:
         phases: The number of phases.
 
     Attributes:
-        seconds_before: Seconds that a resumed phase took before.
+        seconds_before: Seconds that a resumed phase took before the run was stopped.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Saver:
     # === Resuming ===
 
     def check(self, checkpoint: checkpoint_files.Checkpoint) -> None:
-        """Takes the checkpoint that `resume` will restore; before `on_train_begin`.
+        """Verifies and stores a checkpoint for `resume`; before `on_train_begin`.
 
         Raises:
             TrainingError: It belongs to another job.
@@ -125,7 +125,7 @@ class Saver:
         self._callbacks.append_to_files()
 
     def resume(self) -> None:
-        """Restores the checkpoint of `check`, if any; after `on_train_begin`.
+        """Restores the checkpoint that `check` stored; after `on_train_begin`.
 
         Raises:
             TrainingError: It does not fit the model or the optimizer.
@@ -159,12 +159,12 @@ class Saver:
             )
 
     def _reopen_phase(self, state: Mapping[str, Any]) -> None:
-        """Moves back into the last phase if it is longer than when it ended.
+        """Continues the last completed phase if its length has been increased since.
 
-        A phase that ended before its last epoch has ended: it stopped improving.
+        A phase that ended early, since it stopped improving, is not continued.
 
         Raises:
-            TrainingError: The checkpoint does not contain the update at which it ended.
+            TrainingError: The checkpoint does not say at which update the phase ended.
         """
         run, saved = self.run, state["facts"]
         last = run.position.phase - 1
@@ -193,7 +193,7 @@ class Saver:
         patience: Patience,
         merge_replicas: Callable[[], None],
     ) -> None:
-        """Notes the parts of a phase that later checkpoints need.
+        """Stores the objects of a phase that its checkpoints need.
 
         In a resumed phase, restores its patience and its checksums.
         `merge_replicas` averages the variables that differ between replicas.
@@ -234,10 +234,11 @@ class Saver:
 
     @contextlib.contextmanager
     def saving_if_interrupted(self) -> Iterator[None]:
-        """Writes a checkpoint if a signal ends the context, which changes no state.
+        """Writes a checkpoint if a signal ends the context.
 
-        With several workers it writes none, since a snapshot needs all of them: the run
-        resumes from the checkpoint of the phase before.
+        The code in the context must not change the run. With several workers, nothing
+        is written, since a snapshot needs all of them: the run then resumes from its
+        last checkpoint.
         """
         try:
             yield
@@ -260,7 +261,7 @@ class Saver:
             self.run.interrupts.raise_received()
 
     def save(self, *, between_phases: bool = False) -> None:
-        """Writes a checkpoint now. All workers call it, and the chief writes.
+        """Writes a checkpoint now. All workers must call it; only the chief writes.
 
         Raises:
             TrainingError: It cannot be written. Earlier checkpoints are unchanged.
@@ -352,7 +353,7 @@ def check_directory(
 def check_same_everywhere(
     strategy: tf.distribute.Strategy, directory: str | os.PathLike | None
 ) -> None:
-    """Verifies that all workers write checkpoints, or none: a snapshot needs all.
+    """Verifies that all workers have a directory, or none: a snapshot needs all.
 
     Raises:
         TrainingError: Some workers have a directory, and some have none.
@@ -368,7 +369,7 @@ def check_same_everywhere(
 def _with_prefix(
     prefix: str, arrays: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays whose names begin with a prefix, by the rest of the name."""
+    """Returns the arrays whose names begin with a prefix, by names without it."""
     return {
         name.removeprefix(prefix): array
         for name, array in arrays.items()

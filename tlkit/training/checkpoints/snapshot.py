@@ -25,9 +25,9 @@ def take_snapshot(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Copies the variables and the callbacks' states of a run.
 
-    It is called outside of replicas, by all workers, since metrics are summed over all
-    of them. If replicas differ in the statistics of batch norms, those of the first
-    one are copied.
+    All workers must call it, outside of replicas, since reading a metric sums it over
+    all workers. If the statistics of batch norms differ between replicas, those of the
+    first replica are copied.
 
     Args:
         model: The model.
@@ -52,7 +52,7 @@ def take_snapshot(
 
 
 def to_numpy(variable: keras.Variable | tf.Variable) -> np.ndarray:
-    """Copies the value of a variable, that of the first replica under a strategy."""
+    """Copies a variable's value; under a strategy, that of the first replica."""
     return np.array(tf.convert_to_tensor(variable))
 
 
@@ -67,8 +67,8 @@ def restore_snapshot(
 ) -> None:
     """Restores a snapshot, also in another process or under another strategy.
 
-    Nothing is changed unless all weights and optimizer variables fit. Metrics that do
-    not fit start from zero, with a `CheckpointWarning`.
+    If a weight or an optimizer variable does not fit, nothing is changed. Metrics that
+    do not fit start from zero, with a `CheckpointWarning`.
 
     Args:
         arrays, state: The snapshot.
@@ -103,9 +103,10 @@ def restore_snapshot(
 def _without_untrained(
     saved: Mapping[str, np.ndarray], variables: Mapping[str, keras.Variable]
 ) -> tuple[dict[str, np.ndarray], dict[str, keras.Variable]]:
-    """Drops the slots of weights that only phases after the checkpoint train.
+    """Drops the optimizer's slots of weights that had no update at the checkpoint.
 
-    A schedule may get other phases after those that have begun.
+    Phases that have not begun may be replaced before a run is resumed. Then such slots
+    may be missing in the checkpoint, or in the optimizer.
     """
     there, here = ({_owner(name) for name in names} for names in (saved, variables))
     idle = {_owner(k) for k, a in saved.items() if k.endswith("/updates") and a == 0}
@@ -117,7 +118,7 @@ def _without_untrained(
 
 
 def _owner(name: str) -> str:
-    """Returns the start of the name of a weight's slots; empty for other variables."""
+    """Returns a slot's name without its last part; empty for other variables."""
     is_slot = name.startswith("optimizer/") and name.count("/") > 1
     return name.rsplit("/", 1)[0] if is_slot else ""
 
@@ -221,12 +222,12 @@ def averages_by_name(
 def restore_averages(
     averages: MovingAverages, arrays: Mapping[str, np.ndarray], model: keras.Model
 ) -> None:
-    """Restores moving averages, after the weights of the model.
+    """Restores moving averages; call it after the model's weights are restored.
 
-    The average of a weight that no phase has trained so far is the weight.
+    If the checkpoint has no average of a weight, the average gets the weight's value.
     """
     names = {id(v): name for name, v in weights_by_name(model, "averages/").items()}
-    numbered = "averages/0" in arrays  # in the order of the weights, in tlkit 0.1
+    numbered = "averages/0" in arrays  # by tlkit 0.1, in the order of the weights
     for i, variable in enumerate(averages.variables):
         name = f"averages/{i}" if numbered else names[id(variable)]
         value = arrays.get(name, tf.convert_to_tensor(variable))
@@ -241,10 +242,10 @@ def restore_published(
     arrays: Mapping[str, np.ndarray],
     model: keras.Model,
 ) -> None:
-    """Restores the values from which L2-SP measures the distance.
+    """Restores the pretrained values, from which L2-SP measures a weight's distance.
 
     Args:
-        pretrained: The present values by the `id` of the weight, which are changed.
+        pretrained: The values by the `id` of the weight; changed in place.
         arrays: The arrays of the checkpoint.
         model: The model, whose weights are restored.
 

@@ -15,8 +15,8 @@ def stable_names(variables: Sequence[keras.Variable]) -> list[str]:
     """Returns a unique name for each variable.
 
     Keras numbers objects without a name across the process: `dense_7/kernel` may be
-    `dense/kernel` in the next process. Here the numbers begin with the first variable.
-    Variables may have the same path in Keras; the second one gets `#2`.
+    `dense/kernel` in the next process. Here only the given variables are numbered. If
+    two variables have the same path in Keras, the second one gets `#2`.
 
     Args:
         variables: In a constant order, such as that of `model.weights`.

@@ -40,9 +40,10 @@ class ActivationCache:
         directory: The folder of a cache on disk, by default `activations` in the cache
             folder of `tlkit`. A later run reuses its files; after an interrupt, it
             computes only the examples that are missing.
-        memory_limit: Bytes. Default: a quarter of the machine's memory.
-        disk_limit: Bytes of the whole folder; the least recently used files are
-            removed. Default: 50 GB.
+        memory_limit: The maximum size of a cache in memory, in bytes. Default: a
+            quarter of the machine's memory.
+        disk_limit: The maximum size of the whole folder, in bytes; beyond it, the least
+            recently used files are removed. Default: 50 GB.
         views: With augmentation, the number of augmented views of each example that are
             cached; epochs take turns with them. With 0, the default, augmented images
             are not cached. Those that MixUp or CutMix blend are never cached.
@@ -94,7 +95,7 @@ class ActivationCache:
 
 
 def cache_options(cache: Any) -> ActivationCache | None:
-    """Returns the options that `fit`'s argument `cache` stands for; `None`: no cache.
+    """Converts `fit`'s argument `cache` into options; `None` means no cache.
 
     Raises:
         PlanError: It is not a value of `cache`.
@@ -116,11 +117,11 @@ def cache_options(cache: Any) -> ActivationCache | None:
 def is_cacheable(
     train: Feed, validation: Feed | None, options: ActivationCache | None
 ) -> bool:
-    """Returns whether activations of these examples hold for several epochs."""
+    """Returns whether cached activations of the examples are valid in every epoch."""
     if options is None or not train.examples:
         return False
     if validation is not None and not (validation.examples and validation.repeats):
-        return False  # batches of a user's dataset
+        return False  # a user's batches, which may differ between epochs
     streams = [f for f in (train, validation) if f and f.stream_buffer is not None]
     if streams and options.where == "auto":
         return False  # their examples may differ between epochs
@@ -256,7 +257,7 @@ def _storage(
 
 
 def _compute_speed() -> float:
-    """Returns multiplications a second."""
+    """Returns roughly how many multiplications this machine computes a second."""
     accelerators = map(tf.config.list_logical_devices, ("GPU", "TPU"))
     return _CPU_SPEED * (_GPU_FACTOR if any(accelerators) else 1)
 
@@ -264,9 +265,10 @@ def _compute_speed() -> float:
 def _work(
     model: keras.Model, cut: int, tokens: float | None
 ) -> tuple[float, float, float]:
-    """Counts an example's multiplications, their fraction before a cut, and its size.
+    """Computes the costs of one example: multiplications, a fraction and a size.
 
-    The size is the count of numbers at the cut.
+    The fraction is that of the multiplications before the cut; the size is the count of
+    numbers at the cut.
     """
     encoder = encoder_to_cut(model)
     features = math.prod(head_of(model).input.shape[1:])

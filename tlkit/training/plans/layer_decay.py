@@ -47,5 +47,5 @@ def check_layer_decay(model: keras.Model, layer_decay: float) -> None:
 
 
 def block_factors(block_count: int, layer_decay: float) -> tuple[float, ...]:
-    """Computes the factors of an encoder's blocks by depth; the last: `layer_decay`."""
+    """Computes each block's factor by depth; that of the last is `layer_decay`."""
     return tuple(layer_decay ** (block_count - i) for i in range(block_count))

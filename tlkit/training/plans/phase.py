@@ -26,8 +26,8 @@ class Phase:
             such as the head, are always trained. In a model without an encoder of
             `tlkit`, `"all"` means the weights that the model leaves trainable.
         epochs: Passes over the data, at least 1; 1 if `steps` is not given either.
-        steps: Updates instead of epochs, at least 1. An update is one batch, or several
-            whose gradients are accumulated.
+        steps: The number of updates, instead of `epochs`, at least 1. An update is one
+            batch, or several whose gradients are accumulated.
         learning_rate: The highest learning rate of the phase, at least 0.
         warmup: The fraction of the phase's steps, in [0, 1), in which the learning rate
             rises linearly to its highest value.
@@ -37,8 +37,8 @@ class Phase:
             which `warmup` is 0.1).
         layer_decay: The factor, in (0, 1], on the learning rate from the head to the
             last block of the encoder, and from each block to the one before it. The
-            parts of a block have the same rate. ULMFiT has 1/2.6. It needs an encoder
-            of `tlkit`.
+            parts of a block have the same rate. ULMFiT uses 1/2.6. Below 1, the model
+            needs an encoder of `tlkit`.
         weight_decay: The fraction of a weight, times the learning rate, that an update
             subtracts. `None` uses the optimizer's: 0.01 for the default optimizer of
             `tlkit.fit`, which excludes vectors (biases, norms).
@@ -118,7 +118,7 @@ class Phase:
 
 
 def _checked_train(train):
-    """Returns a valid `train`, with a list of patterns as a tuple."""
+    """Validates `train` and returns it; a list of patterns becomes a tuple."""
     if train in ("head", "all"):
         return train
     if isinstance(train, (int, np.integer)) and not isinstance(train, bool):

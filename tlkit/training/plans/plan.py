@@ -28,13 +28,13 @@ class PhasePlan:
         phase: The phase.
         blocks: For each block of the encoder and then the head, the trained fraction of
             its variables, in [0, 1].
-        rates: For each of them the highest learning rate, trained or not.
+        rates: The highest learning rate of each of these, also if it is not trained.
         variables: The number of trained variables.
         parameters: The number of trained parameters.
         frozen: The number of learnable variables that are not trained.
         kept: The activations of frozen blocks that are cached, or `None`.
-        steps: The number of updates, at most with `patience`; `None` if the amount of
-            data is unknown.
+        steps: The number of updates, with `patience` the maximum; `None` if the amount
+            of data is unknown.
         selection: Positions in `model.weights` of the trained, free and frozen weights,
             which also hold for a copy of the model.
     """
@@ -69,7 +69,7 @@ class PhasePlan:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The plan of a schedule for one model; `print` shows blocks against phases.
+    """The plan of a schedule for one model; `print` shows a table of it.
 
     Attributes:
         blocks: Names of the encoder's blocks by depth, and `"head"` at the end; for a
@@ -112,8 +112,8 @@ def plan(
         The plan; `print` it.
 
     Raises:
-        PlanError: A phase trains nothing, names no block, asks for more blocks than
-            there are, or for a `layer_decay` in a model without blocks.
+        PlanError: A phase trains nothing, a pattern matches no block, a number exceeds
+            that of the blocks, or a model without blocks has a `layer_decay`.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Makes schedules, phases in their order, and the learning rates of their steps."""
+"""Creates schedules (lists of phases), and computes the learning rates of steps."""
 
 import math
 from typing import Literal
@@ -57,8 +57,8 @@ def head_then_all(
         head_learning_rate: Highest learning rate of the first phase.
         learning_rate: Highest learning rate of the second phase.
         head_patience: Epochs without a lower loss after which the first phase ends, as
-            for `Phase`, with a constant rate. `None`: it has all its epochs, and its
-            rate falls along a cosine.
+            for `Phase`, with a constant rate. If `None`, it lasts for `head_epochs`,
+            and its learning rate falls along a cosine.
         warmup: The fraction of the second phase in which its rate rises.
         layer_decay: The factor on the rate from block to block in the second phase, as
             for `Phase`.
@@ -202,7 +202,7 @@ def learning_rates(phase: Phase, steps: int) -> np.ndarray:
 
 
 def _warm_steps(phase: Phase, steps: int) -> int:
-    exact = round(phase.warmup * steps, 6)  # 0.1 * 70 is more than 7
+    exact = round(phase.warmup * steps, 6)  # as floats, 0.1 * 70 is more than 7
     # The paper rounds down. Rounding up would lower the rates of short triangles.
     return math.floor(exact) if phase.decay == "slanted" else math.ceil(exact)
 

@@ -123,7 +123,7 @@ def _learnable_outside(model: keras.Model, encoder: Encoder) -> list[keras.Varia
 def _free_weights(
     model: keras.Model, encoder: Encoder, blocks: Iterable[Block], batch_norm: str
 ) -> list[keras.Variable]:
-    """Returns weights outside the encoder and those of blocks in training mode."""
+    """Returns the weights outside the encoder, and those of blocks in training mode."""
     inside = _ids(encoder.weights)
     outside = [v for v in model.weights if id(v) not in inside]
     in_training_mode = [
@@ -160,13 +160,13 @@ def _trainable_weights(model: keras.Model, phase: Phase) -> list[keras.Variable]
 
 
 def _unfrozen(model: keras.Model) -> list[keras.Variable]:
-    """Returns the weights that neither a frozen layer nor their own flag freezes."""
+    """Returns weights that neither a layer's `trainable` nor their own freezes."""
     layers = all_layers(model)
     frozen = {id(v) for layer in layers if not layer.trainable for v in layer.weights}
     frozen |= {
         id(variable)
         for layer in layers
-        for variable in layer._trainable_variables  # private, see above
+        for variable in layer._trainable_variables  # see `_learnable_outside`
         if not variable.trainable
     }
     return [v for v in model.weights if id(v) not in frozen]

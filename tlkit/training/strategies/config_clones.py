@@ -38,7 +38,7 @@ def clone_from_config(
     with _unregistered_objects(objects), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Model '.*' had a build config")
         config = keras.saving.serialize_keras_object(original)
-        # It would create an optimizer and its slots, which are not needed.
+        # With it, Keras would create an optimizer and its slots, which nobody needs.
         config.pop("compile_config", None)
         return keras.saving.deserialize_keras_object(config)
 
@@ -46,8 +46,8 @@ def clone_from_config(
 def _check_config(layer: Any) -> None:
     """Rejects a model without a `get_config` of its own.
 
-    For layers, Keras records the arguments. For models, it assumes that they are the
-    defaults, whatever was given (Keras 3.13 to 3.15).
+    Keras records the arguments of layers, but not of models: the clone of a model would
+    get the default arguments, whatever was given (Keras 3.13 to 3.15).
     """
     if not isinstance(layer, keras.Model):
         return

@@ -14,7 +14,7 @@ def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
 def child_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Returns the layers directly inside a layer, except input layers."""
     # Private, and the only list of the layers inside a layer (Keras 3.13 to 3.15;
-    # test_there_and_back). Whether a Sequential model has an input layer depends on how
-    # it was built.
+    # test_there_and_back). Input layers are left out, since whether a Sequential model
+    # has one depends on how it was built.
     children = layer._flatten_layers(recursive=False, include_self=False)
     return [x for x in children if not isinstance(x, keras.layers.InputLayer)]

@@ -3,8 +3,8 @@
 TensorFlow waits in C++ and holds Python's lock, so that no message could name missing
 workers. Therefore the workers first greet each other on their addresses:
 
-1. It listens on its own address, and answers every connection with a greeting, which
-   contains its name and a checksum of all addresses.
+1. A worker listens on its own address, and answers every connection with a greeting,
+   which contains its name and a checksum of all addresses.
 2. It connects to each other address until it gets a greeting. TensorFlow's server,
    which sends nothing first, also counts: that worker has already got all greetings.
 3. It stops listening, and TensorFlow starts its server on the same port.
@@ -157,7 +157,8 @@ def _greeting_server(cluster: Cluster) -> Iterator[None]:
                 with connection:
                     connection.settimeout(1)
                     connection.sendall(_greeting(cluster, cluster.name))
-                    # The other side closes first, or TIME_WAIT would block the port.
+                    # Wait until the client closes: if the server closed first,
+                    # TIME_WAIT would block the port.
                     connection.recv(1)
 
     thread = threading.Thread(target=serve, daemon=True)
@@ -196,7 +197,7 @@ _PREFIX_LENGTH = len("tlkit 01234567 ")
 
 
 def _is_present(cluster: Cluster, name: str, address: str) -> bool:
-    """Returns whether a worker listens; raises an error if it is another worker."""
+    """Returns whether a worker listens at an address; rejects any other worker."""
     try:
         with _open_connection(address) as connection:
             connection.settimeout(1)
@@ -231,7 +232,7 @@ def _open_connection(address: str) -> socket.socket:
 def _limit_registration(cluster: Cluster, seconds: float) -> None:
     """Limits how long TensorFlow waits for the others; by default, an hour or forever.
 
-    The setting is private; the strategy uses that of the context
+    The setting is private. The strategy uses the one in TensorFlow's eager context
     (test_the_strategy_has_to_be_made_first).
     """
     from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
@@ -247,7 +248,7 @@ def _limit_registration(cluster: Cluster, seconds: float) -> None:
             for job in dict.fromkeys(jobs)
         ],
     )
-    # Without it, the limit of the chief holds for itself only.
+    # Without this, the chief's limit would not apply to the other workers.
     service = context.context().coordination_service
     service.cluster_register_with_barrier = True
 
@@ -256,7 +257,7 @@ def _wait_at_exit() -> None:
     """Waits a short time for the others before this process ends.
 
     A worker that has the result of the last reduction may not have sent its own values
-    to all others yet. If it ended, the reduction would fail there.
+    to all others yet. If it ended now, the reduction would fail in those workers.
     """
     if hasattr(sys, "last_value"):  # after an error, the others should fail at once
         return
@@ -300,5 +301,5 @@ def _default_signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in previous.items():
-            if handler is not None:  # it was not set from Python
+            if handler is not None:  # `None`: it was not set from Python
                 signal.signal(number, handler)

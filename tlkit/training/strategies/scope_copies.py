@@ -90,7 +90,7 @@ def recreate_in_scope(
     try:
         with strategy.scope():
             copy = clone_from_config(original)
-    except Exception as error:  # of a user's class, it may be any
+    except Exception as error:  # a user's class may raise any error
         kind = "metric" if isinstance(original, keras.metrics.Metric) else "optimizer"
         raise TrainingError(
             f"The {name} was created outside the scope of the "
@@ -100,7 +100,8 @@ def recreate_in_scope(
             f"        {kind} = {name}(…)"
         ) from error
     # Private, and not in the config: the arguments of `exclude_from_weight_decay`
-    # (test_optimizers_and_metrics_go_too). Variables in them belong to their scope.
+    # (test_optimizers_and_metrics_go_too). Variables are excluded by their `id`, so an
+    # excluded variable must be in the strategy's scope; names hold in any scope.
     names = ("_exclude_from_weight_decay_pattern", "_exclude_from_weight_decay")
     pairs = [(original, copy)]
     if isinstance(original, keras.optimizers.LossScaleOptimizer):
@@ -119,7 +120,7 @@ def _explained_errors(
     """Turns any error into one that says how to avoid the copy."""
     try:
         yield
-    except Exception as error:  # of a user's layer, it may be any
+    except Exception as error:  # a user's layer may raise any error
         reason = _one_line(error)
         restored = [x for x in all_layers(model) if not getattr(x, "opened", True)]
         if restored:
@@ -196,7 +197,7 @@ def _match(ones: list, others: list, layer: keras.layers.Layer) -> Pairs:
 
 
 def _own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
-    """Returns a layer's variables, also of metrics, without those of its children."""
+    """Returns a layer's variables and those of its metrics, without child layers'."""
     below = {id(v) for child in child_layers(layer) for v in child.variables}
     # Private: the public list of a compiled model includes the metrics of `compile`
     # (test_there_and_back).
@@ -209,7 +210,7 @@ def _own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
 
 
 def _assign_names(layers: Pairs, variables: Pairs) -> None:
-    """Renames the copies like the originals: Keras numbers default names."""
+    """Gives the copies the originals' names, since Keras numbers default names anew."""
     for variable, twin in variables:
         # Private: there is no other way to rename a variable, and checkpoints identify
         # it by its path (test_there_and_back).
@@ -241,7 +242,7 @@ def _copy_assets(layer: keras.layers.Layer, twin: keras.layers.Layer) -> None:
 def _broadcast_from_first_worker(
     variables: list[keras.Variable], strategy: tf.distribute.Strategy
 ) -> None:
-    """Assigns the first worker's values, since random initial values may differ."""
+    """Gives all workers the first one's values: random initial values may differ."""
 
     def in_replica():
         context = tf.distribute.get_replica_context()

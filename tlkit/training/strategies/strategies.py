@@ -13,16 +13,16 @@ from .rendezvous import connect
 
 NAMES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
 
-# One of each name: a process joins a cluster only once, and initializing a TPU again
-# would erase its memory.
+# One strategy for each name: a process can join a cluster only once, and initializing a
+# TPU again would erase its memory.
 _STRATEGIES: dict[str, tf.distribute.Strategy] = {}
 
 
 def strategy(name: str | tf.distribute.Strategy = "auto") -> tf.distribute.Strategy:
-    """Returns the strategy of a name, in one process always the same one.
+    """Returns the strategy for a name; within a process, always the same object.
 
-    Call this in the first lines of a script for several machines, or for a TPU that is
-    not in this machine: TensorFlow then loses earlier variables, or raises an error.
+    For several machines, or a TPU in another machine, call this in the first lines of a
+    script. Otherwise TensorFlow loses the variables created before, or raises an error.
 
     Args:
         name: `"auto"` for the machines in `TF_CONFIG` if there are several, else the
@@ -33,8 +33,8 @@ def strategy(name: str | tf.distribute.Strategy = "auto") -> tf.distribute.Strat
             unchanged.
 
     Returns:
-        The strategy. Models may be built in its scope; `tlkit.fit` copies a model into
-        it that was built elsewhere.
+        The strategy. A model may be built in its scope; otherwise `tlkit.fit` copies
+        the model into the scope.
 
     Raises:
         TrainingError: There is no such name or no such device.
@@ -83,7 +83,7 @@ class Placement:
 def find_placement(
     model: keras.Model, requested: str | tf.distribute.Strategy | None
 ) -> Placement:
-    """Returns where to train a model.
+    """Returns the strategy and the device on which to train a model.
 
     Args:
         model: The model, built.
@@ -113,7 +113,7 @@ def _placement(
 ) -> Placement:
     scopes = _scopes(model)
     scope = scopes[0] if len(scopes) == 1 else None
-    # Creating another one of these would erase the TPU's memory, or fail.
+    # Creating a second strategy of these classes would erase the TPU's memory, or fail.
     unique = {
         "tpu": tf.distribute.TPUStrategy,
         "multi_worker": tf.distribute.MultiWorkerMirroredStrategy,

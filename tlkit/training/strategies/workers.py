@@ -1,4 +1,4 @@
-"""Communication between the workers of a strategy, and errors that name lost ones."""
+"""Communication between a strategy's workers, and errors that name a lost worker."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ from .rendezvous import is_listening, worker_list
 
 
 def worker_count(strategy: tf.distribute.Strategy) -> int:
-    """Returns the number of processes of a strategy: 1 for those of one process."""
+    """Returns the number of a strategy's processes; 1 unless it has several workers."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 1
     jobs = strategy.cluster_resolver.cluster_spec().as_dict()
@@ -74,7 +74,7 @@ def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
 def any_worker_each(
     strategy: tf.distribute.Strategy, flags: Sequence[bool]
 ) -> list[bool]:
-    """Returns for each flag whether it is set in any worker; takes milliseconds.
+    """Returns for each flag whether any worker sets it; takes a few milliseconds.
 
     All workers must call it, with the same number of flags.
     """
