@@ -9,8 +9,8 @@ time:
   `optimizer_contract` lists the treatment of each method that a class may override.
 - `learning_rate`: sets the rate of each step, from the schedule and from callbacks.
 - `epoch`: chooses how many updates one call makes, and validates after an epoch.
-- `step`: the call: forward and backward passes, sums over micro-batches and replicas.
-- `loop_progress`: counts the updates of a call, for data that ends in it.
+- `step`: one call: forward and backward passes, sums over micro-batches and replicas.
+- `loop_progress`: counts the updates of a call, in case the data ends during it.
 - `compiled_model`: reads what a model is compiled with, and compiles it for a run.
 - `loss_and_metrics`: the loss over the global batch, the metrics over an epoch.
 - `replica_state`: seeds of dropout, and the mean of batch-norm statistics.

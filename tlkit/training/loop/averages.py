@@ -37,7 +37,7 @@ class MovingAverages:
             }
 
     def update(self, variable: keras.Variable, iterations: tf.Tensor) -> None:
-        """Adds a variable's new value to its average, in a replica's update."""
+        """Moves a variable's average towards its new value, in a replica's update."""
         average = self.by_id.get(id(variable))
         if average is None:
             return
@@ -57,7 +57,7 @@ class MovingAverages:
 
     @contextlib.contextmanager
     def swapped(self) -> Iterator[None]:
-        """Gives the model the averages in a context, to evaluate and to save it."""
+        """Sets the weights to the averages in a context, for evaluating and saving."""
         self.swap()
         try:
             yield

@@ -2,7 +2,7 @@
 
 Keras itself resolves losses and metrics in every form that `compile` takes: one or
 several outputs, names, functions, `loss_weights`, `weighted_metrics`. So a model is
-compiled while it is trained, and the loop calls what `compile` has made.
+compiled while it is trained, and the loop uses the losses and metrics of `compile`.
 
 All private names of compiled models are in this module and in `loss_and_metrics`
 (Keras 3.13 to 3.15); tests/training/loop/test_compiled_model.py notices when one
@@ -31,7 +31,8 @@ class CompileArguments:
     Attributes:
         optimizer: `None` for the default one.
         loss, loss_weights, metrics, weighted_metrics: As `compile` takes them.
-        compiled: Whether all of them are those that the model is compiled with.
+        compiled: Whether the loss and metrics are those that the model was compiled
+            with.
         scales_loss: Whether `compile` would add a `LossScaleOptimizer`.
         steps_per_execution: That of the model's `compile`, if above 1.
         run_eagerly: That of the model's `compile`.
@@ -64,7 +65,7 @@ def asks_for_xla(model: keras.Model) -> bool:
 
 
 def reads_inputs(model: keras.Model) -> bool:
-    """Returns whether the loss reads the inputs, so that these must be the model's."""
+    """Returns whether the model has its own `compute_loss`, which gets the inputs."""
     return type(model).compute_loss is not keras.Model.compute_loss
 
 
@@ -80,7 +81,7 @@ def compiled(
 ) -> Iterator[None]:
     """Compiles a model in a context, and creates the variables of its metrics.
 
-    What the model was compiled with is restored at the end.
+    The end of the context restores what the model was compiled with before.
 
     Args:
         model: The model, built, in the strategy's scope.
@@ -134,8 +135,8 @@ def _converted(metrics: Any, convert: Callable) -> Any:
 def _with_values(loss: Any) -> Any:
     """Returns a loss whose result is never a scalar.
 
-    Keras divides by the number of replicas what it reduces itself, but not the scalar
-    of a user's loss.
+    Keras divides a loss that it reduces itself by the number of replicas, but not a
+    scalar that a user's loss returns.
     """
 
     def values(labels, outputs):
@@ -146,7 +147,7 @@ def _with_values(loss: Any) -> Any:
     if isinstance(loss, str) or not callable(loss) or _is_keras(loss):
         return loss
     if type(loss).__call__ is not keras.losses.Loss.__call__ and function is not loss:
-        return loss  # which `GlobalLoss` rejects
+        return loss  # `GlobalLoss` rejects it
     values.__name__ = getattr(loss, "name", getattr(loss, "__name__", "loss"))
     if function is loss:
         return values
@@ -165,7 +166,7 @@ def _is_keras(loss: Any) -> bool:
 
 
 def _build(model: keras.Model, batch_spec: tuple) -> None:
-    """Creates the metrics and the losses by outputs, as Keras does before `fit`."""
+    """Creates the metrics and losses of each output, as Keras's `fit` does first."""
     inputs, labels, weights = keras.tree.map_structure(_symbol, batch_spec)
     weights = None if isinstance(weights, tuple) and not weights else weights
     if isinstance(model, keras.Sequential) and model.outputs:
@@ -214,10 +215,10 @@ def _symbol(spec: tf.TensorSpec) -> keras.KerasTensor:
 
 
 def hard_label_spec(model: keras.Model, labels: Any, outputs: Any) -> Any:
-    """Returns the spec of class indices in place of the soft labels of MixUp.
+    """Returns the spec of the labels for which losses and metrics are created.
 
-    Losses and metrics of class indices are built for those; `loss_and_metrics` turns
-    the labels of each batch into what they take.
+    If the labels are MixUp's probabilities, but the loss takes class indices, it is the
+    spec of indices; `loss_and_metrics` converts the labels of each batch.
     """
     if keras.tree.is_nested(labels) or keras.tree.is_nested(outputs):
         return labels

@@ -12,7 +12,7 @@ from ...progress import print_line as print_line
 
 
 class Display:
-    """Shows the steps and epochs of one phase, of which `done` steps are done."""
+    """Shows the progress of one phase, of whose `steps` the first `done` are over."""
 
     def __init__(
         self, title: str, *, steps: int, epochs: int, verbose: int, done: int = 0

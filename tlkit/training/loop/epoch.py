@@ -34,11 +34,11 @@ _CALL_SECONDS = 0.25
 class CallSize:
     """Chooses the number of updates in a call, so that it takes a quarter of a second.
 
-    The overhead of such a call is negligible, and it is short enough for progress,
-    Ctrl-C and checkpoints.
+    That is long enough to make the overhead of a call negligible, and short enough to
+    show progress and to respond to Ctrl-C.
 
     Args:
-        fixed: A fixed number, or `None`.
+        fixed: The number of updates, or `None` to choose it.
     """
 
     def __init__(self, fixed: int | None):
@@ -47,7 +47,7 @@ class CallSize:
         self._calls = 0
 
     def record(self, updates: int, seconds: float) -> None:
-        """Adapts the size to the duration of a call; the first one includes tracing."""
+        """Adapts the size to a call's duration; ignores the first, which is traced."""
         self._calls += 1
         if not self._fixed and self._calls > 1:
             size = _CALL_SECONDS * updates / max(seconds, 1e-9)
@@ -63,7 +63,7 @@ class Trainer:
         rates: The schedule's learning rate for each update of the phase.
         title: Name of the phase.
         display: Shows the progress.
-        after_call: Is called between two calls.
+        after_call: A function that is called after each call of the step functions.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ def make_validation(
 
     Args:
         run: The run.
-        part: The part of the model that the feed is for.
+        part: The model; or its remainder, if the feed contains cached activations.
         validation: The validation examples; `None` for no logs.
         leave: Writes a checkpoint and ends the run. It is called after a signal, with
             the weights and metrics as they were before the validation.
@@ -219,7 +219,7 @@ def make_validation(
         )
 
     def leave_if_interrupted(metric_values: list[np.ndarray]) -> None:
-        # A resumed run could not know that a callback has ended the epoch early.
+        # Not after a callback's `stop_training`, which a checkpoint does not store.
         received = run.interrupts.received is not None and not run.model.stop_training
         if any_worker(settings.strategy, received):
             for variable, value in zip(_variables(metrics), metric_values, strict=True):
@@ -272,8 +272,8 @@ def _check_count(
 
     Args:
         feed: The data.
-        given: The number of batches that it gave.
-        pass_name: The pass over the data.
+        given: The number of batches that it returned in this pass.
+        pass_name: The name of the pass in the message, such as `"Epoch 2"`.
         updates_of: The number of batches in an update.
 
     Raises:
@@ -294,7 +294,7 @@ def _check_count(
 
 
 def _stopping_traces(run: Run) -> contextlib.AbstractContextManager:
-    # Several workers have to stop after the same call.
+    # With several workers, a trace is not stopped: all must stop after the same call.
     return run.interrupts.stopping_traces(worker_count(run.settings.strategy) == 1)
 
 

@@ -16,7 +16,7 @@ class FrozenCheck:
 
     Attributes:
         planned: The number of variables to train.
-        still: Paths of those that did not change.
+        still: Paths of the variables to train that did not change.
         frozen: The number of frozen variables; none of them changed.
         missing: Paths of the variables to train that received no gradient.
     """
@@ -45,8 +45,8 @@ class WeightChecksums:
     Args:
         trained: The trained variables.
         frozen: The variables that must not change.
-        values: Checksums of both from a checkpoint; by default those of the current
-            values. A copy of the values would double the memory of the model.
+        values: The checksums of `trained` and `frozen` from a checkpoint; by default
+            those of the current values. (Copies would double the model's memory.)
     """
 
     def __init__(
@@ -59,9 +59,10 @@ class WeightChecksums:
         self.values = values or (checksums(self.trained), checksums(self.frozen))
 
     def verify(self, *, phase: str, missing: Sequence[str] = ()) -> FrozenCheck:
-        """Compares the variables with the beginning of the phase of that name.
+        """Compares the variables with the checksums from the beginning of the phase.
 
-        `missing` are the paths of variables without a gradient, for the result.
+        `phase` is its name, for the message; `missing` are the paths of the variables
+        that received no gradient, for the result.
 
         Raises:
             TrainingError: A frozen variable changed.

@@ -1,4 +1,4 @@
-"""Ends `fit` after Ctrl-C or SIGTERM, where it can be resumed.
+"""Ends `fit` after Ctrl-C or SIGTERM, at a point from which it can be resumed.
 
 Tested in tests/training/loop/test_interrupts.py.
 """
@@ -17,7 +17,7 @@ from .display import print_line
 
 
 class StoppedTraceError(BaseException):
-    """A signal came while TensorFlow traced a function, which changes no weights."""
+    """A signal came while TensorFlow traced a function, when no weight changes."""
 
 
 class Interrupts:
@@ -53,16 +53,16 @@ class Interrupts:
             if handler is not None:  # `None`: it was not set from Python
                 signal.signal(number, handler)
         if self.received is not None and error[0] is None:
-            # It came after the last check inside.
+            # The signal came after the last check in the context.
             signal.raise_signal(self.received)
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Only records the first signal; it is raised at the end of the context.
+        """Records the first signal, and raises its exception at the end of the context.
 
-        For code that changes the run: a signal that stopped a step midway would leave
-        weights, optimizer and position inconsistent. Between its steps, such code
-        reads `received`.
+        Use it for code that changes the run: an exception midway would leave weights,
+        optimizer and position inconsistent. Such code reads `received` between its
+        steps.
         """
         self._is_deferred = self.active
         try:
@@ -76,11 +76,11 @@ class Interrupts:
     def stopping_traces(self, allowed: bool) -> Iterator[None]:
         """Raises `StoppedTraceError` if a signal comes while a function is traced.
 
-        Tracing a large network takes many seconds. It runs in Python, with a graph
-        under construction; then comes the execution, outside Python.
+        Tracing a large network takes many seconds, and changes no weights. It runs in
+        Python, so it can be stopped there; the execution that follows cannot.
 
         Args:
-            allowed: `False` for no effect.
+            allowed: Whether to raise at all; `False` turns the context off.
         """
         self._stops_traces = allowed
         try:
@@ -108,7 +108,7 @@ class Interrupts:
         self.received = number
         if not self._is_deferred:
             self.raise_received()
-        # The signal may have come in the middle of another line.
+        # Printing fails if the signal came while the process was printing.
         with contextlib.suppress(RuntimeError):
             print_line(
                 "Interrupted: ending the step, then writing a checkpoint. Interrupt "

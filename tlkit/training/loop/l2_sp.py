@@ -16,7 +16,7 @@ from ..plans.plan import PhasePlan
 def pretrained_values(
     model: keras.Model, phases: Sequence[PhasePlan]
 ) -> dict[int, tf.Tensor]:
-    """Copies the encoder's weights that some phase trains with L2-SP.
+    """Copies those weights of the encoder that a phase with `l2_sp` trains.
 
     Returns:
         Values by the `id` of the Keras variable, without vectors (biases, norms).
@@ -39,7 +39,7 @@ def l2_sp_loss(
     variables: Sequence[keras.Variable],
     strength: float,
 ) -> Callable[[], tf.Tensor] | None:
-    """Makes a function that computes `strength / 2` times the squared distance.
+    """Returns a function that computes the L2-SP penalty of the present weights.
 
     Args:
         pretrained: The result of `pretrained_values`.
@@ -47,7 +47,8 @@ def l2_sp_loss(
         strength: The phase's `l2_sp`.
 
     Returns:
-        A function that returns a float32 scalar; `None` if the penalty is 0.
+        A function that returns `strength / 2` times the squared distance to the
+        pretrained weights, as a float32 scalar; `None` if the penalty is always 0.
     """
     pairs = [(v, pretrained[id(v)]) for v in variables if id(v) in pretrained]
     if not strength or not pairs:

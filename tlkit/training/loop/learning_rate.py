@@ -1,9 +1,9 @@
-"""Sets the learning rate of each update, as the schedule and the callbacks decide it.
+"""Sets the learning rate of each update, from the schedule and from callbacks.
 
 Callbacks write to `model.optimizer.learning_rate`, in any of their hooks. A rate that a
 callback assigns is absolute: it replaces the planned rates until a callback assigns
-another one or the phase ends. A cut by `ReduceLROnPlateau` is relative: it multiplies
-the rates of the rest of the phase, so that warm-up and decay go on.
+another one or the phase ends. A reduction by `ReduceLROnPlateau` is relative: its
+factor multiplies the planned rates until the phase ends, so warm-up and decay go on.
 
 Tested in tests/training/loop/test_learning_rate.py.
 """
@@ -24,14 +24,14 @@ from .optimizer import has_schedule, innermost, replaced_attributes
 class LearningRate:
     """Sets the learning rate of each step, and applies changes that callbacks make.
 
-    An optimizer with a `LearningRateSchedule` of its own uses that instead.
+    If the optimizer has its own `LearningRateSchedule`, that one sets the rates.
 
     Args:
         optimizer: The optimizer that trains, which callbacks see as `model.optimizer`.
 
     Attributes:
         absolute: The rate that a callback has assigned in this phase, or `None`.
-        factor: The product of the cuts of this phase.
+        factor: The product of the reductions by `ReduceLROnPlateau` in this phase.
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer):
@@ -49,7 +49,7 @@ class LearningRate:
         self._is_cut = False
 
     def begin_phase(self, weight_decay: float | None) -> None:
-        """Sets the weight decay, which is read when a step function is traced."""
+        """Sets the optimizer's weight decay; call it before a step is traced."""
         for name, decay in self._decays.items():
             decay = decay if weight_decay is None else weight_decay
             setattr(innermost(self.optimizer), name, decay or None)
@@ -59,7 +59,7 @@ class LearningRate:
         self.absolute, self.factor = None, 1.0
 
     def scaled(self, rates: Sequence[float]) -> list[float]:
-        """Returns the rates of steps for which the schedule has planned `rates`."""
+        """Returns the rates to use for steps whose planned rates are `rates`."""
         if self.absolute is not None:
             rates = [self.absolute] * len(rates)
         return [float(rate) * self.factor for rate in rates]
@@ -129,9 +129,9 @@ class LearningRate:
 
     @contextlib.contextmanager
     def _noticed_writes(self) -> Iterator[None]:
-        # All ways to set the rate end in the variable's `assign`. A comparison of
-        # values would miss a rate that equals the planned one of the moment.
-        # `load_weights` of a callback restores the rate too, which is not a decision.
+        # All ways to set the rate end in the variable's `assign`. Comparing values
+        # would miss a callback that assigns the rate that is planned for this step.
+        # `load_weights` of a callback also assigns the rate, and must have no effect.
         load = functools.partial(self._loading, self.optimizer.load_own_variables)
         with (
             replaced_attributes(self._variable, assign=self._assign),

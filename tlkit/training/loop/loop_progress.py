@@ -1,7 +1,7 @@
-"""The progress of a loop in a graph, which can be read if the data ends in it.
+"""Records the progress of a loop in a graph, in case the data ends during the loop.
 
-TensorFlow then raises an error instead of returning what the loop has done, although
-the weights have been updated. Tested in tests/training/loop/test_data_end.py.
+TensorFlow then raises an error instead of returning the loop's results, although the
+loop has updated weights. Tested in tests/training/loop/test_data_end.py.
 """
 
 import tensorflow as tf
@@ -19,11 +19,11 @@ class LoopProgress:
             self._values = tf.Variable([0, -1], dtype=tf.int64, trainable=False)
 
     def begin(self) -> None:
-        """Starts at zero, in the graph."""
+        """Resets the record, as an op in the graph; call it before the loop."""
         self._values.assign([0, -1])
 
     def record(self, done: tf.Tensor, bad: tf.Tensor) -> None:
-        """Records the state after an iteration, in the graph.
+        """Records the state after an iteration, as an op in the graph.
 
         Args:
             done: int64 scalar, the number of completed iterations.
@@ -32,6 +32,6 @@ class LoopProgress:
         self._values.assign(tf.stack([done, bad]))
 
     def read(self) -> tuple[int, int]:
-        """Returns what was recorded last: `done` and `bad`."""
+        """Returns the last recorded `done` and `bad`, eagerly."""
         done, bad = self._values.numpy()
         return int(done), int(bad)

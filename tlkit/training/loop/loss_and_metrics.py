@@ -1,4 +1,4 @@
-"""The loss over the global batch and the metrics over an epoch, from Keras's own.
+"""Computes the loss over the global batch and the metrics over an epoch, with Keras's.
 
 Tested in tests/training/loop/test_step.py and test_compiled_model.py.
 """
@@ -24,10 +24,10 @@ class GlobalLoss:
     """Computes the loss over all examples of an update, on all replicas.
 
     Keras divides by the examples of one replica and then by the number of replicas, so
-    the examples of an uneven last batch have other weights. Here the loss of a
-    replica's batch is multiplied by its examples, and the total over all batches of the
-    update is divided by the number of all examples. With one batch in an update, it is
-    Keras's loss itself.
+    the examples of an uneven last batch have other weights. Here the mean loss of a
+    replica's batch is multiplied by the number of its examples, and the total over all
+    batches of the update is divided by the number of all examples. If one batch of one
+    replica makes an update, Keras's loss is used unchanged.
 
     Args:
         model: The model, compiled and built by `compiled`.
@@ -92,8 +92,8 @@ class GlobalLoss:
                 weight 0, otherwise they are left out.
 
         Returns:
-            Two float32 scalars: the mean over the examples or their sum, whose gradient
-            is computed; and the value for the mean over all batches and replicas.
+            Two float32 scalars: the loss to differentiate, which is the mean over the
+            examples or their sum; and the mean loss to display.
         """
         if self.overridden:
             value = self.model._compute_loss(
@@ -127,7 +127,7 @@ class GlobalLoss:
         return total, tf.reduce_mean(value) if by_example else total * self.replicas
 
     def count(self, weights, present, size: tf.Tensor) -> tf.Tensor:
-        """Returns the factor on a mean for the total over several batches.
+        """Returns the factor that turns a batch's mean loss into its total loss.
 
         It is the number of examples; or the sum of their weights, by which
         `mean_with_sample_weight` divides.
@@ -145,7 +145,7 @@ class GlobalLoss:
         return tf.cast(size, tf.float32) if present is None else tf.reduce_sum(present)
 
     def divisor(self, count: tf.Tensor) -> tf.Tensor:
-        """Returns the divisor of the total loss, from the total of the counts."""
+        """Returns the divisor of an update's total loss, from the sum of its counts."""
         return tf.ones_like(count) if self._is_sum else tf.maximum(count, 1e-12)
 
     def total(self, value: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
@@ -153,7 +153,9 @@ class GlobalLoss:
         return value if self._is_sum else value * count
 
     def added_loss_factor(self, count: tf.Tensor, batches: tf.Tensor) -> tf.Tensor:
-        """Returns the factor on a batch's added losses; over an update they sum to one.
+        """Returns the factor on the losses that layers add to a batch's loss.
+
+        Over an update, the factors sum to the divisor, so added losses are averaged.
 
         Args:
             count: That of this batch, on this replica.
@@ -162,7 +164,7 @@ class GlobalLoss:
         return tf.ones_like(count) / batches if self._is_sum else count
 
     def _without_padding(self, labels, outputs, weights, present):
-        """Returns labels and weights with which padding examples count nothing."""
+        """Returns labels and weights that exclude padding examples from the loss."""
         if weights is None:
             weights = present
         else:
@@ -178,7 +180,7 @@ class GlobalLoss:
         return labels, weights
 
     def _padding_factor(self, outputs, present) -> tf.Tensor | float:
-        """Returns the factor from a mean with padding examples to one without them."""
+        """Returns the factor that corrects a mean whose divisor counts padding."""
         masked = any(_mask(x) is not None for x in keras.tree.flatten(outputs))
         masked |= self._ignored_class() is not None
         if masked and len(self.losses) > 1:
@@ -196,7 +198,7 @@ class GlobalLoss:
 
 
 def _rows(nest: Any, keep: tf.Tensor) -> Any:
-    """Returns some of the rows of all tensors of a nest, with their masks."""
+    """Returns the rows of all tensors and masks of a nest where `keep` is true."""
 
     def rows(tensor):
         if tensor is None:
@@ -214,7 +216,7 @@ def _mask(output: tf.Tensor) -> tf.Tensor | None:
 
 
 def _like(column: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """Returns `[batch]` with as many axes as another tensor `[batch, …]`."""
+    """Reshapes `column`, `[batch]`, to `[batch, 1, …]` with the rank of `like`."""
     axes = len(like.shape) - 1
     return tf.cast(
         tf.reshape(column, [-1] + [1] * axes),
@@ -223,7 +225,7 @@ def _like(column: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
 
 
 def _soft_label_loss(loss: keras.losses.Loss) -> Callable | None:
-    """Returns the loss of class probabilities for one of class indices."""
+    """Returns the loss for class probabilities that matches one for class indices."""
     function = getattr(loss, "fn", None)
     if function is not keras.losses.sparse_categorical_crossentropy:
         return None
@@ -244,7 +246,7 @@ def no_loss_error() -> TrainingError:
 
 
 def masks_of(outputs: Any) -> list:
-    """Returns the mask of each output, or () for none, as XLA's functions can."""
+    """Returns each output's mask; () for none, since XLA cannot return `None`."""
     masks = [_mask(output) for output in keras.tree.flatten(outputs)]
     return [() if mask is None else mask for mask in masks]
 

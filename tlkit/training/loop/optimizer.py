@@ -22,10 +22,10 @@ def default_optimizer(variables: Sequence[keras.Variable]) -> keras.optimizers.A
 
 
 def innermost(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Returns the optimizer inside of loss scaling, or the optimizer itself.
+    """Returns the optimizer inside a `LossScaleOptimizer`; others as they are.
 
-    A `LossScaleOptimizer` has the attributes of an optimizer, too, but Keras ignores
-    them: weight decay, clipping, averages and accumulation are those of the inner one.
+    A `LossScaleOptimizer` has weight decay, clipping, averages and accumulation too,
+    but Keras ignores them and uses those of the inner optimizer.
     """
     while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
@@ -35,15 +35,15 @@ def innermost(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimiz
 def has_schedule(optimizer: keras.optimizers.Optimizer) -> bool:
     """Returns whether an optimizer computes its learning rate itself.
 
-    It does with a `LearningRateSchedule` or a function as its learning rate.
+    That is the case if its learning rate is a `LearningRateSchedule` or a function.
     """
     return not isinstance(innermost(optimizer).learning_rate, keras.Variable)
 
 
 def finalize(optimizer: keras.optimizers.Optimizer) -> None:
-    """Lets the optimizer write its final weights, as Keras's `fit` does at its end.
+    """Calls `finalize_variable_values`, as Keras's `fit` does at its end.
 
-    Those with `use_ema` write their averages.
+    An optimizer with `use_ema` then sets the weights to their moving averages.
     """
     # Private: the averages have the order of these variables (Keras 3.13 to 3.15).
     # tests/training/loop/test_update.py notices when it changes.

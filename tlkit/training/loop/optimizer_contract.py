@@ -1,10 +1,10 @@
-"""The treatment of each method of a Keras optimizer by the training loop.
+"""Lists how the training loop treats each method of a Keras optimizer.
 
 The loop applies plain optimizers itself, variable by variable (see `update`). It calls
-the methods that are `CALLED`, so a class may override them. If a class overrides one of
-those that the loop replaces, `BY_KERAS`, Keras's `apply_gradients` does it all, on one
-replica. A class that overrides a `REFUSED` method cannot be used. Keras's own `fit`
-does not call the `UNUSED` ones in training either.
+the `CALLED` methods, so a class may override them. It replaces the `BY_KERAS` methods:
+if a class overrides one, Keras's `apply_gradients` makes the whole update instead, on
+one replica. A class that overrides a `REFUSED` method cannot be used. `UNUSED` methods
+are not called in training, by Keras's `fit` neither.
 
 Tested in tests/training/loop/test_optimizer_contract.py.
 """
@@ -50,9 +50,9 @@ METHODS = {name: kind for kind, names in _NAMES.items() for name in names.split(
 
 
 def overridden(optimizer: keras.optimizers.Optimizer, kind: str) -> list[str]:
-    """Returns the methods of a kind in `METHODS` that are not those of Keras's class.
+    """Returns the methods of a kind in `METHODS` that an optimizer overrides.
 
-    Of loss scaling, the methods of both the outer and the inner optimizer count.
+    Of a `LossScaleOptimizer`, it includes the methods of the inner optimizer.
     """
     inner = innermost(optimizer)
     names = _differences(inner, keras.optimizers.Optimizer, kind)

@@ -1,9 +1,9 @@
 """Builds an optimizer for the variables of all phases, or extends one that is built.
 
 An optimizer rejects variables that it was not built for, and a new optimizer would lose
-its moments. So it is built once for all variables that any phase trains. If a `fit`
-trained the head with it, and the next one trains all layers, the missing slots are
-added, and the existing ones stay.
+its moments. Therefore an optimizer is built once for all variables that any phase
+trains. If one `fit` has trained the head and the next trains all layers with the same
+optimizer, the missing slots are added, and the existing ones stay.
 
 Tested in tests/training/loop/test_optimizer_slots.py.
 """
@@ -59,13 +59,14 @@ def _extend(
 ) -> None:
     """Adds the slots of new variables to a built optimizer.
 
-    A copy of the optimizer is built for all variables. Then each of its variables for
-    which the optimizer has one is replaced by that, and the optimizer gets the lists.
+    A copy of the optimizer is built for all variables. In its lists of slots, those
+    that the optimizer has already take the copy's place; then the optimizer gets these
+    lists.
     """
     try:
         copy = type(optimizer).from_config(optimizer.get_config())
         copy.build(list(variables))
-    except Exception as error:  # of a user's class, it may be any
+    except Exception as error:  # a user's class may raise any error
         raise _cannot_extend(optimizer, new) from error
     indices = {id(v): i for i, v in enumerate(optimizer._trainable_variables)}
     positions = [indices.get(id(v)) for v in variables]
@@ -85,14 +86,14 @@ def _extend(
             kept |= {id(s): before[i] for s, i in pairs if i is not None}
     old = {id(v) for v in optimizer.variables}
     slots = [kept.get(id(v), v) for v in copy.variables]
-    # Loss scaling builds its inner optimizer so that not all of them are listed.
+    # An inner optimizer that loss scaling has built does not list all of its slots.
     slots = [v for v in slots if id(v) in old or id(v) not in map(id, kept.values())]
     if old - {id(v) for v in slots} or not _same_kinds(copy, kept):
         raise _cannot_extend(optimizer, new)
     for name, value in lists.items():
         setattr(optimizer, name, value)
     if optimizer.use_ema:
-        # They begin with zeros, which only the first update of all replaces.
+        # Averages begin at zero, and only an optimizer's very first update sets them.
         averages = optimizer._model_variables_moving_average
         for variable, average, i in zip(variables, averages, positions, strict=True):
             if i is None and average is not None:
@@ -110,13 +111,13 @@ def _set_variables(
     optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
 ) -> None:
     """Sets for which variables an optimizer was built."""
-    # That of the base class creates no slots but averages.
+    # The base class's `build` creates no slots, except averages with `use_ema`.
     with replaced_attributes(optimizer, use_ema=False):
         keras.optimizers.Optimizer.build(optimizer, list(variables))
 
 
 def _is_slot_list(value: Any, length: int) -> bool:
-    """Returns whether a value has a slot, or `None`, for each of so many variables."""
+    """Returns whether a value is a list of `length` slots, some of which are `None`."""
     return (
         isinstance(value, list)
         and len(value) == length

@@ -11,7 +11,8 @@ class Patience:
     """Watches the loss of a phase, and stores the weights of its best epoch.
 
     Args:
-        epochs: Epochs without a lower loss that end the phase; `None` for no limit.
+        epochs: The number of epochs without a lower loss after which the phase ends;
+            `None` for no limit.
         variables: The variables that the phase may change.
     """
 

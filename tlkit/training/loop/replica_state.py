@@ -1,11 +1,11 @@
 """State that each replica holds for itself: batch-norm statistics and dropout seeds.
 
-Under a strategy each replica's batch norms follow its own examples; a saved model would
-hold those of the first replica only. Their mean is computed here.
+Under a strategy each replica's batch norms average over its own examples; a saved model
+would hold the statistics of the first replica only. Here their mean is computed.
 
-Keras's random layers count their draws in a seed generator. All replicas count alike,
-so all would drop the same units, and a checkpoint would have to hold the counts. Here
-each step derives the generators' states from the seed, the step and the replica.
+Keras's random layers count their draws in a seed generator. The counts of all replicas
+are equal, so all would drop the same units, and checkpoints would have to store them.
+Here each step computes the generators' states from the seed, the step and the replica.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,9 +40,9 @@ def make_statistics_merge(
 def seed_generators(model: keras.layers.Layer) -> list[keras.Variable]:
     """Returns the states of all seed generators in a model, in the order of its layers.
 
-    Keras knows generators that are attributes of layers, at any depth. A layer that
-    draws without one (`keras.random.normal(…)` without a seed, `tf.random.normal`)
-    cannot be made reproducible.
+    Keras tracks generators that are attributes of layers, at any depth. A layer that
+    draws random numbers without one (`keras.random.normal(…)` without a seed,
+    `tf.random.normal`) cannot be made reproducible.
 
     Returns:
         Integer variables `[2]`, each one once.
@@ -73,7 +73,7 @@ def set_seeds(
     run = tf.constant(seed % 2**31, tf.int32)
     key = tf.stack([run, tf.cast(step, tf.int32)])
     key = tf.random.experimental.stateless_fold_in(key, tf.cast(replica, tf.int32))
-    # One draw for all. The default algorithm would depend on the device.
+    # One draw for all generators. The default algorithm would depend on the device.
     states = tf.random.stateless_uniform(
         (len(generators), 2), key, None, None, tf.uint32, alg="philox"
     )

@@ -60,7 +60,7 @@ class Position:
 class PhaseResult:
     """The result of a phase: its last frozen check, its epochs, seconds and updates.
 
-    The updates are `None` in checkpoints of tlkit 0.1.
+    In a checkpoint of tlkit 0.1, `updates` is `None`.
     """
 
     frozen_check: FrozenCheck
@@ -77,7 +77,7 @@ class PhaseResult:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> PhaseResult:
-        """Returns the result that `state` was made from."""
+        """Returns a result from the plain values that its method `state` returned."""
         check = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in state["proof"].items()
@@ -98,13 +98,13 @@ class Run:
         pretrained: The encoder's values before training, by `id` of the variable, for
             L2-SP.
         averages: Moving averages of the weights.
-        interrupts: Received signals.
+        interrupts: Handles and records Ctrl-C and SIGTERM.
         accumulation: Batches in one update.
         call_size: Updates in one call of TensorFlow; `None` for as many as take a
             quarter of a second.
         chief: Whether this process writes and prints.
         verbose: 0 for silence.
-        validates: Whether the model is evaluated after an epoch, from its index.
+        validates: Returns whether to evaluate the model after an epoch, by its index.
         position: The position of the run.
         results: The results of completed phases.
         checksums: Checksums of the weights at the beginning of the phase.

@@ -1,4 +1,4 @@
-"""The step functions: they train on batches, or evaluate them.
+"""Defines the step functions, which train on batches or evaluate them.
 
 An update has one or several micro-batches. Each replica sums the losses of its examples
 and differentiates the sum. The sums of all micro-batches and replicas are then divided
@@ -25,8 +25,8 @@ from .loss_and_metrics import (
 from .replica_state import seed_generators, set_seeds
 from .update import Update, is_applied_by_keras
 
-# A batch is (inputs, labels, weights, present). The last two are () where every example
-# counts as one.
+# A batch is (inputs, labels, weights, present). `weights` is () if there are none, and
+# `present` is () if no example is padding.
 
 CALL_LIMIT = 256  # the maximum of updates in one call
 
@@ -68,8 +68,7 @@ class StepSettings:
 class TrainSteps:
     """Trains on batches, with many updates in one call.
 
-    It is traced once, so it is valid for one state of `trainable`: each phase makes its
-    own.
+    It is traced once, for one state of `trainable`, so each phase creates its own.
 
     Args:
         model: The model that takes the batches.
@@ -93,8 +92,8 @@ class TrainSteps:
     ):
         self.model, self.variables = model, list(variables)
         self.settings, self.update, self.added_loss = settings, update, added_loss
-        # With all examples of an update in one sum, its loss is divided before the
-        # backward pass, which saves a pass over all gradients.
+        # If an update has a single batch, its loss is divided before the backward pass.
+        # Dividing the gradients would take another pass over all of them.
         self._single_sum = settings.loss.single
         # Set by tracing.
         self._without_gradient = [False] * len(self.variables)
@@ -120,13 +119,13 @@ class TrainSteps:
         Returns:
             Float32 `[updates]` losses over all replicas; the index of the first update
             with a non-finite gradient, or -1 (that update and those after it are not
-            made); and bool `[variables]`, which gradients of it were not finite.
+            made); and bool `[variables]`, which of its gradients were not finite.
 
         Raises:
             tf.errors.OutOfRangeError: There are no more batches. `done_before_end`
                 returns the updates that were made until then.
         """
-        # One length, so that the call is traced once.
+        # Padded to one length, so that the call is traced only once.
         padded = list(rates) + [0.0] * (CALL_LIMIT - len(rates))
         numbers = (len(rates), micro, first)
         try:
@@ -204,7 +203,10 @@ class TrainSteps:
         return losses.stack(), bad, bad_flags
 
     def _accumulate(self, batches, number, micro):
-        """Adds all micro-batches of an update but the last; returns its number."""
+        """Adds the gradients of all micro-batches of an update except the last one.
+
+        Returns the number of the last micro-batch.
+        """
 
         def one_batch(k):
             self.settings.strategy.run(self._add, (*next(batches), number + k, micro))
@@ -247,7 +249,8 @@ class TrainSteps:
             inputs, labels, weights, present, batches
         )
         set_masks(outputs, masks)
-        # A metric of static shapes would else count a batch that does not come.
+        # Otherwise a metric that needs only the shape would count a batch even if the
+        # data ends there.
         with tf.control_dependencies([batch_loss]):
             self.settings.metrics.update(
                 batch_loss,
@@ -290,7 +293,7 @@ class TrainSteps:
             objective = self.settings.optimizer.scale_loss(total + added)
         gradients = tape.gradient(objective, values)
         self._without_gradient = [gradient is None for gradient in gradients]
-        # Dense, since the norm of repeated sparse rows is not that of their sum.
+        # Dense: of sparse gradients with repeated rows, the norm would be wrong.
         dense = [
             tf.zeros_like(value) if gradient is None else tf.convert_to_tensor(gradient)
             for value, gradient in zip(values, gradients, strict=True)
@@ -329,9 +332,10 @@ class TrainSteps:
 def make_test_steps(
     model: keras.Model, settings: StepSettings
 ) -> Callable[[Any, int], int]:
-    """Makes a function of an iterator and a count that evaluates so many batches.
+    """Returns a function that evaluates batches and updates the metrics.
 
-    It returns the number of batches, which is lower if the data ends before.
+    Its arguments are an iterator and the number of batches. It returns how many batches
+    there were, which is lower if the data ends before.
     """
     progress = LoopProgress(settings.strategy)
     loss, static = settings.loss, settings.static_shapes

@@ -5,13 +5,13 @@ synchronizes replicas midway, which `tf.cond` does not allow (keras-team/keras#1
 Here gradients are summed before the update; each replica then updates its own copy of
 a weight with the same numbers, without waiting for the others.
 
-The scaling of the loss for float16 is done here, too: as Keras does it, an update with
-a gradient that is not finite is skipped and halves the scale.
+This module also scales the loss for float16. As in Keras, an update with a gradient
+that is not finite is skipped, and the scale is halved.
 
-Adam's step is TensorFlow's single op `ResourceApplyAdam`. Keras makes it of a dozen
-ops, each of which passes through memory, which takes twice the time on a CPU. The op
-computes 1 - beta_2 from rounded numbers, in float32 0.00100005 for 0.001, so its steps
-differ from Keras's in the fifth digit.
+Adam's step is TensorFlow's single op `ResourceApplyAdam`. Keras uses a dozen ops, each
+of which reads and writes all weights, so its step takes twice the time on a CPU. The op
+computes 1 - beta_2 from a rounded beta_2 (0.00100005 instead of 0.001 in float32), so
+its steps differ from Keras's in the fifth digit.
 
 Tested in tests/training/loop/test_update.py and test_adam.py.
 """
@@ -27,7 +27,7 @@ from .optimizer import has_schedule, innermost
 from .optimizer_contract import BY_KERAS, overridden
 from .update_counts import update_counts
 
-# A useful scale is far above 1: it keeps small gradients apart from 0 in float16.
+# A useful scale is far above 1: it keeps small gradients from becoming 0 in float16.
 _LOWEST_SCALE = 2.0**-10
 
 # A function of the gradients (`None` for a variable without one) and the learning rate.
@@ -78,7 +78,7 @@ def is_applied_by_keras(optimizer: keras.optimizers.Optimizer) -> bool:
 
 
 def check_replicas(optimizer: keras.optimizers.Optimizer, replicas: int) -> None:
-    """Raises a `TrainingError` if Keras would have to apply it on several replicas."""
+    """Rejects an optimizer that only Keras can apply, on several replicas."""
     if replicas > 1 and is_applied_by_keras(optimizer):
         raise TrainingError(
             f"{_title(optimizer)} cannot be used on {replicas} replicas: Keras "
@@ -135,7 +135,8 @@ def _loss_scaled(
 ) -> Update:
     """Makes the update of a `LossScaleOptimizer` from that of its inner optimizer.
 
-    All replicas have the same sums, so each changes its own copy of the scale.
+    All replicas have the same summed gradients, so each changes its own copy of the
+    scale in the same way.
     """
 
     def update(gradients, learning_rate):
@@ -163,10 +164,11 @@ def _loss_scaled(
 
 
 def check_loss_scale(optimizer: keras.optimizers.Optimizer, *, phase: str) -> None:
-    """Raises a `TrainingError` if the scale of the loss shows that nothing is trained.
+    """Raises a `TrainingError` if the loss scale is so low that no update was made.
 
-    An update with a gradient that is not finite is skipped and halves the scale, which
-    is right if the scale was too high. If the loss itself is not finite, all are.
+    An update with a gradient that is not finite is skipped, and the scale is halved.
+    That helps if the scale was too high. But if the loss is not finite, every update is
+    skipped, and the scale approaches 0.
     """
     if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return
@@ -221,13 +223,13 @@ def _keras_update(optimizer, variables, factors, averages: MovingAverages) -> Up
 
 
 def adam_step(optimizer: keras.optimizers.Optimizer) -> Step | None:
-    """Makes the step of Adam or AdamW, without the weight decay.
+    """Returns the step function of Adam or AdamW, without the weight decay.
 
     Returns:
         A function in place of `optimizer.update_step`; `None` for other optimizers and
         for variants of Adam that the op does not support.
     """
-    # Private names, known for Keras 3.13 to 3.15. Without them Keras makes the step.
+    # Private names of Keras 3.13 to 3.15. If one is missing, Keras makes the step.
     # tests/training/loop/test_adam.py notices when they change.
     names = ("_momentums", "_velocities", "_get_variable_index")
     if not _is_adam(optimizer) or not all(hasattr(optimizer, name) for name in names):
@@ -262,7 +264,7 @@ def _is_adam(optimizer: keras.optimizers.Optimizer) -> bool:
     adam = keras.optimizers.Adam
     if not isinstance(optimizer, adam) or optimizer.amsgrad:
         return False
-    # A class may override what the op replaces.
+    # A subclass may override a method that the op would replace.
     names = ("update_step", "assign", "assign_add", "assign_sub")
     return all(
         getattr(type(optimizer), name) is getattr(adam, name)

@@ -1,9 +1,9 @@
 """Counts the updates of each variable, as the bias corrections of optimizers need it.
 
-Adam, Adamax, Lamb, Nadam and Adafactor divide by numbers that depend on how many
-updates there were. Keras has one count for the whole optimizer. A block that is
-unfrozen after 2,325 updates then has moments of zero and no correction, so its first
-steps are three to six times too large. Here each variable has its own count.
+Adam, Adamax, Lamb, Nadam and Adafactor divide by numbers that depend on the number of
+updates. Keras has one count for the whole optimizer. If a block is unfrozen after 2,325
+updates, its moments are zero but are no longer corrected, so its first steps are three
+to six times too large. Here each variable has its own count.
 """
 
 import contextlib
@@ -37,8 +37,8 @@ class UpdateCounts:
     def align(self) -> None:
         """Creates counts for new variables, and adds the updates that Keras has made.
 
-        Keras's own `fit` counts its updates in `iterations` only. They are added for
-        the variables whose slots are not all zero.
+        Keras's own `fit` counts its updates in `iterations` only. They are added to the
+        counts of the variables whose slots are not all zero.
         """
         # Private: the order of the slots (Keras 3.13 to 3.15).
         # tests/training/loop/test_update_counts.py notices when it changes.
@@ -55,7 +55,7 @@ class UpdateCounts:
         self.record_iterations()
 
     def record_iterations(self) -> None:
-        """Notes the optimizer's `iterations`: all of them so far are counted."""
+        """Records that the counts include all `iterations` of the optimizer so far."""
         self._iterations = int(self.optimizer.iterations.numpy())
 
     def of(self, variable_id: int) -> tf.Variable | None:
@@ -63,11 +63,11 @@ class UpdateCounts:
         return self._by_id.get(variable_id)
 
     def estimate(self, variables: Sequence[keras.Variable]) -> None:
-        """Estimates counts that nobody recorded, from the state of the optimizer.
+        """Estimates counts that were not recorded, from the optimizer's state.
 
         Args:
-            variables: Those to estimate. A variable with slots of zeros has not been
-                updated; all others get the optimizer's `iterations`.
+            variables: The variables whose counts to set: to 0 if all slots of the
+                variable are zero, else to the optimizer's `iterations`.
         """
         iterations = int(self.optimizer.iterations.numpy())
         for variable in variables:
@@ -117,19 +117,18 @@ class UpdateCounts:
             yield
 
 
-# Weak, so that the counts end with their optimizer; a user may `fit` again with it.
+# Weak keys: the counts live as long as their optimizer, through several `fit`.
 _COUNTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def update_counts(optimizer: keras.optimizers.Optimizer) -> UpdateCounts:
-    """Returns the number of updates of each variable of an optimizer.
+    """Returns the `UpdateCounts` of an optimizer; creates them in the first call.
 
     A later `fit` with the same optimizer continues the counts.
 
     Args:
-        optimizer: A built optimizer; of a `LossScaleOptimizer`, the inner one counts.
-            The first call for it is made in the scope of its strategy, in which it
-            creates the counts.
+        optimizer: A built optimizer; of a `LossScaleOptimizer`, the inner one is used.
+            The first call must be in the scope of its strategy.
     """
     optimizer = innermost(optimizer)
     counts = _COUNTS.get(optimizer)
@@ -141,7 +140,7 @@ def update_counts(optimizer: keras.optimizers.Optimizer) -> UpdateCounts:
 
 @contextlib.contextmanager
 def counted_updates(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Marks the updates in a context as counted: Keras has not made them."""
+    """Records at the end of a context that its updates are counted already."""
     try:
         yield
     finally:
@@ -151,7 +150,7 @@ def counted_updates(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
 def counts_by_name(
     optimizer: keras.optimizers.Optimizer, names: Mapping[int, str]
 ) -> dict[str, tf.Variable]:
-    """Returns the counts of an optimizer that has any, for a checkpoint.
+    """Returns an optimizer's counts by name, for a checkpoint; empty if it has none.
 
     Args:
         optimizer: The optimizer.
@@ -166,7 +165,8 @@ def counts_by_name(
 
 def _nadam_product(optimizer, updates: tf.Tensor) -> tf.Tensor:
     """Computes the product of momenta that Keras's Nadam accumulates in a variable."""
-    # Of beta_1 * (1 - 0.96**i / 2) for i = 1, 2, …; the second factor approaches 1.
+    # The product of beta_1 * (1 - 0.96**i / 2) for i = 1, 2, …; the table contains the
+    # products of the second factor, which approaches 1.
     factors = 1 - 0.5 * 0.96 ** np.arange(_NADAM_FACTORS, dtype=np.float64)
     factors[0] = 1.0
     table = tf.constant(np.cumprod(factors), tf.float32)

@@ -1,4 +1,4 @@
-"""Explains why XLA cannot compile a step, before it or in place of XLA's error."""
+"""Explains why XLA cannot compile a step, before it tries or when it fails."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _REMEDY = "Leave jit_compile=True out."
 
 
 def check_compilable(model: keras.Model, planned: PhasePlan) -> None:
-    """Rejects compiling the training of an encoder that calls a restored function.
+    """Rejects XLA for training an encoder that calls a SavedModel's restored function.
 
     XLA treats the arguments of a restored function as constants, and would compile the
     step again for each batch.
