@@ -186,7 +186,8 @@ def test_graph_and_xla_give_what_eager_gives(opened, name):
     encoder, inputs = opened(name), FORMS[name].examples()
     tlkit.freeze(encoder, train=1, batch_norm="frozen")
     expected = encoder(inputs, training=False)
-    kinds = [False] if name == "table" else [False, True]  # XLA has no strings
+    # XLA compiles the training step of every form in `test_xla_report`.
+    kinds = [False, True] if name in ("keras3", "tf1", "shared", "swish") else [False]
     for jit in kinds:
 
         @tf.function(jit_compile=jit)
