@@ -9,8 +9,8 @@
     ├── ExportError    (OSError)       a served model could not be written
     └── ExtraError     (ImportError)   an optional dependency is missing
 
-Each is also the built-in error in brackets. Each message contains what is allowed, what
-was received, what exists, and what to type.
+Each class also inherits from the built-in error in brackets. A message states what is
+allowed, what was received, what exists, and what to type.
 
 Tested in tests/test_errors.py.
 """
@@ -28,7 +28,7 @@ class SourceError(TlkitError, OSError):
 
 
 class EncoderError(TlkitError, ValueError):
-    """A model cannot be used as an encoder, or not in this way."""
+    """A model cannot be used as an encoder, or not with the given options."""
 
 
 class PlanError(TlkitError, ValueError):
@@ -57,7 +57,7 @@ def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
     Args:
         module: Name of the module to import, such as `"kagglehub"`.
         extra: Name of the extra of `tlkit` that installs it.
-        purpose: What needs it, such as `"A kaggle:// source"`, for the message.
+        purpose: What needs the module, such as `"A kaggle:// source"`, for the message.
 
     Returns:
         The module.

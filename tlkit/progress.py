@@ -21,7 +21,7 @@ def progress(
 
     Args:
         items: The items.
-        total: Their number; `None` if unknown.
+        total: The number of items; `None` if unknown.
         what: The work, such as `"checking images"`.
         verbose: 0 is silent.
     """
@@ -34,13 +34,13 @@ def progress(
 
 
 def print_line(text: str) -> None:
-    """Prints a line to stderr; a command's own output is on stdout.
+    """Prints a line to stderr, since stdout is for the output of a command.
 
-    If the line cannot be written, as on a full disk under a log, it is lost: hours of
-    training must not end by that.
+    A line that cannot be written, for instance to a log on a full disk, is dropped: a
+    missing line must not stop hours of training.
 
     Raises:
-        BrokenPipeError: Nobody reads stderr any more.
+        BrokenPipeError: The process that read stderr has ended.
     """
     try:
         print(text, file=sys.stderr, flush=True)

@@ -1,13 +1,13 @@
 """Data: files, arrays and texts become splits of examples, and these become batches.
 
 A source comes in: a folder, a CSV file, arrays, TensorFlow Datasets, TFRecord files.
-`Splits(train, validation, test, labels)` comes out, of plain `tf.data.Dataset`s. For
-each epoch, `batches` makes batches of them. In the order in which data passes:
+`Splits(train, validation, test, labels)` comes out, with plain `tf.data.Dataset`s. For
+each epoch, `batches` makes batches of a split. In the order in which data passes:
 
-* `loaders/`: one module for each source; `shards/`: large files of tlkit's own;
+* `loaders/`: one module for each source; `shards/`: splits in a few large files;
 * `examples/`: `Splits`, random access, class balance, mixtures, the order of an epoch,
   and batches;
-* `images/`: decodes and resizes images, in the graph of the data and of an export;
+* `images/`: decodes and resizes images, with the same ops in a data set and an export;
 * `augmentation/`: random changes of images: geometry, color, MixUp and others.
 
 An example is a pair of a raw value and a label. A raw value is an encoded image, a text

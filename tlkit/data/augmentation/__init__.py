@@ -3,12 +3,12 @@
 Float32 images in 0…255 come in, one by one and then as a batch; images of the same
 shape go out. `data` exports the public `Augmentation` and `Color`.
 
-* `augmentation`: `Augmentation`, the settings, and the order in which they apply.
+* `augmentation`: `Augmentation`, the settings, and the order of the operations.
 * `example_seeds`: seeds from the run's seed, the epoch and the example's index, so that
-  an augmentation depends neither on the order of the batches nor on a resumed run.
+  the changes do not depend on the order of batches, or on where a run was resumed.
 * `geometry`: moves pixels: crops, flips, erasing, projections.
-* `rand_augment`: RandAugment, of operations from `color` and `geometry`.
-* `color`: changes values: brightness, contrast, saturation, hue, and `Color`.
+* `rand_augment`: RandAugment, which draws operations of `color` and `geometry`.
+* `color`: changes the values of pixels: brightness, contrast, saturation and hue.
 * `mixup`: MixUp and CutMix, which blend the examples of a batch and their labels.
 
 A *window* is `(top, left, height, width)` as fractions of the image. A *view* is one of

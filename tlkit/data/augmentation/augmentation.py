@@ -16,7 +16,8 @@ from .rand_augment import MAX_MAGNITUDE, rand_augment
 
 _FLIPS = ("horizontal", "vertical", "both")
 _ASPECT = (3 / 4, 4 / 3)  # width over height of a crop: smallest and largest
-# The numbers of the operations in a seed. A new operation gets a new number.
+# Each operation derives its seed from its number. A new operation gets a new number, so
+# that the seeds of the others do not change.
 _CROP, _FLIP, _RAND_AUGMENT, _COLOR, _ERASING, _WHICH, _BLEND = range(7)
 
 
@@ -30,11 +31,11 @@ class Augmentation:
     on parallelism, or on where a run was resumed.
 
     Args:
-        crop: The smallest and the largest fraction of an image's area that is cropped
-            and resized to the image's size, in (0, 1], with a width over height of 3/4
-            to 4/3; or `None`.
+        crop: The smallest and the largest area of a random crop, as fractions of the
+            image's area in (0, 1]; or `None`. The width over height of a crop is 3/4 to
+            4/3. The crop is resized to the image's size.
         flip: `"horizontal"`, `"vertical"` or `"both"`: an image is flipped with
-            probability 0.5; or `None`, for instance for letters.
+            probability 0.5; or `None`, for instance for images of letters.
         rand_augment: The number of RandAugment operations and their magnitude, from 0
             to 10, such as `(2, 9)`; or `None`.
         color: The limit of changes of brightness, contrast and saturation, from 0 to 1,
@@ -42,10 +43,10 @@ class Augmentation:
         erasing: The probability that a window of an image is replaced by noise, from 0
             to 1.
         mix_up: The alpha of MixUp, such as 0.2: images and their labels are averaged in
-            pairs; or 0.
+            pairs. 0 switches it off.
         cut_mix: The alpha of CutMix, such as 1: a window of another image is pasted,
-            and the labels are blended by its area; or 0. With both, each is applied to
-            half of the batches.
+            and the labels are blended by its area. 0 switches it off. If MixUp and
+            CutMix are on, each batch gets one of the two, at random.
 
     Raises:
         DataError: An argument has a wrong type or is out of its range.
@@ -85,13 +86,13 @@ class Augmentation:
 
     @property
     def changes_examples(self) -> bool:
-        """Whether `example` changes images."""
+        """Whether the method `example` changes images."""
         parts = (self.crop, self.flip, self.rand_augment, self.color, self.erasing)
         return any(parts)
 
     @property
     def blends(self) -> bool:
-        """Whether `batch` blends examples; labels are then `[batch, classes]`."""
+        """Whether `batch` blends examples; it then makes labels `[batch, classes]`."""
         return bool(self.mix_up or self.cut_mix)
 
     def window(
@@ -108,8 +109,8 @@ class Augmentation:
             width: Width of the image, in pixels.
 
         Returns:
-            Float32 `[4]`: top, left, height and width, as fractions of the image's; the
-            whole image if `crop` is `None`.
+            Float32 `[4]`: top, left, height and width, as fractions of the image's
+            height and width; the whole image if `crop` is `None`.
         """
         if self.crop is None:
             return tf.constant([0.0, 0.0, 1.0, 1.0])
@@ -165,10 +166,10 @@ class Augmentation:
             Pixels, labels and weights, unchanged without `mix_up` and `cut_mix`. Else
             labels are float32 `[batch, classes]` and sum to 1, and weights are those of
             the blended examples. A loss that is linear in the labels, such as cross
-            entropy, is that of both examples by fraction and weight.
+            entropy, sums the losses for the two labels by their fractions and weights.
 
         Raises:
-            DataError: The labels are not those of classes.
+            DataError: The labels are neither class indices nor `[batch, classes]`.
         """
         if not self.blends:
             return pixels, labels, weights
@@ -212,7 +213,7 @@ class Augmentation:
         return tf.cast(sheet, tf.uint8)
 
     def to_config(self) -> dict[str, Any]:
-        """Returns plain values, such that `Augmentation(**config)` equals this."""
+        """Returns a dict from which `Augmentation(**config)` restores this object."""
         return dataclasses.asdict(self)
 
 

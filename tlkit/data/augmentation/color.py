@@ -1,6 +1,6 @@
 """Operations that change the values of pixels, and the settings of color changes.
 
-Pixels are float32 `[height, width, 3]` in 0…255, before and after. A `factor` of 1
+Input and output pixels are float32 `[height, width, 3]` in 0…255. A `factor` of 1
 changes nothing. The results are those of Pillow's `ImageEnhance` and `ImageOps`, except
 that they are not rounded.
 
@@ -26,8 +26,10 @@ class Color:
     Args:
         brightness: Pixels are multiplied by a factor drawn from `1 - brightness` to
             `1 + brightness`; in [0, 1].
-        contrast: The same for their differences from the image's mean gray; in [0, 1].
-        saturation: The same for their differences from their own gray; in [0, 1].
+        contrast: The pixels' differences from the image's mean gray are multiplied by a
+            factor drawn from `1 - contrast` to `1 + contrast`; in [0, 1].
+        saturation: The channels' differences from the gray of their pixel are
+            multiplied by a factor drawn in the same way; in [0, 1].
         hue: Hues are rotated by up to this fraction of the color circle in either
             direction; in [0, 0.5].
 
@@ -56,7 +58,7 @@ class Color:
 
 
 def as_color(value: Color | Mapping[str, float] | float | None) -> Color | None:
-    """Converts the argument `color` to a `Color`, or to `None` if nothing changes.
+    """Converts the argument `color` to a `Color`, or to `None` if it changes nothing.
 
     Raises:
         DataError: It has another type, or a number is out of its range.
@@ -104,18 +106,18 @@ def clip(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def brighten(pixels: tf.Tensor, factor) -> tf.Tensor:
-    """Multiplies pixels; 0 is black."""
+    """Multiplies pixels by `factor`; 0 gives a black image."""
     return clip(pixels * factor)
 
 
 def contrast(pixels: tf.Tensor, factor) -> tf.Tensor:
-    """Scales the differences from the image's mean gray; 0 is all gray."""
+    """Scales the differences from the image's mean gray; 0 leaves only that gray."""
     mean = tf.tensordot(tf.reduce_mean(pixels, axis=(0, 1)), _GRAY, axes=1)
     return clip(pixels * factor + mean * (1 - factor))
 
 
 def saturate(pixels: tf.Tensor, factor) -> tf.Tensor:
-    """Scales the differences from each pixel's gray; 0 is a gray image."""
+    """Scales the differences from each pixel's gray; 0 gives a gray image."""
     # One matrix product is several times as fast as `rgb_to_grayscale`.
     gray = tf.tile(tf.constant(_GRAY)[:, tf.newaxis], (1, 3))
     matrix = factor * tf.eye(3) + (1 - factor) * gray
@@ -124,12 +126,12 @@ def saturate(pixels: tf.Tensor, factor) -> tf.Tensor:
 
 
 def sharpen(pixels: tf.Tensor, factor) -> tf.Tensor:
-    """Scales the differences from a smoothed image; 0 is the smoothed image.
+    """Scales the differences from a smoothed image; 0 gives the smoothed image.
 
     The pixels at the border are not changed.
     """
     means = tf.nn.avg_pool2d(pixels[tf.newaxis], 3, 1, "SAME")[0]
-    # The eight neighbors have weight 1 each, and the pixel itself 5.
+    # The smoothed image weights the pixel itself by 5, and its eight neighbors by 1.
     detail = (pixels - means)[1:-1, 1:-1] * (9 / 13)
     detail = tf.pad(detail, [[1, 1], [1, 1], [0, 0]])
     return clip(pixels + detail * (factor - 1))

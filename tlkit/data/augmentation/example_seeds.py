@@ -1,8 +1,8 @@
 """Seeds that depend only on the run's seed, the epoch and the example.
 
-A generator that counts its draws gives an example other numbers if batches come in
-another order, the number of workers changes, or a run is resumed. A seed here is a hash
-of the run's seed, the epoch and the example's index in the data.
+From a stateful generator, an example would get other random numbers if batches came in
+another order, the number of workers changed, or a run was resumed. So an example's seed
+is a hash of the run's seed, the epoch and the example's index in the data.
 
 Tested in tests/data/augmentation/test_augmentation.py.
 """
@@ -45,7 +45,7 @@ def batch_seed(
     Args:
         seed: The run's seed, an integer.
         epoch: The epoch, an integer.
-        number: The batch's index in the epoch, an integer that counts skipped batches.
+        number: The batch's index in the epoch, an integer; skipped batches count, too.
         worker: The index of the process, if several share a batch. Each blends its own
             examples, so the result depends on the number of processes.
 
@@ -56,7 +56,7 @@ def batch_seed(
 
 
 def view_number(epoch: int, views: int) -> int:
-    """Returns the view of its examples that an epoch sees.
+    """Returns the number of the view that an epoch uses of every example.
 
     A cache of activations with a few augmented views of every example passes this
     number to `example_seed` instead of the epoch.
@@ -66,7 +66,7 @@ def view_number(epoch: int, views: int) -> int:
         views: The number of views, at least 1.
 
     Returns:
-        An integer from 0 to `views - 1`; epochs take turns.
+        An integer from 0 to `views - 1`: the remainder of `epoch / views`.
 
     Raises:
         DataError: `views` is less than 1.
@@ -79,7 +79,7 @@ def view_number(epoch: int, views: int) -> int:
 def part_seed(seed: tf.Tensor, part: int) -> tf.Tensor:
     """Derives the seed of one operation on an example from the example's seed.
 
-    Each operation has its own number, so switching one off leaves the others unchanged.
+    `part` is the operation's number. Switching other operations off does not change it.
     """
     return tf.random.experimental.stateless_fold_in(seed, part)
 

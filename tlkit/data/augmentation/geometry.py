@@ -2,7 +2,7 @@
 
 Pixels are float32 `[height, width, channels]` in 0…255; results have the same shape. A
 seed is int32 or int64 `[2]`, and a window float32 `[4]`: top, left, height and width as
-fractions of the image's.
+fractions of the image's height and width.
 
 Tested in tests/data/augmentation/test_augmented_pixels.py.
 """
@@ -28,9 +28,9 @@ def draw_window(
     """Draws a window of an image: its area uniformly, then its aspect and position.
 
     This is the crop of "Going deeper with convolutions" (arXiv 1409.4842). Other
-    implementations draw area and aspect again if they do not fit. Here the aspect is
-    drawn from those that fit, so the areas are uniform as requested. If the image is so
-    narrow that no aspect fits, the window has the nearest possible one.
+    implementations draw area and aspect again if the window is larger than the image.
+    Here the aspect is drawn only from values that fit, so areas stay uniform. If the
+    image is so narrow that no aspect fits, the window has the nearest possible one.
 
     Args:
         seed: Int32 or int64 `[2]`.
@@ -43,7 +43,7 @@ def draw_window(
     logarithm = lambda value: tf.math.log(tf.cast(value, tf.float32))
     image_aspect = logarithm(width) - logarithm(height)
     size = logarithm(area[0] + draws[0] * (area[1] - area[0]))
-    # With these aspects the window is as high, or as wide, as the image.
+    # Logarithms of the aspects at which the window is as high or wide as the image.
     highest, widest = image_aspect + size, image_aspect - size
     least, most = (tf.constant(math.log(value), tf.float32) for value in aspect)
     least, most = (
@@ -84,10 +84,10 @@ def random_erasing(
     area: tuple[float, float] = (0.02, 1 / 3),
     aspect: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> tf.Tensor:
-    """Replaces a window of some images by noise.
+    """Replaces a random window of an image by noise, with a probability.
 
-    "Random erasing data augmentation" (arXiv 1708.04896), with its sizes, and a random
-    value for every pixel and channel, which had the best results there.
+    This is "Random erasing data augmentation" (arXiv 1708.04896), with the paper's
+    sizes. The noise is drawn for every pixel and channel, which worked best there.
 
     Args:
         pixels: The image.
@@ -122,9 +122,9 @@ def random_erasing(
 def project(pixels: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     """Applies an affine transformation with bilinear interpolation.
 
-    With a matrix float32 `[2, 3]`, the pixel at `(x, y)`, in pixels to the right and
-    down from the center of the image, is taken from `matrix @ (x, y, 1)`. The last
-    column is in fractions of the width and height. Outside of the image is gray.
+    The matrix is float32 `[2, 3]`. The result's pixel at `(x, y)`, in pixels to the
+    right and down from the center, is the image's at `matrix @ (x, y, 1)`, or gray if
+    that is outside. The matrix's last column is in fractions of the width and height.
     """
     size = tf.shape(pixels)[:2]
     length = tf.cast(size, tf.float32)[::-1]  # x before y, as the op has it

@@ -106,7 +106,7 @@ def either(seed: tf.Tensor, *functions) -> Blended:
 
 
 def _span(center: tf.Tensor, fraction: tf.Tensor, length: tf.Tensor):
-    """Returns which of the rows are in the windows, `[batch, length]`, and how many."""
+    """Returns which rows or columns each window has, `[batch, length]`, and counts."""
     total = tf.cast(length, tf.float32)
     half = tf.cast(tf.round(fraction * total), tf.int32) / 2
     half = tf.cast(half, tf.float32)
@@ -125,21 +125,21 @@ def _beta(seed: tf.Tensor, shape: tf.Tensor, alpha: float) -> tf.Tensor:
 
 
 def _partners(seed: tf.Tensor, batch: tf.Tensor):
-    """Returns a function that gives each example of a batch another one's values.
+    """Returns a function that replaces each example's values by another example's.
 
-    An example is its own partner only if the batch has no other.
+    The other example is a random one of the batch. A single example is its own partner.
     """
     shift = 1 + integers(seed, below=tf.maximum(batch - 1, 1))
     return lambda values: tf.roll(values, shift, axis=0)
 
 
 def _blended_labels(fraction, labels, weights, partner):
-    """Blends labels so that the loss is that of both, by fraction and weight."""
+    """Blends labels and weights: a loss sums both losses, by fraction and weight."""
     first, second = fraction, 1 - fraction
     if weights is not None:
         first, second = first * weights, second * partner(weights)
         weights = first + second
-        # If both weights are 0, the fractions do not matter, but 0 / 0 does.
+        # If both weights are 0, any fraction will do, but 0 / 0 would be NaN.
         safe = tf.where(weights > 0, weights, 1)
         first = tf.where(weights > 0, first / safe, fraction)
         second = 1 - first

@@ -2,7 +2,7 @@
 
 "RandAugment: practical automated data augmentation with a reduced search space" (arXiv
 1909.13719). `keras.layers.RandAugment` computes every operation for every image, and
-draws from a generator with a counter; here each image runs one branch.
+uses a stateful generator. Here only the drawn operations are computed, from a seed.
 
 Tested in tests/data/augmentation/test_augmented_pixels.py.
 """
@@ -20,14 +20,15 @@ MAX_MAGNITUDE = 10  # as in the paper
 def rand_augment(
     pixels: tf.Tensor, seed: tf.Tensor, *, operations: int, magnitude: float
 ) -> tf.Tensor:
-    """Applies several operations, each drawn independently from all of them.
+    """Applies several operations, each drawn independently from `OPERATIONS`.
 
     Args:
         pixels: Float32 `[height, width, 3]` in 0…255, like the result.
         seed: Int32 or int64 `[2]`.
         operations: The number of operations, applied one after the other.
-        magnitude: Their strength, from 0 to 10. It has no effect on three operations:
-            none, autocontrast and equalize. At 0 the others change nothing.
+        magnitude: The strength of the operations, from 0 to 10. It has no effect on
+            `"none"`, `"autocontrast"` and `"equalize"`. At 0, the other operations
+            change nothing.
     """
     seeds = part_seed(seed, 0), part_seed(seed, 1)
     choices = integers(seeds[0], (operations,), below=len(OPERATIONS))
@@ -43,7 +44,7 @@ def rand_augment(
         )
         return number + 1, tf.ensure_shape(changed, shape)
 
-    # In a loop, so that the graph has every operation once.
+    # In a loop, so that the graph contains the ops of each operation only once.
     return tf.while_loop(
         lambda number, _: number < operations,
         apply,
@@ -52,24 +53,24 @@ def rand_augment(
     )[1]
 
 
-# Those that move pixels come last.
+# The operations that move pixels come last.
 OPERATIONS = (
     *("none", "autocontrast", "equalize", "posterize", "solarize"),
     *("brighten", "contrast", "saturate", "sharpen"),
     *("rotate", "shear across", "shear down", "shift across", "shift down"),
 )
 _MOVES = OPERATIONS.index("rotate")
-# At the largest magnitude, as in torchvision and timm.
+# The changes at the largest magnitude, as in torchvision and timm.
 _FACTOR, _RADIANS, _SHEAR, _SHIFT = 0.9, math.radians(30), 0.3, 0.45
 
 
 def operation(
     pixels: tf.Tensor, choice: int | tf.Tensor, *, strength: float, sign: tf.Tensor
 ) -> tf.Tensor:
-    """Applies the operation with an index in `OPERATIONS`.
+    """Applies the operation with the index `choice` in `OPERATIONS`.
 
-    The strength is from 0 to 1. The sign, -1.0 or 1.0, means left or right, darker or
-    lighter, for operations with two directions.
+    The strength is from 0 to 1. The sign, -1.0 or 1.0, selects the direction, such as
+    left or right, darker or lighter, of the operations that have two.
     """
     bits = 8 - round(4 * strength)
     factor = 1 + sign * (strength * _FACTOR)

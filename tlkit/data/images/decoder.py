@@ -1,8 +1,8 @@
-"""Decodes an encoded image of any format to pixels of one size.
+"""Decodes an encoded image of any format to pixels of a given size.
 
-JPEG and PNG images are decoded by ops of the graph. All other formats take one path,
-`other_formats`. In an export its ops are part of the graph as well. A data set calls
-Python for it, since `tf.data` prepares every op of the graph in each epoch.
+The graph contains the ops that decode JPEG and PNG. In an export it also contains the
+ops of `other_formats`, for all other formats. In a data set it calls them through
+Python instead, since `tf.data` prepares every op of a graph again in each epoch.
 """
 
 import contextlib
@@ -25,7 +25,8 @@ from .limits import MAX_PIXELS, check_size, product
 from .other_formats import decode_other_format, first_bytes, has_bytes, read_int32
 from .resampling import crop, resize
 
-# Calls a function of an encoded image that may raise an error.
+# Calls a function that decodes an image and may raise an error. Takes the function, the
+# encoded image, and the size of the function's result.
 Attempt = Callable[[Callable[[tf.Tensor], tf.Tensor], tf.Tensor, tf.Tensor], tf.Tensor]
 
 _IN_PYTHON = contextvars.ContextVar("in_python", default=False)
@@ -33,10 +34,10 @@ _IN_PYTHON = contextvars.ContextVar("in_python", default=False)
 
 @contextlib.contextmanager
 def rare_formats_in_python() -> Iterator[None]:
-    """Makes graphs of `decode` call Python for other formats than JPEG and PNG.
+    """Makes `decode` call Python, within the context, for all but JPEG and PNG images.
 
-    Such a graph runs in this process only. It has half as many ops, which halves the
-    time before an epoch's first batch. A call of Python takes about 0.5 ms per image.
+    A graph that calls Python runs in this process only. It has half as many ops, which
+    halves the time before an epoch's first batch. A call takes about 0.5 ms per image.
     """
     token = _IN_PYTHON.set(True)
     try:
@@ -67,7 +68,8 @@ def decode(
         float32 `[height, width, 3]` in 0…255.
 
     Raises:
-        tf.errors.InvalidArgumentError: It is broken, too large, or of another format.
+        tf.errors.InvalidArgumentError: The image is broken, too large, or of another
+            format.
     """
     height, width = size
     function = _decoder(int(height), int(width), window is not None, _IN_PYTHON.get())
@@ -77,9 +79,9 @@ def decode(
 def decode_where_possible(
     raw: tf.Tensor, size: tuple[int, int], attempt: Attempt
 ) -> tf.Tensor:
-    """Decodes as `decode` does, with a function that catches errors.
+    """Decodes like `decode`, but calls `attempt`, which can catch errors.
 
-    Ops that cannot fail stay outside of `attempt`: each op in it delays a request.
+    Only ops that can fail run inside `attempt`, since each op in it delays a request.
 
     Args:
         raw: A scalar string.
@@ -96,7 +98,7 @@ def decode_where_possible(
 
 @tf.autograph.experimental.do_not_convert
 def check(raw: tf.Tensor) -> tf.Tensor:
-    """Decodes an encoded image in the cheapest way that shows whether `decode` can.
+    """Tests whether `decode` can decode an image, as cheaply as possible.
 
     Args:
         raw: A scalar string.
@@ -105,9 +107,9 @@ def check(raw: tf.Tensor) -> tf.Tensor:
         int32 `[3]`: the shape of the decoded pixels.
 
     Raises:
-        tf.errors.InvalidArgumentError: It cannot be decoded.
+        tf.errors.InvalidArgumentError: The image cannot be decoded.
     """
-    # A reduced JPEG is read to its end as well.
+    # Decoding a JPEG at an eighth of its size still reads and checks the whole file.
     return tf.cond(
         tf.io.is_jpeg(raw),
         lambda: tf.shape(reduced(raw, tf.constant([0, 0]))[0]),
@@ -119,8 +121,8 @@ def check(raw: tf.Tensor) -> tf.Tensor:
 def _decoder(
     height: int, width: int, with_window: bool, in_python: bool
 ) -> Callable[..., tf.Tensor]:
-    # Cached: a data set traces its map in every epoch, and tracing this takes a second.
-    # AutoGraph takes seconds more, and has nothing to convert.
+    # Cached: a data set traces its map in every epoch, and tracing the decoder takes a
+    # second. AutoGraph would take seconds more, and has nothing to convert.
     decode_other = _call_python if in_python else decode_other_format
     signature = [tf.TensorSpec([], tf.string)]
     signature += [tf.TensorSpec([4], tf.float32)] * with_window
@@ -166,7 +168,7 @@ def _decode_png_or_other(
     finish: Callable[[tf.Tensor], tf.Tensor],
     decode_other: Callable[[tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
-    """Decodes all but JPEGs to uint8 or uint16 `[h, w, 3]`, and calls `finish`."""
+    """Returns `finish` of the uint8 or uint16 `[h, w, 3]` of an image but a JPEG."""
     header = first_bytes(raw)
     is_png = has_bytes(header, b"\x89PNG")
     is_16_bit = is_png & has_bytes(header, b"\x10", 24)
@@ -185,7 +187,7 @@ def _decode_png_or_other(
 
 
 def _call_python(raw: tf.Tensor) -> tf.Tensor:
-    """Decodes as `decode_other_format` does, in a graph without its ops."""
+    """Calls `decode_other_format` through Python, to keep its ops out of the graph."""
     image = tf.numpy_function(_decode_in_python, [raw], tf.uint8, stateful=False)
     return tf.ensure_shape(image, (None, None, 3))
 
@@ -195,8 +197,8 @@ def _decode_in_python(raw: bytes) -> np.ndarray:
         with tf.device("CPU"):  # as in the rest of a data set
             return _other_format_decoder()(raw).numpy()
     except tf.errors.OpError as error:
-        # TensorFlow makes an InvalidArgumentError of a ValueError. The reason is one
-        # line; those around it say where in the code the graph was traced.
+        # TensorFlow turns a ValueError into an InvalidArgumentError. Only one line of
+        # the message is the reason; the others say where the graph was traced.
         reason = error.message.partition("\n\t [[")[0].rpartition("\n")[2]
         raise ValueError(reason) from None
 

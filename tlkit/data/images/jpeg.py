@@ -10,17 +10,19 @@ import tensorflow as tf
 from .limits import MAX_PIXELS, check_size, product
 from .resampling import in_pixels, resize
 
-# Ratios at which a JPEG can be decoded. A half takes a fourth of the work, except for
-# reading the data. It does not alias, since high frequencies are left out.
+# A JPEG can be decoded at 1/ratio of its size. A half takes a fourth of the work, apart
+# from reading the data, and does not alias, since high frequencies are left out.
 _RATIOS = (1, 2, 4, 8)
-# An image is decoded at this many times the size at least, and then resized. A sharp
-# photograph differs from one that is resized as a whole by 1.7 of 255 on average. At
-# twice the size it is 0.8, for three times the work; at the exact size it is 3.
+# An image is decoded at this many times the requested size or more, and then resized.
+# Compared with resizing the full image, the pixels of a sharp photograph differ by 1.7
+# of 255 on average. With a reserve of 2 they differ by 0.8, for three times the work;
+# with a reserve of 1 by 3.
 _RESERVE = 1.25
-# TensorFlow rejects more, in pixels times channels, with "invalid data".
+# Pixels times channels. TensorFlow rejects larger JPEGs with "invalid data".
 _MAX_VALUES = 2**29
-_FRAME_BYTES = 2**22  # bytes, which hold the frame header of an enormous image
-# The marker of a progressive frame, its length and precision, by the channels.
+_FRAME_BYTES = 2**22  # bytes of a file in which its frame header is looked for
+# The first bytes of a progressive JPEG's frame header: marker, length and precision.
+# The index is the number of channels.
 _PROGRESSIVE = [b"\xff\xc2\0%c\x08" % (8 + 3 * channels) for channels in range(5)]
 
 
@@ -49,12 +51,12 @@ def decode_jpeg(
 def reduced(
     raw: tf.Tensor, size: tf.Tensor, window: tf.Tensor | None = None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Decodes a JPEG no larger than a size requires. The arguments are the same.
+    """Decodes a JPEG no larger than a size requires. Arguments as for `decode_jpeg`.
 
     Returns:
         The pixels, uint8 `[h, w, 3]`, and the beginning and extent of the window in
-        them, each float32 `[2]`. These are not whole numbers: at an eighth, a side of
-        427 pixels has an extent of 53.4, and is decoded to 54 pixels.
+        them, each float32 `[2]`. These may be fractions of a pixel: at an eighth of its
+        size, a side of 427 pixels is decoded to 54 pixels, but has an extent of 53.4.
     """
     shape = tf.io.extract_jpeg_shape(raw)
     origin, sides = None, shape[:2]
@@ -79,8 +81,8 @@ def reduced(
 
 
 def _decode_at(raw: tf.Tensor, ratio: int, part: tf.Tensor | None) -> tf.Tensor:
-    """Decodes at one ratio: all, or a part `(y, x, height, width)` in its pixels."""
-    # The default of TensorFlow is a faster and less exact transform.
+    """Decodes at 1/`ratio` the size: all, or `(y, x, height, width)` in its pixels."""
+    # TensorFlow's default is a faster, but less exact transform.
     options = {"channels": 3, "ratio": ratio, "dct_method": "INTEGER_ACCURATE"}
     if part is None:
         return tf.io.decode_jpeg(raw, **options)
@@ -92,8 +94,8 @@ def _fits(raw: tf.Tensor, shape: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
     values = product(shape)
 
     def fits_reduced() -> tf.Tensor:
-        # Of a progressive JPEG all frequencies stay in memory, at any ratio, until its
-        # last scan is read.
+        # A progressive JPEG needs the same memory at any ratio: all its frequencies are
+        # held until its last scan is read.
         start = tf.strings.substr(raw, 0, _FRAME_BYTES)
         marker = tf.gather(_PROGRESSIVE, shape[2])
         is_baseline = tf.equal(tf.size(_split_once(start, marker)), 1)
@@ -112,8 +114,8 @@ def _split_once(text: tf.Tensor, separator: tf.Tensor | bytes) -> tf.Tensor:
 _EXIF_BYTES = 2**16  # bytes; cameras write EXIF first
 _ORIENTATION, _SHORT = 0x0112, 3
 
-# By orientation, from 0, which is none. The upright image is the stored one with its
-# rows reversed, then its columns reversed, then rows and columns exchanged.
+# Tables by orientation, 1 to 8; entry 0 is not used. They say how the stored image
+# becomes upright: reverse its rows, then its columns, then exchange rows and columns.
 _ROWS_REVERSED = (0, 0, 0, 1, 1, 0, 1, 1, 0)
 _COLUMNS_REVERSED = (0, 0, 1, 1, 0, 0, 0, 1, 1)
 _FIRST_EXCHANGED = 5
@@ -154,7 +156,7 @@ def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
         tables = zip(_ROWS_REVERSED, _COLUMNS_REVERSED, strict=True)
         reversed_axes = tf.gather([[*map(bool, x), False] for x in tables], orientation)
         order = tf.where(exchanges(orientation), [1, 0, 2], [0, 1, 2])
-        # tf.reverse takes the numbers of the axes, which are not known here.
+        # Not tf.reverse: it takes the axes to reverse, whose number is not known here.
         return tf.transpose(tf.raw_ops.Reverse(tensor=image, dims=reversed_axes), order)
 
     return tf.cond(tf.equal(orientation, 1), lambda: image, turned)
@@ -175,15 +177,15 @@ def _from_tiff(tiff: tf.Tensor) -> tf.Tensor:
         for is_little in (True, False)
     ]
     words = tf.cast(tf.where(little, *both), tf.int32)
-    # Two of the four bytes of an offset within 64 KiB are zeros.
+    # An offset has two words. One of them is 0, since the offset is below 64 KiB.
     directory = tf.reduce_max(words[2:4]) // 2
     count = tf.gather(words, tf.minimum(directory, _EXIF_BYTES // 2 - 1))
-    # The entries that exist, each of six words.
+    # Only the entries that are within the data, each of six words.
     rest = words[directory + 1 :]
     count = tf.minimum(count, tf.size(rest) // 6)
     entries = tf.reshape(rest[: 6 * count], [-1, 6])
     tags, kinds, _, _, values, _ = tf.unstack(entries, axis=1)
     valid = (tags == _ORIENTATION) & (kinds == _SHORT)
     valid &= is_tiff & (values >= 1) & (values <= 8)
-    # The 1 is for an empty directory.
+    # The 1 is the result for an empty directory.
     return tf.reduce_max(tf.concat([[1], tf.where(valid, values, 1)], axis=0))

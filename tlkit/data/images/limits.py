@@ -18,7 +18,7 @@ def product(sides: tf.Tensor) -> tf.Tensor:
 def check_size(
     fits: tf.Tensor, raw: tf.Tensor, width: tf.Tensor, height: tf.Tensor
 ) -> tf.Tensor:
-    """Returns an encoded image, or raises an error if it does not fit into memory."""
+    """Returns `raw` if `fits` is true, else raises an error with the image's size."""
     hint = (
         f"pixels. At most {MAX_PIXELS:,} pixels are decoded; those of a JPEG are "
         "counted after it is reduced. Make it smaller."
@@ -29,11 +29,11 @@ def check_size(
 def check_that(
     condition: tf.Tensor, raw: tf.Tensor, *message: tf.Tensor | str
 ) -> tf.Tensor:
-    """Returns a tensor, or raises an InvalidArgumentError if a condition is false.
+    """Returns `raw`, or raises an InvalidArgumentError if `condition` is false.
 
-    The error has each part of the message in brackets.
+    The error contains each part of `message` in brackets.
     """
-    # tf.debugging.Assert has another message when it runs eagerly.
+    # The raw op, since tf.debugging.Assert has another message when it runs eagerly.
     check = tf.raw_ops.Assert(condition=condition, data=list(message), summarize=1)
     with tf.control_dependencies([] if check is None else [check]):
         return tf.identity(raw)

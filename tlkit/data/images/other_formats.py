@@ -1,7 +1,7 @@
 """GIF, BMP and WebP images: TensorFlow's `decode_image`, made correct and safe.
 
-Each check is for files that TensorFlow decodes to wrong pixels, or that take the memory
-or the process. Only TensorFlow ops are used, so an exported model has the same checks.
+The checks reject files that TensorFlow would decode to wrong pixels, or that would use
+up the memory or crash the process. They are TensorFlow ops, so an export has them, too.
 """
 
 import tensorflow as tf
@@ -9,10 +9,10 @@ import tensorflow as tf
 from .limits import MAX_PIXELS, check_size, check_that, product
 
 _HEADER_BYTES = 64
-_BMP_FILE_HEADER = 14  # bytes, before the header that gives its own size
+_BMP_FILE_HEADER = 14  # bytes; a second header follows, which begins with its size
 _GIF_FRAME = 0x2C
-# A step passes a run of blocks of equal length. Programs write all but the last one
-# with the same length, so a frame takes a few steps.
+# Each step of the loop over a GIF skips a run of blocks of equal length. Programs write
+# all blocks of a frame but the last with one length, so a frame takes a few steps.
 _GIF_STEPS, _GIF_RUN = 10_000, 4096
 
 
@@ -30,7 +30,7 @@ def has_bytes(header: tf.Tensor, expected: bytes, offset: int = 0) -> tf.Tensor:
 def read_int32(
     header: tf.Tensor, offset: int, count: int = 1, *, little_endian: bool = True
 ) -> tf.Tensor:
-    """Reads int32 `[count]` from the header."""
+    """Reads int32 `[count]` from the header, starting at the byte `offset`."""
     part = tf.strings.substr(header, offset, 4 * count)
     return tf.io.decode_raw(part, tf.int32, little_endian=little_endian)
 
@@ -46,8 +46,8 @@ def decode_other_format(raw: tf.Tensor) -> tf.Tensor:
         uint8 `[height, width, 3]`. Transparency is dropped.
 
     Raises:
-        tf.errors.InvalidArgumentError: It is broken, too large, a compressed BMP, an
-            animated WebP without transparency, or of an unknown format.
+        tf.errors.InvalidArgumentError: The image is broken, too large, a compressed
+            BMP, an animated WebP without transparency, or of an unknown format.
     """
     header = first_bytes(raw)
     raw = _check_webp(_check_bmp(raw, header), header)
@@ -62,8 +62,8 @@ def decode_other_format(raw: tf.Tensor) -> tf.Tensor:
 
 
 def _check_webp(raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
-    # TensorFlow 2.20 and 2.21 write four channels of an animated WebP into memory for
-    # three if it has no transparency. That ends the process.
+    # TensorFlow 2.20 and 2.21 write four channels of an animated WebP without
+    # transparency into memory for three channels, which crashes the process.
     is_extended = has_bytes(header, b"RIFF") & has_bytes(header, b"VP8X", 12)
     animated, transparent = 2, 16
     flags = tf.bitwise.bitwise_and(read_int32(header, 20)[0], animated + transparent)
@@ -83,10 +83,10 @@ def _check_bmp(raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
 
 
 def _palette(raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
-    """Returns the colors of a BMP's values, which TensorFlow decodes as gray.
+    """Returns the palette of a BMP, whose indices TensorFlow decodes as gray values.
 
     Returns:
-        uint8 `[256, 3]`: gray values for another format and for missing entries.
+        uint8 `[256, 3]`: a color for each index; gray where there is no palette entry.
     """
     begin = _BMP_FILE_HEADER + read_int32(header, 14)[0]
     count = tf.clip_by_value((read_int32(header, 10)[0] - begin) // 4, 0, 256)

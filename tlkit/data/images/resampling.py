@@ -4,7 +4,7 @@ import tensorflow as tf
 
 
 def crop(image: tf.Tensor, window: tf.Tensor | None) -> tf.Tensor:
-    """Crops an image to whole pixels.
+    """Crops an image to a window, which is rounded to whole pixels.
 
     Args:
         image: `[h, w, channels]`.
@@ -18,7 +18,7 @@ def crop(image: tf.Tensor, window: tf.Tensor | None) -> tf.Tensor:
 
 
 def in_pixels(window: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
-    """Converts a window to pixels, inside the image and never empty.
+    """Converts a window to whole pixels; the result is never empty.
 
     Args:
         window: float32 `[4]`: `(y, x, height, width)` as fractions of the image.
@@ -46,7 +46,7 @@ def resize(
         image: `[h, w, channels]`; uint16 in 0…65535, any other dtype in 0…255.
         size: Height and width.
         begin: float32 `[2]`: `(y, x)` of the part to take, in pixels; `None` for 0.
-        extent: float32 `[2]`: its height and width, in pixels; `None` for all.
+        extent: float32 `[2]`: the part's height and width, in pixels; `None` for all.
 
     Returns:
         float32 `[height, width, channels]` in 0…255.
@@ -85,10 +85,10 @@ def _resize_rows(
     scale: tf.Tensor,
     shift: tf.Tensor,
 ) -> tf.Tensor:
-    """Resizes `[old_height, w, channels]` to `[1, height, 1, w * channels]`."""
-    # The op computes in vectors of the channels of a pixel. With a whole row as one
-    # pixel they are long: bit for bit the same result in less than half the time.
-    # Without antialiasing a large image that is made small becomes noise. Integers are
+    """Changes only the height, and returns `[1, height, 1, w * channels]`."""
+    # The op vectorizes over the channels of a pixel. With a whole row as the channels
+    # of one pixel, it computes the same result bit for bit in less than half the time.
+    # Without antialiasing, a large image that is made small becomes noise. Integers are
     # not cast to float32, which would take four times the memory for a large image.
     return tf.raw_ops.ScaleAndTranslate(
         images=tf.reshape(image, [1, old_height, 1, -1]),
