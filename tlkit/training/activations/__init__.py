@@ -13,8 +13,8 @@ disk, and in which dtype activations are cached; `fit` passes its plan to
 - `cache_folder`: finds and publishes sets of activations on disk; keeps the disk limit
 - `cache_files`: creates, opens and verifies the files of one set
 
-After Ctrl-C or SIGTERM, `cache_folder` leaves the examples that were computed on disk,
-and the next run computes the others. Activations in memory are computed again.
+After Ctrl-C or SIGTERM, `cache_folder` keeps the activations on disk that are computed,
+and the next run computes the others. Activations in memory are lost.
 
 Words: a *cut* is the point between two sections of the encoder where a single tensor
 passes, or `FEATURES`, the input of the head. The *prefix* of the model is before the

@@ -23,7 +23,7 @@ from ..feeds.feed import Feed
 from .cached_rows import CachedRows, Column
 
 _INDEX = "index.json"
-_MISSING = "missing"  # of the index; absent in files of tlkit 0.1
+_MISSING = "missing"  # a key of the index; an index of tlkit 0.1 does not have it
 
 
 class UnusableCacheError(Exception):
@@ -45,8 +45,8 @@ def create_rows(
         OSError: The disk is full, or the folder cannot be written to.
     """
     for number, column in enumerate(columns):
-        # A full disk raises an error now, not after an hour of computing. A write to
-        # a mapped file would end the process.
+        # A full disk raises an error now, not after an hour of computing. Later, a
+        # write to the mapped file would kill the process.
         _reserve(_column_path(folder, number), stored_bytes(column, feed))
     checksums = np.zeros(feed.examples, np.uint32)
     written = np.zeros(feed.examples, bool)
@@ -54,7 +54,7 @@ def create_rows(
 
 
 def write_index(folder: pathlib.Path, rows: CachedRows, facts: dict[str, Any]) -> None:
-    """Completes the files, after all rows have been written or an interrupt.
+    """Writes `index.json`, after all rows are written or after an interrupt.
 
     Args:
         folder: The folder.
@@ -123,7 +123,8 @@ def reopen_rows(
         The rows, whose `written` are the undamaged examples.
 
     Raises:
-        UnusableCacheError: As of `open_rows`, except for damaged examples.
+        UnusableCacheError: As for `open_rows`, but not for damaged examples, which are
+            computed again.
     """
     index = _index_of(folder, facts)
     if _columns(index) != list(columns):
@@ -153,7 +154,7 @@ def _column_path(folder: pathlib.Path, number: int) -> pathlib.Path:
 
 
 def _reserve(path: pathlib.Path, size: int) -> None:
-    """Creates a file whose bytes are on the disk, not only promised."""
+    """Creates a file of some size, and reserves the disk space for all of it."""
     with path.open("xb") as file:
         if hasattr(os, "posix_fallocate"):  # not on macOS
             os.posix_fallocate(file.fileno(), 0, max(size, 1))

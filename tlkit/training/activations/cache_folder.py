@@ -36,9 +36,10 @@ from .cache_files import (
 from .cached_rows import CachedRows, Column
 from .frozen_pass import NotCacheableError
 
-# The version of the files, in the names of folders; those of tlkit 0.1 have none.
+# The version of the file format, in the names of folders; names of tlkit 0.1 lack it.
 FORMAT = 2
-_NAME = re.compile("(?:v([0-9]+)-)?[0-9a-f]{32}(?:-partial)?")  # not of users' folders
+# Only folders that match are removed: others may be the user's.
+_NAME = re.compile("(?:v([0-9]+)-)?[0-9a-f]{32}(?:-partial)?")
 
 
 class CacheFolder:
@@ -55,8 +56,8 @@ class CacheFolder:
         self._digests: dict[int, tuple[Feed, str]] = {}
 
     def entry(self, planned: CachePlan, feed: Feed) -> CacheEntry:
-        """Returns the set of activations of a feed at a cut, cached or not."""
-        # Everything that decides the numbers.
+        """Returns the entry for a feed's activations at a cut, cached or not."""
+        # Everything that the activations depend on.
         facts = {
             # Other versions may decode images, or run graphs, differently.
             "versions": [_version(), tf.__version__],
@@ -70,7 +71,7 @@ class CacheFolder:
         return CacheEntry(self, feed, facts)
 
     def _data_digest(self, feed: Feed) -> str:
-        # It reads all of the data, so it is computed once in a run.
+        # A digest reads all of the data, so it is computed once in a run.
         if id(feed) not in self._digests:
             self._digests[id(feed)] = feed, feed.digest()
         return self._digests[id(feed)][1]
@@ -96,7 +97,7 @@ class CacheEntry:
         self._partial_path = self.path.with_name(f"{self.path.name}-partial")
 
     def find(self) -> CachedRows | None:
-        """Opens the activations that an earlier run cached; removes damaged ones."""
+        """Opens the activations that a run cached, or removes them if unusable."""
         if not self.path.exists():
             return None
         verbose = self.cache.verbose
@@ -175,7 +176,7 @@ class CacheEntry:
             return None
 
     def _leave(self, kind: type[BaseException] | None, rows: CachedRows) -> None:
-        """After a signal, leaves the written examples to the next run."""
+        """After a signal, keeps the examples written so far for the next run."""
         stopped = kind in (KeyboardInterrupt, SystemExit)
         if not (stopped and rows.written.any() and self._folder.is_dir()):
             return
@@ -222,7 +223,7 @@ def folder_size(folder: pathlib.Path) -> int:
 
 
 def _network_digest(model: keras.Model) -> str:
-    """Returns a digest of the computation below the head, without the weights."""
+    """Returns a digest of the network up to the head, without its weights."""
     encoder = encoder_to_cut(model)
     trunk, _ = models.split(model)
     if encoder is None:

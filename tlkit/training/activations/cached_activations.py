@@ -1,4 +1,4 @@
-"""Chooses which part of a model each phase trains, and on which cached activations.
+"""Selects the part of a model that each phase trains, and its cached activations.
 
 The activations at a cut are computed once. They are reused in all phases in which the
 blocks before the cut are frozen and their weights have not changed.
@@ -99,7 +99,7 @@ class CachedActivations:
         return remainder_of(self.run.model, cut), self._cached[cut].feeds
 
     def _is_current(self, cut: int) -> bool:
-        """Whether activations are cached, of the weights as they are now."""
+        """Returns whether activations of the present weights are cached."""
         cached = self._cached.get(cut)
         return cached is not None and cached.checksums == self._checksums(cut)
 
@@ -107,7 +107,7 @@ class CachedActivations:
         return checksums(prefix_weights(self.run.model, cut))
 
     def _has_other_averages(self, cut: int) -> bool:
-        """Whether moving averages differ from the frozen weights before a cut.
+        """Returns whether moving averages differ from the frozen weights before a cut.
 
         The model is measured with the averages, but trained with the weights.
         """
@@ -124,7 +124,7 @@ class CachedActivations:
 
     @contextlib.contextmanager
     def _explaining_loss(self, names: str) -> Iterator[None]:
-        """After a signal, says that activations in memory are lost."""
+        """After a signal, prints that activations cached in memory are lost."""
         try:
             yield
         except (KeyboardInterrupt, SystemExit):
@@ -151,7 +151,7 @@ class CachedActivations:
             self._cached.pop(one.cut, None)
         feeds: dict[int, list[Feed | None]] = {one.cut: [] for one in planned}
 
-        @functools.cache  # until the end of this function: it copies the weights
+        @functools.cache  # only within this call, since a prefix copies the weights
         def prefix(*cuts: int):
             return tf.function(prefix_function(self.run.model, cuts), autograph=False)
 
@@ -182,7 +182,10 @@ class CachedActivations:
         )
 
     def _same_pass(self, phase: int) -> list[CachePlan]:
-        """Returns a phase's cut, and the later ones whose blocks do not change."""
+        """Returns the cuts of this and later phases that one pass can compute.
+
+        The weights before a later cut must not change until its phase begins.
+        """
         first = self.plan.phases[phase].kept
         planned, trained = {first.cut: first}, set()
         for later in self.plan.phases[phase:]:
@@ -200,7 +203,7 @@ class CachedActivations:
         return list(planned.values())
 
     def _fits(self, planned: Sequence[CachePlan]) -> bool:
-        """Whether the limits allow these activations in addition to the cached ones."""
+        """Returns whether the limits allow these activations and the cached ones."""
         if len(planned) == 1:
             return True
         limits = {"memory": self.options.memory, "disk": self.options.disk_limit}

@@ -24,9 +24,9 @@ class Column:
     Attributes:
         dtype: The stored dtype.
         shape: The shape of one example's value, without its first axis if `varies`.
-        varies: Whether the value has a first axis whose length is the example's.
+        varies: Whether the length of the value's first axis is the example's length.
         missing: The value that pads this axis in a batch.
-        read_as: The dtype of a batch.
+        read_as: The dtype of the column in a batch; by default the stored one.
     """
 
     dtype: str
@@ -53,8 +53,8 @@ class CachedRows:
         checksums: uint32 `[count]`, the CRC-32 of each example; `None` for arrays in
             memory, which are not checked.
         folder: The folder of the files, for error messages.
-        written: bool `[count]`, the examples whose values are in the files; `None` for
-            arrays in memory, and if all are.
+        written: bool `[count]`, the examples whose values are in the files; `None` if
+            all are, and for arrays in memory.
     """
 
     arrays: Sequence[np.ndarray]
@@ -98,7 +98,7 @@ class CachedRows:
         Raises:
             TrainingError: A file has changed since the values were written.
         """
-        # Before the values are copied: zlib waits for the disk without Python's lock.
+        # Checked before the copy: zlib releases Python's lock while the disk is read.
         for row in indices if self.checksums is not None else ():
             if not self.is_intact(row):
                 raise TrainingError(
@@ -121,7 +121,7 @@ class CachedRows:
         return gather_in_python(self.read, indices, specs, self.structure)
 
     def digest(self) -> str:
-        """Raises an error: activations of cached activations are not cached."""
+        """Raises an error, since cached activations are never cached once more."""
         raise NotImplementedError
 
     @functools.cached_property
@@ -137,7 +137,7 @@ class CachedRows:
     def _checksum(self, row: int) -> int:
         checksum = 0
         for column, array in zip(self.columns, self.arrays, strict=True):
-            # As bytes: NumPy gives no buffer of bfloat16.
+            # A view as bytes, since NumPy has no buffers of bfloat16.
             data = self._stored(column, array, row).reshape(-1).view(np.uint8)
             checksum = zlib.crc32(data, checksum)
         return checksum

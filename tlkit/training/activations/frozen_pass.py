@@ -22,7 +22,7 @@ from ..feeds.feed import Feed
 from ..plans.cache_plan import CachePlan
 from .cached_rows import CachedRows, Column
 
-# The largest error of the features by rounding, as a fraction of the largest feature.
+# The largest allowed rounding error of the features, divided by the largest feature.
 _TOLERANCE = {"float32": 1e-3, "float16": 2e-2}
 
 
@@ -50,7 +50,7 @@ def compute_activations(
 
     Args:
         model: The complete model.
-        prefix: The `tf.function` of its prefix, which returns the state at each cut.
+        prefix: A `tf.function` of the inputs that returns the tensors at each cut.
         feed: The examples.
         planned: The cuts and dtypes.
         create: Creates the empty rows of a cut, from a nest of specs and the columns.
@@ -109,15 +109,15 @@ def compute_activations(
 
 
 def _are_written(stores: Sequence[CachedRows], rows: np.ndarray) -> bool:
-    """Whether an interrupted run has written these rows at all cuts."""
+    """Returns whether an interrupted run has written these rows at all cuts."""
     return all(one.written is not None and one.written[rows].all() for one in stores)
 
 
 def _written_batches(stores: Sequence[CachedRows], feed: Feed) -> int:
-    """Returns the batches that need not be loaded, since they are written.
+    """Returns how many of the first batches are written and need not be loaded.
 
-    At least one is left, to verify the activations. Texts are loaded all: they are
-    cheap to load, and the longest are needed to verify the rest.
+    At least one batch is loaded, to verify the activations. Texts are all loaded: that
+    is cheap, and the verification needs the longest ones.
     """
     size = feed.batch_size
     if feed.lengths is not None or not size or any(s.written is None for s in stores):
@@ -131,7 +131,7 @@ def _written_batches(stores: Sequence[CachedRows], feed: Feed) -> int:
 
 @contextlib.contextmanager
 def _errors_at(cut: int) -> Iterator[None]:
-    """Adds the cut to an error."""
+    """Sets the attribute `cut` of a `NotCacheableError` raised in the context."""
     try:
         yield
     except NotCacheableError as error:
@@ -140,7 +140,7 @@ def _errors_at(cut: int) -> Iterator[None]:
 
 
 def _columns(specs: Any, dtype: str, lengths: Lengths | None) -> list[Column]:
-    """Returns the columns of a state: the tensor at the cut, then the inputs."""
+    """Returns the columns at a cut: the tensor that passes it, then the inputs."""
     missing = (0, *(lengths.missing if lengths is not None else ()))
     return [
         _column(spec, dtype, missing[i] if i < len(missing) else 0, lengths)

@@ -1,8 +1,8 @@
 """Feeds: the batches of an epoch, from any input of `fit`.
 
-In: Splits, arrays, texts, or batches of a `tf.data.Dataset` or of Python. Out: a `Feed`
-(`feed`), whose method `batches` returns the batches of an epoch. In the order in which
-data passes:
+In: `Splits`, arrays, texts, or batches from a `tf.data.Dataset` or a Python object.
+Out: a `Feed` (`feed`), whose method `batches` returns the batches of an epoch. In the
+order in which data passes:
 
 * `fit_inputs`: `make_feed`, which chooses the feed for an input; `input_arrays`: nests
   of arrays and tables of one length;
@@ -14,7 +14,7 @@ data passes:
 * wrappers, in this order: `augmented_feed`, `epoch_steps` (`steps_per_epoch`),
   `label_check`, `class_weighted_feed`, `blended_feed` (MixUp, CutMix); for the cache
   `stacked_views` (several augmented views);
-* `data_errors`: errors of the data, without TensorFlow's around them;
+* `data_errors`: raises errors of the data without TensorFlow's text around them;
 * `replica_batches`: `hand_out`, which splits the batches over replicas and pads them.
 
 Words: *rows* are examples that can be read by index. `present` is 1 for an example and

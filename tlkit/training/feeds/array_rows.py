@@ -8,23 +8,26 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-# A copy of larger arrays takes longer than calling Python for every batch.
+# Bytes. Copying more into tensors takes longer than calling Python for every batch.
 _COPY_LIMIT = 2**26
 _CHUNK = 2**26  # bytes
 
 
 class Rows(Protocol):
-    """A number of rows, each with the same nest of values."""
+    """Examples that can be read by index, each with the same nest of values."""
 
     @property
     def count(self) -> int:
         """The number of rows."""
 
     def gather(self, indices: tf.Tensor) -> Any:
-        """Returns some rows as a nest of dense tensors `[batch, …]`, also in a graph.
+        """Returns the rows at some indices, eagerly or in a graph.
 
         Args:
             indices: int64 `[batch]`.
+
+        Returns:
+            A nest of dense tensors `[batch, …]`.
         """
 
     def digest(self) -> str:
@@ -37,8 +40,8 @@ class Lengths:
 
     Attributes:
         each: int64 `[count]`.
-        padded_length: Returns the length to which a batch is padded from that of its
-            longest row. There are few results, since a model is compiled for each.
+        padded_length: Returns the length to which a batch is padded, from the length of
+            its longest row. It has few results, since a model is compiled for each.
         missing: The padding value of each column.
     """
 
@@ -107,12 +110,12 @@ class ArrayRows:
         return gather_in_python(read, indices, specs, self.columns)
 
     def digest(self) -> str:
-        # The same as that of `TensorRows`.
+        # Equal to the digest of `TensorRows` with the same values.
         result = hashlib.sha256()
         for array in _flat(self.columns):
             result.update(f"{array.dtype.name} {array.shape}".encode())
             content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            for start in range(0, len(content), _CHUNK):  # Ctrl-C takes effect between
+            for start in range(0, len(content), _CHUNK):  # Ctrl-C works between chunks
                 result.update(content[start : start + _CHUNK])
         return result.hexdigest()
 
@@ -126,13 +129,13 @@ def gather_in_python(
     """Returns the rows that a Python function reads, also in a graph.
 
     Args:
-        read: Returns the columns, each `[batch, …]`, of the rows of some indices.
+        read: Returns the columns, each `[batch, …]`, of the rows at some indices.
         indices: int64 `[batch]`.
         specs: The specs of the columns.
         structure: The nest that the columns are packed into, in flattened order.
     """
     dtypes = [spec.dtype for spec in specs]
-    # Flattened, since eagerly a list of one comes back as its element.
+    # Flattened, since in eager mode a list of one array is returned as that array.
     columns = _flat(tf.numpy_function(read, [indices], dtypes, stateful=False))
     for spec, column in zip(specs, columns, strict=True):
         column.set_shape(spec.shape)

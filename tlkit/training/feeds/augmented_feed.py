@@ -25,7 +25,7 @@ _ONLY_IMAGES = (
 
 @dataclasses.dataclass(frozen=True)
 class _AugmentingPreprocess:
-    """Preprocesses an image, and augments it as its index and the epoch decide."""
+    """Preprocesses and augments an image, with a seed from its index and the epoch."""
 
     options: Options
     epoch: int
@@ -45,7 +45,7 @@ class AugmentedFeed(WrappedFeed):
         feed: The feed of the images; its options have an augmentation.
 
     Raises:
-        DataError: These are no images, or their number is not known.
+        DataError: The examples are not images, or their number is not known.
     """
 
     def __init__(self, feed: SplitsFeed):
@@ -83,9 +83,10 @@ class AugmentedFeed(WrappedFeed):
 
 
 def refuse_augmentation(options: Options) -> None:
-    """Raises a `DataError` if single examples of other data were to be augmented.
+    """Rejects augmenting single examples of data that can only be blended.
 
-    Batches and inputs of a plain Keras model can only be blended (MixUp, CutMix).
+    These are a user's batches, and the inputs of a model that tlkit did not build.
+    MixUp and CutMix blend the examples of a batch.
     """
     augmentation = options.augmentation
     if augmentation is not None and augmentation.changes_examples:

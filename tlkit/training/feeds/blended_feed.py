@@ -14,8 +14,8 @@ class BlendedFeed(WrappedFeed):
     """Blends the images and the labels of each batch.
 
     Args:
-        feed: The feed, with all weights on its examples.
-        options: Those of the feed, with an augmentation that blends.
+        feed: The feed, after all weights of its examples are applied.
+        options: The feed's options, with an augmentation that blends.
         classes: How many classes there are.
     """
 
@@ -57,8 +57,8 @@ def blended(feed: Feed, options: Options, classes: int | None) -> Feed:
     """Blends a feed if its augmentation has MixUp or CutMix.
 
     Args:
-        feed: The feed, with all weights on its examples.
-        options: Those of the feed.
+        feed: The feed, after all weights of its examples are applied.
+        options: The feed's options.
         classes: How many outputs the model has, one for each class.
 
     Raises:

@@ -141,7 +141,7 @@ def _class_index(key, options: Options, classes: int | None) -> int:
 
 
 def _class_indices(labels: tf.Tensor) -> tf.Tensor:
-    """Returns the classes of indices `[n]`, `[n, 1]`, or one-hot rows, int64 `[n]`."""
+    """Converts indices `[n]` or `[n, 1]`, or one-hot rows, to int64 indices `[n]`."""
     if labels.shape.rank == 2 and labels.shape[-1] != 1:
         return tf.argmax(labels, axis=-1)
     return tf.cast(tf.reshape(labels, [-1]), tf.int64)

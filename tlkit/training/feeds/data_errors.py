@@ -1,6 +1,6 @@
-"""Errors of a user's data that reach Python through TensorFlow are raised as they are.
+"""Raises the errors of a user's data as they are, without TensorFlow's text.
 
-TensorFlow wraps them into tens of lines that name its own ops.
+TensorFlow wraps an error in a data pipeline into tens of lines that name its own ops.
 Tested in tests/training/feeds/test_python_batches.py and test_label_check.py.
 """
 
@@ -17,7 +17,7 @@ _RAISED: list[Exception] = []
 
 
 def remembering_errors(function: Callable) -> Callable:
-    """Returns a function for a pipeline whose errors `naming_data_errors` raises."""
+    """Wraps a pipeline's function, for `naming_data_errors` to raise its errors."""
 
     @functools.wraps(function)
     def remembering(*args):
@@ -34,7 +34,7 @@ def remembering_errors(function: Callable) -> Callable:
 
 @contextlib.contextmanager
 def naming_data_errors() -> Iterator[None]:
-    """Raises, in place of TensorFlow's error, the error of the data that caused it."""
+    """Replaces an error of TensorFlow by the error of the data that caused it."""
     _RAISED.clear()
     try:
         yield

@@ -25,7 +25,7 @@ class DatasetFeed(Feed):
         options: How texts are tokenized.
 
     Raises:
-        DataError: The dataset is empty, or its elements are something else.
+        DataError: The dataset is empty, or its elements have another form.
     """
 
     def __init__(self, dataset: tf.data.Dataset, options: Options):
@@ -69,7 +69,7 @@ class DatasetFeed(Feed):
     def rows_of_worker(
         self, dataset: tf.data.Dataset, part: WorkerPart | None
     ) -> tf.data.Dataset:
-        """Returns the rows of one worker; every worker reads the whole dataset."""
+        """Returns one worker's rows of each batch; each worker reads all batches."""
         if part is None:
             return dataset
 
@@ -83,14 +83,14 @@ class DatasetFeed(Feed):
 
 
 def as_triple(spec: tuple, options: Options) -> Callable[..., tuple]:
-    """Returns the function from elements of a dataset to `(inputs, labels, weights)`.
+    """Returns a function that converts elements to `(inputs, labels, weights)`.
 
     Args:
         spec: The specs of the elements.
-        options: Those of the feed.
+        options: The feed's options.
 
     Raises:
-        DataError: The elements are something else.
+        DataError: The elements have another form.
     """
     if not isinstance(spec, tuple) or len(spec) not in (2, 3):
         raise DataError(
@@ -121,7 +121,7 @@ def as_triple(spec: tuple, options: Options) -> Callable[..., tuple]:
 
 
 def _labels_as_numbers(options: Options) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns the function that converts labels of a classifier of tlkit.
+    """Returns a function that converts the labels for a classifier of tlkit.
 
     One-hot integers and booleans `[…, classes]` become float32, other booleans indices.
     """
@@ -138,7 +138,7 @@ def _labels_as_numbers(options: Options) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def pad_batch(batch: tuple, multiple: int | tf.Tensor) -> tuple:
-    """Pads a batch to a multiple of rows by repeating rows.
+    """Pads a batch to a multiple of `multiple` rows, by repeating rows.
 
     Returns:
         The parts of the batch, and float32 `[rows]`: 0 for padding rows, 1 for others.

@@ -12,12 +12,13 @@ from .fit_inputs import count_steps
 
 
 class ContinuedFeed(WrappedFeed):
-    """A feed whose epochs go on in one pass over endless data, as in Keras.
+    """A feed whose epochs continue one pass over endless data, as in Keras.
 
     Args:
         feed: Endless data.
-        steps: The batches of an epoch; infinity if the phase decides.
-        first: The batches of the run before the first one of this data.
+        steps: The number of batches in an epoch; infinity if the phase's `steps`
+            decides.
+        first: The number of the run's batches before the first batch of this data.
     """
 
     def __init__(self, feed: Feed, steps: int | float, *, first: int = 0):
@@ -31,11 +32,11 @@ class ContinuedFeed(WrappedFeed):
 
 
 class PartedFeed(WrappedFeed):
-    """A feed whose epochs have a part of the batches each; a pass takes several.
+    """A feed that divides each pass over the data into several epochs.
 
     Args:
-        feed: A feed that can leave batches out without reading them.
-        steps: The batches of an epoch, a divisor of those of the feed.
+        feed: A feed that can skip batches without reading them.
+        steps: The number of batches in an epoch, a divisor of the feed's `steps`.
     """
 
     def __init__(self, feed: Feed, steps: int):
@@ -56,7 +57,7 @@ class PartedFeed(WrappedFeed):
 
 
 def with_steps(feed: Feed, steps: int | None, *, first_epoch: int = 0) -> Feed:
-    """Returns the feed with epochs of that many batches, as Keras's `fit` has them.
+    """Returns a feed whose epochs have `steps` batches, as `steps_per_epoch` of Keras.
 
     Every epoch goes on where the one before ended. A dataset of unknown length begins
     again at its end.
@@ -67,8 +68,8 @@ def with_steps(feed: Feed, steps: int | None, *, first_epoch: int = 0) -> Feed:
         first_epoch: The number of the run's first epoch.
 
     Raises:
-        DataError: The number of batches is no multiple of it: an epoch of Keras's would
-            end early.
+        DataError: `steps` does not divide the number of batches. (In Keras, an epoch
+            would end early.)
     """
     if steps is None:
         return ContinuedFeed(feed, math.inf) if feed.steps == math.inf else feed

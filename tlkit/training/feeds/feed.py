@@ -1,8 +1,8 @@
 """`Feed`: batches of examples, epoch by epoch, from any kind of input.
 
 The elements of every dataset here are `(inputs, labels, weights)`, with () for weights
-that are not given. One worker's part of a dataset has one more part, `present`: see
-`fill` of `tlkit.data.batches`.
+that are not given. If several workers train, elements also have `present`, which is 0
+for padding: see `fill` of `tlkit.data.batches`.
 
 Tested in tests/training/feeds/test_feeds.py.
 """
@@ -53,7 +53,8 @@ class WorkerPart:
     Attributes:
         workers: How many workers there are.
         worker: The index of this worker, from 0.
-        replicas: How many replicas all of them have; each gets as many examples.
+        replicas: How many replicas all workers have; all replicas get equally many
+            examples.
     """
 
     workers: int
@@ -76,14 +77,14 @@ class Feed(abc.ABC):
             it never ends.
         examples: How many examples an epoch has; `None` if that is not known.
         batch_size: Examples in a full batch; `None` if that is not known.
-        lengths: The lengths of texts, where they are tokenized in memory.
-        repeats: Whether every epoch has the same examples. Of a stream of a user's this
-            is assumed where the user asks for a cache.
-        has_views: Whether `view` works: the data is augmented.
+        lengths: The lengths of texts that are tokenized in memory; else `None`.
+        repeats: Whether every epoch has the same examples. For a user's stream it is
+            true though not known: only a cache that the user chose relies on it.
+        has_views: Whether the data is augmented, so `view` can be called.
         stream_buffer: How many examples of a user's stream are shuffled at a time;
             `None` for all other data.
-        continues: Whether an epoch goes on where the one before ended. `batches` is
-            then called once, with the batches of the run to leave out.
+        continues: Whether an epoch continues where the previous one ended. `batches` is
+            then called once in a run, and `skip` counts batches of the whole run.
         open_iterator: The iterator of a feed that continues, once an epoch has begun.
         notes: Lines for the user about limits of this input.
     """
@@ -115,12 +116,12 @@ class Feed(abc.ABC):
     def with_inputs(
         self, rows: Rows, labels: Any, weights: Any, *, views: int = 1
     ) -> Feed:
-        """Returns a feed of other inputs of the same examples, in the same orders.
+        """Returns a feed of the same examples with other inputs, in the same orders.
 
         Args:
             rows: The inputs, such as cached activations, in the order of the data.
-            labels: As many, as an array or a nest of arrays.
-            weights: As many, or ().
+            labels: The labels of these rows, as an array or a nest of arrays.
+            weights: The weights of these rows, or ().
             views: How many views of each example the rows hold, one after the other;
                 the epochs take turns with them.
         """
@@ -129,7 +130,7 @@ class Feed(abc.ABC):
     def longest_first(self) -> tuple[np.ndarray, tf.data.Dataset]:
         """Returns an order of texts from the longest to the shortest, and its batches.
 
-        These need the least padding. Only where there are `lengths`.
+        Batches in this order need the least padding. The feed must have `lengths`.
 
         Returns:
             int64 `[examples]` indices into the data, and the batches in this order.
@@ -153,16 +154,16 @@ class Feed(abc.ABC):
         return None
 
     def begin_epoch(self) -> None:
-        """Calls what a user's data has to be called before a pass over it."""
+        """Calls the hooks of a user's data that must run before a pass over it."""
         return
 
     def end_epoch(self) -> None:
-        """Calls what a user's data has to be called after a pass over it."""
+        """Calls the hooks of a user's data that must run after a pass over it."""
         return
 
 
 class WrappedFeed(Feed):
-    """A feed that passes everything on to another; a base of those that change it."""
+    """Delegates everything to another feed; base class of feeds that modify one."""
 
     def __init__(self, feed: Feed):
         self.feed = feed
@@ -201,7 +202,7 @@ class WrappedFeed(Feed):
 
 
 class CountedFeed(WrappedFeed):
-    """The same feed, with a number of batches that was counted."""
+    """A feed that did not know its number of batches, with the counted number."""
 
     def __init__(self, feed: Feed, steps: int):
         super().__init__(feed)

@@ -1,4 +1,4 @@
-"""The inputs of `fit` and `evaluate`: each kind becomes its feed.
+"""Creates the feed for each kind of input of `fit` and `evaluate`.
 
 Tested in tests/training/feeds/test_feeds.py.
 """
@@ -49,10 +49,10 @@ def make_feed(
             nest of them like `y`; or `None`.
         options: How they become batches.
         steps: The number of batches to use, the first ones. Default: all.
-        once: Whether the batches are read only once, as a generator's can be.
+        once: Whether the batches are read only once, so that a generator is allowed.
 
     Raises:
-        DataError: It is none of these, or the lengths differ.
+        DataError: `x` is none of these, or the lengths differ.
     """
     if brings_labels(x):
         if y is not None or weights is not None:
@@ -83,7 +83,7 @@ def make_feed(
 
 
 def brings_labels(x: Any) -> bool:
-    """Whether an input is a dataset or makes batches, so that `y` is left out."""
+    """Returns whether an input contains its labels, so that `y` must be left out."""
     return isinstance(x, tf.data.Dataset) or makes_batches(x)
 
 
@@ -100,7 +100,7 @@ def count_steps(feed: Feed) -> Feed:
     """Returns the feed with its number of batches; counts them if it is not known."""
     if feed.steps is not None:
         return feed
-    # In Python, where Ctrl-C takes effect between two batches.
+    # Counted in Python, where Ctrl-C takes effect between two batches.
     steps = sum(1 for _ in feed.batches(None).map(lambda *_: 0))
     if steps == 0:
         raise DataError("The dataset has no batches.")
@@ -172,7 +172,7 @@ def _check_enough(steps: int, count: int) -> None:
 
 
 def _is_split(dataset: tf.data.Dataset) -> bool:
-    """Whether a dataset is not batched, as those of `tlkit.data.Splits`."""
+    """Returns whether a dataset is not batched, like those of `tlkit.data.Splits`."""
     labels = dataset.element_spec[1]
     return isinstance(labels, tf.TensorSpec) and labels.shape.rank == 0
 

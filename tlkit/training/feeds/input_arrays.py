@@ -1,4 +1,4 @@
-"""The arrays of `fit`: arrays, lists, nests and tables become columns of one length.
+"""Converts `fit`'s arrays, lists, nests and tables into columns of one length.
 
 Tested in tests/training/feeds/test_input_arrays.py.
 """
@@ -18,11 +18,11 @@ from .feed import Options
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Examples in arrays of as many rows.
+    """Examples as arrays that have one row for each example.
 
     Attributes:
         inputs: An array, or a nest of tuples and dicts of arrays.
-        labels: Likewise.
+        labels: Likewise an array or a nest.
         weights: () for none, or a float32 array or a nest of them.
         raw: Whether the inputs are raw examples, such as texts, of a model of tlkit.
     """
@@ -75,7 +75,7 @@ def columns_of(x: Any, y: Any, weights: Any, options: Options) -> Columns:
         options: How the examples become batches.
 
     Raises:
-        DataError: These are no numbers or strings, or their lengths differ.
+        DataError: They are neither numbers nor strings, or their lengths differ.
     """
     if y is None:
         raise DataError(
@@ -117,7 +117,7 @@ def as_tuples(nest: Any) -> Any:
 
 
 def _is_nest(value: Any) -> bool:
-    """Whether a value is a dict, or a list or tuple of arrays, and not one array."""
+    """Returns whether a value is a dict, list or tuple of arrays, not one array."""
     if isinstance(value, dict):
         return True
     if not isinstance(value, (list, tuple)) or not value:
@@ -135,7 +135,7 @@ def _nest(value: Any, name: str) -> Any:
 
 
 def _array(value: Any, name: str, *, column: bool = False) -> np.ndarray:
-    """Returns numbers or strings as an array, and float64 as float32.
+    """Converts numbers or strings to an array, and float64 to float32.
 
     Args:
         value: What NumPy makes an array of, a tensor, or a table of pandas.
@@ -161,14 +161,14 @@ def _array(value: Any, name: str, *, column: bool = False) -> np.ndarray:
         return _strings(array, name)
     if array.dtype.kind not in "biufcSV":
         raise DataError(f"{name} must be numbers or texts; got {array.dtype}.")
-    # pandas is not imported: it is not needed where there is no table of it.
+    # Compared by name, so that pandas need not be imported.
     if column and type(value).__name__ == "Series" and array.ndim == 1:
         array = array[:, np.newaxis]
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 def _strings(array: np.ndarray, name: str) -> np.ndarray:
-    """Encodes an array of Python strings."""
+    """Encodes an array of Python strings as UTF-8."""
     wrong = next((v for v in array.flat if not isinstance(v, (str, bytes))), None)
     if wrong is not None:
         raise DataError(

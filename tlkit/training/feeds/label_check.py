@@ -1,6 +1,6 @@
-"""Checks labels before they reach the loss, where TensorFlow names no example.
+"""Checks labels before they reach the loss, whose error would name no example.
 
-Labels that are in memory are checked at once; those of other data in each batch.
+Labels that are in memory are checked at once; other labels are checked in each batch.
 Tested in tests/training/feeds/test_label_check.py.
 """
 
@@ -107,7 +107,7 @@ def check_labels(feed: Feed, allowed: LabelRange, what: str) -> Feed:
     """
     spec = feed.batches(None).element_spec[1]
     if not isinstance(spec, tf.TensorSpec):
-        return feed  # of several outputs, which Keras checks
+        return feed  # labels of several outputs, which Keras checks
     if spec.dtype == tf.string:
         names = allowed.names or ("cat", "dog")
         raise DataError(

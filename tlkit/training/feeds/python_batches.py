@@ -26,7 +26,7 @@ _PEEKED = 2  # batches whose shapes are compared to find the sizes that vary
 
 
 def makes_batches(x: Any) -> bool:
-    """Whether an input of `fit` is a Python object that makes batches."""
+    """Returns whether an input of `fit` is a Python object that makes batches."""
     if isinstance(x, keras.utils.PyDataset) or hasattr(x, "__next__"):
         return True
     arrays = (list, tuple, dict, str, bytes, tf.data.Dataset)
@@ -42,16 +42,16 @@ def python_feed(x: Any, options: Options, *, steps: int | None = None) -> Datase
             `DataLoader` of torch. Its elements are `(inputs, labels)` or `(inputs,
             labels, weights)`, with lists, tuples and dicts of arrays.
         options: How texts are tokenized, and the seed.
-        steps: The number of batches to read, the same in every epoch: those of
-            validation data. Default: all.
+        steps: The number of batches to read, for validation data: every epoch uses the
+            same ones. Default: all.
 
     Raises:
-        DataError: An element is something else, or there are too few.
+        DataError: An element has another form, or there are too few.
     """
     if isinstance(x, keras.utils.PyDataset):
         return PyDatasetFeed(x, options, steps=steps)
     if steps is not None:
-        # The same in every epoch, so that these can be compared.
+        # Held, so that every epoch is evaluated on the same batches.
         held = [_standard(batch) for batch in itertools.islice(x, steps)]
         if len(held) < steps:
             raise DataError(
@@ -72,14 +72,14 @@ def python_feed(x: Any, options: Options, *, steps: int | None = None) -> Datase
 
 
 class GeneratorFeed(DatasetFeed):
-    """The batches of a generator, which can be read once, from epoch to epoch.
+    """The batches of a generator, which can be read once: each epoch continues it.
 
     Args:
         generator: Yields batches.
         options: How texts are tokenized.
 
     Raises:
-        DataError: It yields nothing, or other things.
+        DataError: It yields nothing, or elements of another form.
     """
 
     def __init__(self, generator: Iterator, options: Options):
@@ -106,7 +106,7 @@ class PyDatasetFeed(DatasetFeed):
         steps: The number of batches to read. Default: all.
 
     Raises:
-        DataError: It is empty, or makes other things.
+        DataError: It is empty, or its elements have another form.
     """
 
     def __init__(self, batches: keras.utils.PyDataset, options: Options, *, steps=None):
@@ -137,7 +137,7 @@ class PyDatasetFeed(DatasetFeed):
 
     def begin_epoch(self):
         if not self._begun:
-            self.data.on_epoch_end()  # Keras's `fit` begins with it, too
+            self.data.on_epoch_end()  # as Keras's `fit` does before the first epoch
         self._begun = True
         self.data.on_epoch_begin()
 
@@ -215,7 +215,7 @@ def _batch_array(value: Any) -> np.ndarray:
 
 
 def _specs(batches: list[tuple]) -> tuple:
-    """Returns the specs of batches; sizes that differ between them are unknown."""
+    """Returns the specs of batches; a size that differs between them is `None`."""
     if not batches:
         raise DataError("The data has no batch.")
 

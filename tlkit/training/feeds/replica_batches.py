@@ -1,6 +1,6 @@
 """The batches of a feed, split over the replicas of a strategy.
 
-Each replica gets as many examples; batches have static shapes where XLA needs them.
+All replicas get equally many examples. Batches have static shapes where XLA needs them.
 Tested in tests/training/strategies/test_mirrored.py and test_workers.py.
 """
 
@@ -29,7 +29,7 @@ def epoch_iterator(
         feed, epoch, strategy, full: As for `hand_out`.
         skip: How many batches of the epoch to leave out.
         seen: How many batches the run has had. A feed that continues has one iterator
-            for all epochs, which begins there.
+            for all epochs, which begins after so many batches.
     """
     if not feed.continues:
         return iter(hand_out(feed, epoch, strategy, skip=skip, full=full))
@@ -52,7 +52,7 @@ def hand_out(
     Args:
         feed: The examples.
         epoch: Its number, or `None` for the order of the data.
-        strategy: Has the replicas. Each of several workers reads its own examples only.
+        strategy: The strategy. Each of several workers reads its own examples only.
         skip: How many batches to leave out at the beginning.
         full: Whether every batch is padded to the batch size (for a user's dataset:
             that of its first batch), so that its shape is static, as XLA requires.
@@ -62,8 +62,8 @@ def hand_out(
         padding examples and 1 for the others, and () where there is no padding.
 
     Raises:
-        DataError: The inputs are strings, and would have to reach a device; or the
-            workers cannot share a batch.
+        DataError: The inputs are strings, which cannot go to several replicas or XLA;
+            or the batch size is no multiple of the replicas of several workers.
     """
     replicas = strategy.num_replicas_in_sync
     part = _worker_part(strategy)
@@ -124,7 +124,7 @@ def _check_multiple(feed: Feed, part: WorkerPart) -> None:
 
 
 def _one_by_one(dataset: tf.data.Dataset, replicas: int) -> tf.data.Dataset:
-    """Splits each batch, of a multiple of the replicas, into one for each replica."""
+    """Splits each batch into smaller ones of equal size, one for each replica."""
 
     def split(tensor):
         shape = tf.concat([[replicas, -1], tf.shape(tensor)[1:]], axis=0)

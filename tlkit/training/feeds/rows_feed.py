@@ -24,12 +24,12 @@ class RowsFeed(Feed):
 
     Args:
         rows: The inputs.
-        labels: As many, as an array or a nest of arrays.
-        weights: As many, or ().
+        labels: The labels of the rows, as an array or a nest of arrays.
+        weights: The weights of the rows, or ().
         options: How they become batches.
-        lengths: The lengths of the texts that the inputs are, or were computed from:
-            those of similar lengths come together.
-        shuffle_buffer: Shuffles as with a buffer of that size. Default: all.
+        lengths: The lengths of the texts, or of the texts that cached activations were
+            computed from. Texts of similar lengths are batched together.
+        shuffle_buffer: Shuffles as with a buffer of that size. Default: all rows.
         views: How many views of each example the rows hold, one after the other; the
             epochs take turns with them.
     """
@@ -53,7 +53,7 @@ class RowsFeed(Feed):
         self.examples = rows.count // views
         self.batch_size = options.batch_size
         self.steps = math.ceil(self.examples / self.batch_size)
-        # Traced once, not in every epoch, which took a tenth of a second.
+        # Traced once: tracing it in every epoch would take a tenth of a second.
         self._loader = functools.cache(self._make_loader)
 
     def batches(
@@ -93,7 +93,7 @@ class RowsFeed(Feed):
         return self.rows.digest()
 
     def _load(self, *columns: np.ndarray, view: int = 0) -> tf.data.Dataset:
-        """Loads the batches of some indices, `[batches, batch_size]`; -1 for none."""
+        """Loads batches by row indices `[batches, batch_size]`, of which -1 is none."""
         with tf.device("CPU"):
             dataset = tf.data.Dataset.from_tensor_slices(columns)
         loaded = parallel_map(dataset, self._loader(view), batched=True)

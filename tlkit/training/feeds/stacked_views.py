@@ -1,4 +1,4 @@
-"""Several augmented views of all examples, one after the other, to be cached.
+"""Joins several augmented views of all examples, one after the other, to cache them.
 
 Tested in tests/training/feeds/test_feeds.py.
 """
@@ -11,8 +11,8 @@ from .feed import Feed, WrappedFeed
 class StackedViewsFeed(WrappedFeed):
     """A feed of several augmented views of all examples, one after the other.
 
-    A feed of `with_inputs` has the examples themselves again, and its epochs take turns
-    with the views.
+    `with_inputs` returns a feed that has each example once per epoch, and whose epochs
+    take turns with the views.
 
     Args:
         feed: A feed of augmented images.
@@ -40,5 +40,5 @@ class StackedViewsFeed(WrappedFeed):
 
 
 def stacked(feed: Feed, views: int) -> Feed:
-    """Stacks views of a feed, or returns it as it is where it is not augmented."""
+    """Stacks views of a feed; a feed that is not augmented is returned unchanged."""
     return StackedViewsFeed(feed, views) if feed.has_views else feed

@@ -24,8 +24,8 @@ def tokenized_feed(dataset: tf.data.Dataset, options: Options) -> RowsFeed | Non
         options: How they become batches.
 
     Returns:
-        A feed of the tokens; `None` if these are no texts, if their number is not
-        known, or if the preprocessor can only make batches of one length.
+        A feed of the tokens; `None` if the examples are not texts, if their number is
+        not known, or if the preprocessor can only return batches padded to one length.
     """
     count = int(dataset.cardinality())
     raw = dataset.element_spec[0]
@@ -58,13 +58,13 @@ def tokenized_feed(dataset: tf.data.Dataset, options: Options) -> RowsFeed | Non
     return RowsFeed(rows, labels, weights, options, lengths=lengths)
 
 
-@functools.lru_cache(maxsize=4)  # Tracing it takes half a second for each data set.
+@functools.lru_cache(maxsize=4)  # Tracing takes half a second for each data set.
 def _traced_tokenize(preprocess, shape: tuple[int | None, ...]):
-    """Returns the tokenizer's graph for texts of a shape; `None` if it has no rows."""
+    """Returns the tokenizer, traced for texts of a shape; `None` if there is none."""
     tokenize = tf.function(
         preprocess.tokenize,
         input_signature=[tf.TensorSpec([None, *shape], tf.string)],
-        autograph=False,  # it has nothing to convert, and takes two seconds for that
+        autograph=False,  # it would take two seconds, with nothing to convert
     )
     # Traced now: a preprocessor that cannot tokenize returns `None`.
     has_rows = tokenize.get_concrete_function().structured_outputs is not None
