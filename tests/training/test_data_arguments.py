@@ -7,7 +7,8 @@ import tensorflow as tf
 
 import tlkit
 from tests.training.conftest import make_plain_model
-from tlkit.errors import DataError, PlanError
+from tlkit.errors import DataError, PlanError, TrainingError
+from tlkit.training import evaluate
 from tlkit.training.arguments import feed_options
 from tlkit.training.data_arguments import DataArguments, make_feeds
 
@@ -233,3 +234,19 @@ def test_the_epochs_that_validate():
     assert [data.validates(epoch) for epoch in range(4)] == [False, False, True, False]
     data = DataArguments(X, validation_data=(X, Y), validation_freq=[1, 4])
     assert [data.validates(epoch) for epoch in range(4)] == [True, False, False, True]
+
+
+def test_evaluate_weighs_examples_checks_labels_and_names_outputs_without_label():
+    x = np.random.default_rng(0).normal(size=(11, 4)).astype("float32")
+    y, weights = np.arange(11) % 3, np.linspace(0.5, 2, 11).astype("float32")
+    dense = keras.layers.Dense(3, kernel_regularizer="l2")
+    model = keras.Sequential([keras.Input((4,)), dense])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    right = model.evaluate(x, y, sample_weight=weights, verbose=0)
+    evaluation = evaluate(model, x, y, sample_weight=weights, verbose=0)
+    np.testing.assert_allclose(evaluation.loss, right, rtol=1e-6)
+    with pytest.raises(DataError, match="test example 2 is 3"):
+        evaluate(model, x, y + 1, verbose=0)
+    x[4] = np.nan
+    with pytest.raises(TrainingError, match="example 4 is not finite"):
+        evaluate(model, x, y, verbose=0)

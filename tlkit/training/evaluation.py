@@ -3,6 +3,7 @@
 Tested in tests/training/test_fitting.py.
 """
 
+import math
 import warnings
 from typing import Any
 
@@ -13,8 +14,11 @@ import tensorflow as tf
 from .. import models, reports
 from ..errors import DataError, TrainingError
 from .arguments import feed_options
+from .data_arguments import label_range
+from .feeds.data_errors import naming_data_errors
 from .feeds.feed import Feed
 from .feeds.fit_inputs import make_feed
+from .feeds.label_check import check_labels
 from .loop.compiled_model import compiled
 from .loop.loss_and_metrics import GlobalLoss
 from .loop.run import Run
@@ -22,11 +26,13 @@ from .model_outputs import collect_outputs
 from .run_setup import compile_arguments
 
 
+@naming_data_errors()
 def evaluate(
     model: keras.Model,
     x: tf.data.Dataset | Any,
     y: Any = None,
     *,
+    sample_weight: Any = None,
     batch_size: int = 32,
     verbose: int = 1,
 ) -> reports.Evaluation:
@@ -38,6 +44,7 @@ def evaluate(
         x: A split such as `splits.test`, a batched `tf.data.Dataset`, or arrays or
             texts, as for `tlkit.fit`.
         y: The labels of arrays and texts, as indices or names.
+        sample_weight: Weights of the examples of arrays in the loss, `[n]`.
         batch_size: Examples in a batch.
         verbose: 0 for silence, 1 for a progress bar.
 
@@ -58,7 +65,12 @@ def evaluate(
     """
     if x is None:
         raise DataError("There is no such split: the data was not split that way.")
-    feed = make_feed(x, y, None, feed_options(model, batch_size=batch_size))
+    options = feed_options(model, batch_size=batch_size)
+    feed = make_feed(x, y, sample_weight, options)
+    if feed.steps == math.inf:
+        raise DataError("The data does not end. Give a part of it: dataset.take(100).")
+    if (allowed := label_range(model)) is not None:
+        feed = check_labels(feed, allowed, "test")
     arguments = compile_arguments(model, None, None, ())
     spec = feed.batches(None).element_spec
     with compiled(model, arguments, arguments.optimizer, spec, lambda metric: metric):
