@@ -1,28 +1,30 @@
 """Encoders: pretrained networks as Keras layers with blocks.
 
 Comes in: a source, which `sources` resolves to a folder with a SavedModel, or a Keras
-model. Goes out: an `Encoder`, a Keras layer with blocks that can be frozen, tapped and
-divided. In the order of the data:
+model. Goes out: an `Encoder`, a Keras layer whose blocks can be frozen one by one. In
+the order of the data:
 
-- `loading`: `load_encoder` reads a source and creates one of three kinds of encoder,
-  with `saved_model`, which reads a SavedModel, `graph`, which flattens its functions,
-  and `network`, which cuts the graphs into sections.
-- `encoder`: the base class `Encoder` and `Block`. `opened_encoder` is for opened
-  SavedModels, `restored_encoder` for others, `native_encoder` for Keras models.
-- `encoder_facts`: the facts that the source states. `input_check` checks inputs.
-- `freezing`: `freeze` selects the trainable blocks. `tapping`: the outputs of blocks.
+- `loading`: `load_encoder` creates one of three kinds of encoder from a source. It uses
+  `saved_model` to read a SavedModel, `graph` to flatten its functions, and `network` to
+  cut the flat graphs into sections.
+- `encoder`: the base class `Encoder` and `Block`. `opened_encoder` runs SavedModels
+  that were split into blocks, `restored_encoder` those that cannot be split, and
+  `native_encoder` Keras models.
+- `encoder_facts`: the facts that a source states. `input_check` checks inputs.
+- `freezing`: `freeze` selects the trainable blocks. `tapping`: `tap` builds a model
+  that returns the outputs of blocks.
 - `encoder_prefix`: divides an encoder at a cut. `costs`: the work of each section.
   `inference`: a faster forward pass for frozen encoders.
-- `inspection`: `inspect`. `xla_report`: why XLA cannot compile a function.
-- `reusable_saved_model`: writes an encoder as a SavedModel again, with a `block_map`
-  of the names of its blocks. Loading uses such a map if there is one.
+- `inspection`: `inspect` reports what an encoder is. `xla_report` explains why XLA
+  cannot compile a function.
+- `reusable_saved_model`: turns an encoder back into a SavedModel. `block_map` stores
+  the names of the blocks in it, and `loading` reads them again.
 
 A *cut* is a point in the graph where a single tensor passes. A *section* is the part of
 the graph between two cuts, a *block* is one or more sections with one name, and its
 *parts* are these sections. To add a kind of source, start in `loading`. To compute a
-weight instead of reading it, start in `OpenedEncoder._value`: it returns the value of
-each weight that `network` and `inference` run with; `trainable` decides whether the
-weight gets a gradient.
+weight instead of reading it, start in `OpenedEncoder._value`, which returns the value
+of each weight to `network` and `inference`.
 """
 
 from .block_map import write_block_map as write_block_map

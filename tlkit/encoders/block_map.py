@@ -1,4 +1,4 @@
-"""Writes and reads the block of each variable of a published encoder.
+"""Writes and reads a file that names the block of each variable of an encoder.
 
 Tested in tests/serving/test_publishing.py.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from .encoder import Block
 from .network.network_files import VariableSpec
 
-# Inside a SavedModel; TensorFlow and TF Serving leave `assets.extra` alone.
+# Path in a SavedModel. TensorFlow and TF Serving ignore the folder `assets.extra`.
 BLOCKS_FILE = "assets.extra/tlkit_blocks.json"
 
 
@@ -46,7 +46,7 @@ def write_block_map(
 
 
 def read_block_map(folder: pathlib.Path) -> dict[str, str]:
-    """Returns the block of each variable by their names; empty without a valid map."""
+    """Returns the block name for each variable name; empty without a valid file."""
     try:
         text = (pathlib.Path(folder) / BLOCKS_FILE).read_text(encoding="utf-8")
         entries = [
@@ -58,7 +58,7 @@ def read_block_map(folder: pathlib.Path) -> dict[str, str]:
         return {}
     block_of = dict(entries)
     plain = all(re.fullmatch(r"\w[\w.-]*", block) for block in block_of.values())
-    # With equal names of variables in two blocks, the map is ambiguous.
+    # If variables of two blocks have the same name, the map is ambiguous.
     return block_of if plain and len(block_of) == len(set(entries)) else {}
 
 
@@ -73,7 +73,8 @@ def names_by_map(
     """
     names = []
     for section in sections:
-        # A norm that begins a block may be at the end of the section before.
+        # The last norm of a section may belong to the next block, so the block with
+        # most of the section's values names the section.
         sizes: collections.Counter[str] = collections.Counter()
         for variable in section:
             if variable.name not in block_of:

@@ -1,4 +1,4 @@
-"""Estimates the work of each section of an encoder and the size of its output.
+"""Estimates the multiplications and the output size of each section of an encoder.
 
 Tested in tests/training/plans/test_cache_plan.py.
 """
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """The work and the output sizes of an encoder's sections in inference.
+    """The multiplications and output sizes of an encoder's sections in inference.
 
     Attributes:
-        multiplications: The multiplications of each section for one example, in matrix
-            products and convolutions, next to which other ops cost little.
-        sizes: The number of values at the end of each section for one example.
+        multiplications: For each section, the number of multiplications for one
+            example. Only matrix products and convolutions count: other ops cost little.
+        sizes: For each section, the number of values in its output for one example; 0
+            if unknown and for the last section.
     """
 
     multiplications: tuple[int, ...]
@@ -38,7 +39,7 @@ def section_costs(encoder: OpenedEncoder, shapes: Sequence[Sequence[int]]) -> Co
 
     Args:
         encoder: An opened encoder.
-        shapes: Shapes of its flattened inputs, with a batch of one.
+        shapes: Shapes of the encoder's flattened inputs, with batch size 1.
     """
     network = encoder.network
     ops = operations_with_shapes(network.graphs[False], shapes)
@@ -65,7 +66,7 @@ def _count(shape: tf.TensorShape) -> int:
 
 
 def _multiplications(op: tf.Operation) -> int:
-    """Counts the multiplications of an op; 0 if a shape is unknown."""
+    """Counts the multiplications of an op; 0 for other types and unknown shapes."""
     if op.type in ("Conv2D", "Conv3D"):
         *window, channels, _ = op.inputs[1].shape
         return _count(op.outputs[0].shape) * _product([*window, channels])
@@ -81,7 +82,7 @@ def _multiplications(op: tf.Operation) -> int:
         terms = op.get_attr("equation").decode().split("->")[0].split(",")
         sizes = {}
         for term, tensor in zip(terms, op.inputs, strict=True):
-            if tensor.shape.rank != len(term):  # with an ellipsis
+            if tensor.shape.rank != len(term):  # the equation has an ellipsis
                 return 0
             sizes |= dict(zip(term, tensor.shape, strict=True))
         return _product(sizes.values())

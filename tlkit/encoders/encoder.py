@@ -32,7 +32,7 @@ class Encoder(keras.layers.Layer):
             the averages. `tlkit.freeze` sets it.
         dropout: Whether dropout in trainable blocks is on in training. A block with
             trained batch norms always has it on. `tlkit.freeze` sets it.
-        facts: What its source states about it, an `EncoderFacts`. Read-only.
+        facts: The facts that its source states, as `EncoderFacts`. Read-only.
         opened: Whether the network could be opened. If not, `why_not_opened` gives the
             reason, and the encoder can be frozen or trained only as a whole.
     """
@@ -63,7 +63,7 @@ class Encoder(keras.layers.Layer):
 
     @property
     def old_packing(self) -> dict[str, Any]:
-        """Returns its model's `Packing` options if tlkit 0.1 saved them in it."""
+        """Returns the model's `Packing` options if tlkit 0.1 saved them here."""
         return dict(self._old_packing)
 
     @property
@@ -97,8 +97,9 @@ class Encoder(keras.layers.Layer):
         """Returns the names of the blocks and parts whose output tensor is available.
 
         `encoder(inputs, taps=[…])` returns a dict of these tensors instead of the
-        outputs; `tlkit.tap` builds a Keras model of that. If an image encoder ends with
-        pooling, the tap of the last block is the feature map before it.
+        outputs; `tlkit.tap` builds a Keras model that returns the dict. If an image
+        encoder ends with pooling, the tap of the last block is the feature map before
+        the pooling.
         """
         return ()
 
@@ -121,7 +122,7 @@ class Encoder(keras.layers.Layer):
         return names
 
     def __call__(self, inputs, *args, **kwargs):
-        # Before Keras's own __call__, which would wrap the error in its words.
+        # Check here, since Keras's __call__ would wrap the error in another message.
         if not kwargs.get("start"):
             self._check_inputs(inputs)
         return super().__call__(inputs, *args, **kwargs)
@@ -134,7 +135,7 @@ class Encoder(keras.layers.Layer):
         return table(self.blocks)
 
     def get_config(self) -> dict[str, Any]:
-        # Without a dtype policy: the network's dtypes are those of its file.
+        # No dtype policy is stored, since the SavedModel fixes the network's dtypes.
         config = {"name": self.name, "facts": self.facts.to_config()}
         if self._old_packing:
             config["old_packing"] = self.old_packing
@@ -174,10 +175,10 @@ class Block:
     Args:
         name: Its name, such as `"stage3"` or `"layer_11"`, which patterns match.
         variables: Its Keras variables, batch-norm statistics included.
-        learnable: Those of them that can be trained.
+        learnable: Those of its variables that can be trained.
         batch_norms: Its number of batch norms.
-        parts: The finer sections in it, such as the residual units of a ResNet stage;
-            empty if there is only one.
+        parts: The smaller sections in it, such as the residual units of a ResNet stage;
+            empty if the block cannot be divided.
     """
 
     name: str

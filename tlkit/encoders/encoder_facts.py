@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-# Options of a model that tlkit 0.1 wrote among the encoder's facts.
+# Options of a text model. tlkit 0.1 stored them among the facts of its encoder.
 PACKING_OPTIONS = ("length", "truncation", "pairs", "windows", "overlap")
 
 
@@ -24,20 +24,23 @@ class EncoderFacts:
         name: The source's name, such as `"resnet_v2_50"`; `None` if it has none.
         kind: `"image"`, `"text"` or `None` (unknown).
         image_size: Height and width in pixels of the training images, or `None`.
-        pixels: Range of the pixels in training, see `tlkit.models.Pixels`; `None` if
-            unknown.
-        preprocessor: Source of the SavedModel from strings to token ids, or `None`.
+        pixels: Range of the pixel values that the encoder was trained with, see
+            `tlkit.models.Pixels`; `None` if unknown.
+        preprocessor: Source of the SavedModel that turns strings into token ids, or
+            `None`.
         vocabulary: The word pieces in the order of their ids; empty if the encoder has
             none.
         lower_case: Whether the vocabulary is for lower-case text without accents.
         licence: SPDX identifier, or `None` or `""` if unknown.
-        tried: Whether this address was tested online; `None` if it is not in the
-            catalog.
-        output: Name of the one output that was chosen on loading, or `None`.
+        tried: Whether the source's address in the catalog was tested online; `None` if
+            it is not in the catalog.
+        output: Name of the output that the encoder was loaded for; `None` if it was not
+            loaded for exactly one.
         preset: Name of the keras-nlp preset, or `None`.
-        takes_training: Whether training and inference differ.
+        takes_training: Whether training and inference run different functions.
         host_ops: Types of its ops that run on a CPU only (strings, tables, Python).
-        file_ops: Types of its ops that use files, the network or Python.
+        file_ops: Types of its ops that use files, connect to other machines or run
+            Python.
     """
 
     name: str | None = None
@@ -62,7 +65,7 @@ class EncoderFacts:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> EncoderFacts:
-        """Builds the facts from `to_config`; unknown keys are ignored."""
+        """Builds the facts from the result of `to_config`; ignores unknown keys."""
         names = {field.name for field in dataclasses.fields(cls)} & config.keys()
         values = {name: config[name] for name in names}
         return cls(

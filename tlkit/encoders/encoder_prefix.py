@@ -1,8 +1,9 @@
 """Divides an encoder at a cut into a prefix and a remainder.
 
-As long as nothing in the prefix is trained, the tensor at the cut depends only on the
-inputs, so it can be computed once and cached. `encoder.run_to` computes it;
-`encoder(state, start=section)` runs the remainder on a `cut_state`.
+While the prefix is frozen, the tensor at the cut depends only on the inputs, so it can
+be computed once and cached. `encoder.run_to` computes this tensor. `cut_state` combines
+it with the inputs that the remainder needs, and `encoder(state, start=section)` runs
+the remainder.
 
 Tested in tests/models/test_model_prefix.py.
 """
@@ -22,20 +23,25 @@ if TYPE_CHECKING:
 
 
 def can_divide(encoder: Encoder) -> bool:
-    """Whether the encoder has sections, so that it can be divided."""
+    """Returns whether the encoder can be divided, which requires sections."""
     return hasattr(encoder, "sections")
 
 
 def cut_name(encoder: OpenedEncoder, section: int) -> str:
-    """Returns the name of the block or part before a section."""
+    """Returns the name of the block or part that ends where a section begins."""
     return encoder.part_names[section - 1]
 
 
 def needed_inputs(encoder: OpenedEncoder, section: int) -> tuple[int, ...]:
-    """Returns the positions of the inputs that the remainder from a section on needs.
+    """Returns the positions of the encoder's inputs that the remainder needs.
+
+    Args:
+        encoder: An opened encoder.
+        section: Index of the section at which the remainder begins.
 
     Raises:
-        EncoderError: The prefix computes an output, which the remainder lacks.
+        EncoderError: The prefix computes one of the encoder's outputs, which the
+            remainder cannot return.
     """
     network = encoder.network
     for training, graph in network.graphs.items():
@@ -58,6 +64,9 @@ def cut_state(
 def all_inputs(
     encoder: Encoder, inputs: Mapping[str, tf.Tensor]
 ) -> list[tf.Tensor | None]:
-    """Returns the encoder's flat inputs from a `cut_state`; `None` for missing ones."""
+    """Returns the encoder's flattened inputs from the `"inputs"` of a `cut_state`.
+
+    An input that the remainder does not need is `None`.
+    """
     specs = tf.nest.flatten(encoder.inputs_spec)
     return [inputs.get(str(i)) for i in range(len(specs))]

@@ -17,7 +17,7 @@ def find_encoder(model: keras.Model | Encoder) -> Encoder | None:
     """Returns the encoder in a model, or `None`.
 
     Raises:
-        PlanError: There are several.
+        PlanError: The model contains several encoders.
     """
     if isinstance(model, Encoder):
         return model
@@ -44,8 +44,8 @@ def choose_blocks(
 
     Args:
         blocks: The encoder's blocks.
-        train: `"head"` for none of them, `"all"`, a number for that many at the end,
-            or shell patterns (`"layer_1*"`) for the names of blocks and of parts.
+        train: `"head"` for no block, `"all"`, a number for that many blocks at the end,
+            or a list of shell patterns (`"layer_1*"`) for names of blocks and parts.
 
     Raises:
         PlanError: A pattern matches nothing, or a number is out of range.
@@ -88,7 +88,7 @@ def _matching(blocks, patterns: Sequence[str], names: str) -> tuple[Block, ...]:
         for block, whole in matches:  # whole blocks come before their parts
             if block not in chosen and whole not in chosen:
                 chosen.append(block)
-    # A pattern for a part may come before the pattern for its block.
+    # A pattern for a part may come before the pattern for its block. Drop such a part.
     inside = {part for block in chosen for part in block.parts}
     order = [x for block in blocks for x in (block, *block.parts)]
     return tuple(block for block in order if block in chosen and block not in inside)
@@ -103,9 +103,9 @@ def freeze(
 ) -> tuple[Block, ...]:
     """Freezes an encoder except for some blocks; all other layers stay trainable.
 
-    It writes every variable's `trainable`, so earlier calls have no effect. Compile a
-    model again that Keras has compiled and fitted, or Keras silently ignores the
-    change; `tlkit.fit` needs no compiling.
+    Each call sets every variable's `trainable`, so earlier calls have no effect.
+    `tlkit.fit` uses the change at once. If the model was trained by Keras's own
+    `model.fit`, compile it again, or Keras silently ignores the change.
 
     Args:
         model: A model with an encoder in it, or an encoder. For a model without one,
@@ -114,10 +114,11 @@ def freeze(
             list of shell patterns such as `["stage3", "layer_1*"]` for the names of
             blocks and of parts.
         batch_norm: The mode of batch norms in trained blocks in training: `"frozen"`
-            uses the published statistics, `"train"` those of the batch. Unchanged if
-            `None`.
+            uses the published statistics, `"train"` those of the batch. `None` keeps
+            the current mode.
         dropout: Whether the encoder's own dropout is on in trained blocks, in training.
-            In a block with trained batch norms it is always on. Unchanged if `None`.
+            In a block with trained batch norms it is always on. `None` keeps the
+            current setting.
 
     Returns:
         The trained blocks in the order of depth.

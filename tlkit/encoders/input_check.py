@@ -1,4 +1,4 @@
-"""Checks an encoder's inputs against the specs of its functions.
+"""Checks the inputs of an encoder against its `tf.TensorSpec`s.
 
 Tested in tests/encoders/test_forms.py.
 """
@@ -11,7 +11,7 @@ from ..errors import EncoderError
 
 
 def checked_inputs(specs: Any, inputs: Any, *, name: str) -> list[Any]:
-    """Returns the flattened inputs if their structure, dtypes and shapes fit.
+    """Returns the flattened inputs if their structure, dtypes and shapes fit the specs.
 
     Args:
         specs: The allowed inputs, a nest of `tf.TensorSpec`.
@@ -19,7 +19,7 @@ def checked_inputs(specs: Any, inputs: Any, *, name: str) -> list[Any]:
         name: Name of the encoder, for messages.
 
     Raises:
-        EncoderError: They do not fit; the text describes both.
+        EncoderError: The inputs do not fit; the message describes specs and inputs.
     """
     try:
         tf.nest.assert_same_structure(specs, inputs)
@@ -45,7 +45,7 @@ def cast_inputs(specs: Any, inputs: Any) -> list[tf.Tensor]:
 
 
 def _is_castable(dtype: tf.DType, to: tf.DType) -> bool:
-    """Whether a cast loses nothing except precision."""
+    """Returns whether a cast is allowed: integer to integer, or any number to float."""
     if dtype == to:
         return True
     whole = dtype.is_integer or dtype.is_bool

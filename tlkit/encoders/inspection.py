@@ -22,17 +22,17 @@ class Inspection:
         details: The encoder's facts (see `tlkit.encoders.EncoderFacts`) as a dict.
         inputs: Specs of the inputs, a nest of `tf.TensorSpec`.
         outputs: Specs of the outputs, a nest of `tf.TensorSpec`.
-        takes_training: Whether training and inference differ.
-        opened: Whether its graph could be opened.
-        why_not_opened: If not, the reason.
+        takes_training: Whether training and inference run different functions.
+        opened: Whether its graph was split into blocks.
+        why_not_opened: The reason why it was not opened; empty if it was.
         blocks: Its blocks in the order of depth.
         parameters: The number of values in its variables.
         batch_norms: The number of its batch norms.
         host_ops: Types of ops that run on no TPU (strings, tables, Python).
-        file_ops: Types of ops that use files, the network or Python; ops on its own
-            assets included.
-        missing_gradients: The number of custom gradients that were not saved with it;
-            nothing before such an op can be trained.
+        file_ops: Types of ops that use files (its own assets included), connect to
+            other machines or run Python.
+        missing_gradients: The number of ops whose custom gradient was not saved with
+            it. Layers before such an op cannot be trained.
     """
 
     name: str
@@ -123,8 +123,8 @@ def inspect(
     Args:
         source: A source of `tlkit.load_encoder`, or an encoder.
         trust: See `tlkit.load_encoder`.
-        verbose: 0 prints nothing, 1 the page. For a name in the catalog, its entry is
-            printed first, before anything is fetched.
+        verbose: 0 prints nothing, 1 prints the result as a page of text. For a name in
+            the catalog, 1 also prints the catalog's entry before any download.
 
     Returns:
         The result; its `str` is the page.
@@ -132,7 +132,7 @@ def inspect(
     Raises:
         SourceError: The encoder was not found or could not be fetched, or it contains
             ops that need `trust=True`; the error lists them.
-        EncoderError: It cannot be used as an encoder.
+        EncoderError: The source cannot be used as an encoder.
 
     Example:
 

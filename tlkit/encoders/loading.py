@@ -56,9 +56,9 @@ def load_encoder(
         output: Name of the output, for an encoder that has several, such as
             `"sequence_output"`. Several names give a dict, `None` gives all outputs.
         endpoints: For a SavedModel that cannot be called itself: names of its functions
-            for inference and for training; the second may be `None`. The names that
-            Keras 3 writes are found (`call_inference` and `call_training`,
-            `inference` and `training`, `serve`).
+            for inference and for training; the second may be `None`. By default, these
+            usual names are tried: `call_inference` and `call_training`, `inference` and
+            `training`, `serve` and `serve_training`.
         dtype: Dtype of the computation, by default Keras's global policy. A SavedModel
             cannot use a mixed policy.
         open_graph: Whether to open the SavedModel's graph. If `False`, the restored
@@ -75,7 +75,7 @@ def load_encoder(
     Raises:
         SourceError: The source was not found, could not be fetched or is broken, or it
             contains ops that need `trust=True`.
-        EncoderError: It cannot be used as an encoder.
+        EncoderError: The source cannot be used as an encoder.
 
     Example:
 
@@ -99,7 +99,8 @@ def load_encoder(
         label, card = resolved.name, _with_full_path(resolved.card, resolved.path)
         block_of = read_block_map(resolved.path)
     policy = dtype or keras.config.dtype_policy().name
-    # An opened encoder has weights of its own, so its module needs no strategy.
+    # An opened encoder creates its own weights, so the SavedModel's variables need not
+    # be created in the strategy's scope.
     restored = _select(outside_strategy(read), output)
     kwargs = {"name": name, "facts": _facts(label, card, restored), "dtype": policy}
     why_not = "it was loaded with open_graph=False"
@@ -108,7 +109,8 @@ def load_encoder(
             return _opened_encoder(restored, block_of, **kwargs)
         except CannotOpen as error:
             why_not = str(error)
-    if tf.distribute.has_strategy():  # the restored variables are trained themselves
+    # A `RestoredEncoder` trains the restored variables, so load them in the scope.
+    if tf.distribute.has_strategy():
         restored = _select(read(), output)
     return RestoredEncoder(restored, why_not, **kwargs)
 
@@ -164,7 +166,7 @@ def _select(restored: Restored, output: str | Sequence[str] | None) -> Restored:
 
 
 def _with_full_path(card: Card | None, folder: pathlib.Path) -> Card | None:
-    """Resolves a preprocessor's path that is relative to the encoder's folder."""
+    """Returns the card with the absolute path of a preprocessor in a nearby folder."""
     if card is None or not (card.preprocessor or "").startswith("../"):
         return card
     path = (pathlib.Path(folder) / card.preprocessor).resolve()
@@ -217,7 +219,7 @@ def open_network(restored: Restored) -> tuple[Network, list[VariableSpec]]:
         The network and the descriptions of its variables, by position.
 
     Raises:
-        CannotOpen: Its graph cannot be opened; the text gives the reason.
+        CannotOpen: The graph cannot be opened; the message gives the reason.
     """
     variables = {
         id(variable.handle): (i, tf.TensorSpec(variable.shape, variable.dtype))
@@ -253,8 +255,8 @@ def read_vocabulary(module: Any) -> dict[str, Any]:
     """Reads `vocab_file` and `do_lower_case`, as Model Garden's exporter writes them.
 
     Returns:
-        A dict with `vocabulary` (a tuple of word pieces) and `lower_case`; an empty one
-        if the module has none.
+        A dict with `vocabulary` (a tuple of word pieces) and `lower_case`; an empty
+        dict if the module has no vocabulary.
     """
     asset = getattr(module, "vocab_file", None)
     # Any other object with a path might point to a file outside the SavedModel.

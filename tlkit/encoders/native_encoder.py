@@ -17,7 +17,7 @@ from .network.block_names import name_sections
 class NativeEncoder(Encoder):
     """An encoder whose network is a Keras model.
 
-    Its layers form blocks by their names, in the model's order.
+    Its blocks are groups of consecutive layers, derived from the layers' names.
 
     Args:
         model: The Keras model.
@@ -44,13 +44,13 @@ class NativeEncoder(Encoder):
         return tf.nest.map_structure(_spec, _graph(self.model).output)
 
     def _check_inputs(self, inputs: Any) -> None:
-        """Keras checks the inputs of its models itself."""
+        """Does nothing: Keras checks the inputs of its models itself."""
 
     def call(self, inputs, training=False):
         graph = _graph(self.model)
         if not hasattr(graph, "_run_through_graph"):  # a subclassed model
             return self.model(inputs, training=bool(training) and self._trains_whole())
-        # Private: a Functional model has no other way to run its layers differently.
+        # Private: a Functional model has no public way to set `training` by layer.
         # tests/encoders/test_native_encoder.py notices when it changes.
         outputs = graph._run_through_graph(
             graph._standardize_inputs(inputs),
@@ -63,7 +63,7 @@ class NativeEncoder(Encoder):
         """Returns a call of a layer, in training mode only if its block is trained."""
 
         def call(*args, **kwargs):
-            # `kwargs` contains a default of False as if it had been passed.
+            # Overwrites `training=False`, which Keras has filled in as the default.
             if getattr(layer, "_call_has_training_arg", False):
                 kwargs["training"] = training and self._trains(layer)
             return layer(*args, **kwargs)
@@ -104,7 +104,7 @@ class NativeEncoder(Encoder):
 
 
 def _graph(model: keras.Model) -> keras.Model:
-    """Returns the Functional model in a Sequential one; other models unchanged."""
+    """Returns the Functional model in a Sequential one; any other model as it is."""
     return getattr(model, "_functional", None) or model
 
 
@@ -125,7 +125,10 @@ def _blocks(model: keras.Model) -> tuple[Block, ...]:
 
 
 def _block_of_layers(model: keras.Model, blocks: tuple[Block, ...]) -> dict[str, int]:
-    """Returns each layer's block index; without weights, that of the layer before."""
+    """Returns the index of each layer's block, by layer name.
+
+    A layer without weights belongs to the block of the layer before it.
+    """
     of_variable = {id(v): i for i, block in enumerate(blocks) for v in block.variables}
     block_of, last = {}, 0
     for layer in model.layers:

@@ -1,4 +1,4 @@
-"""An encoder over an opened SavedModel, with Keras weights of its own."""
+"""An encoder that runs the graphs of an opened SavedModel with Keras weights."""
 
 import itertools
 import pathlib
@@ -34,14 +34,14 @@ class OpenedEncoder(Encoder):
     """An encoder whose network was opened; `tlkit.load_encoder` returns it.
 
     Args:
-        variables: The configs of the variables' specs, by position.
+        variables: The `VariableSpec` of each variable as JSON, by position.
         segments: For each section, the positions of its variables.
         batch_norms: For each section, its number of batch norms.
         inputs: The nest of input specs, as JSON.
         outputs: The nest of output specs, as JSON.
-        digest: The digest of the network.
-        network: The network; if `None`, one with this digest that is in memory, or that
-            `load_assets` reads.
+        digest: SHA-256 of the network's graphs.
+        network: The network. If `None`, a network with this digest is taken from memory
+            or read by `load_assets`.
         draws: Whether training draws random numbers.
         trained: Positions of the trainable variables; all learnable ones if `None`.
         names: For each section, the name of its block; derived from the names of the
@@ -72,7 +72,7 @@ class OpenedEncoder(Encoder):
         self._batch_norms = list(batch_norms)
         self._inputs_json, self._outputs_json = inputs, outputs
         self._digest = digest
-        # `None` while a `.keras` file is loaded, whose assets come after the config.
+        # `None` while Keras loads a `.keras` file: `load_assets` is called later.
         self._network = _NETWORKS.get(digest)
         if network is not None:
             self._network = _NETWORKS.setdefault(digest, network)
@@ -81,7 +81,7 @@ class OpenedEncoder(Encoder):
                 [[self._specs[p].name for p in section] for section in self._sections]
             )
         self._section_names = list(names)
-        # TensorFlow would track a dict, and cannot export one with numbers as keys.
+        # Not a dict: TensorFlow would track it, and cannot export numbers as keys.
         self._weights_of = types.MappingProxyType(self._create_weights(trained))
         self._blocks = self._create_blocks()
         self._seeds = keras.random.SeedGenerator(name="seeds") if draws else None
@@ -90,7 +90,10 @@ class OpenedEncoder(Encoder):
     # === Weights and blocks ===
 
     def _create_weights(self, trained: Sequence[int] | None) -> dict:
-        """Returns the Keras variables by position, in one layer for each block."""
+        """Creates the Keras variables in one layer for each block.
+
+        Returns the variables by position.
+        """
         pairs = zip(self._section_names, self._sections, strict=True)
         used = set(itertools.chain.from_iterable(self._sections))
         layers = [
@@ -99,7 +102,7 @@ class OpenedEncoder(Encoder):
         ]
         layers.append(("unused", [p for p in range(len(self._specs)) if p not in used]))
         weights: dict[int, keras.Variable] = {}
-        # Layers, so that the paths of the weights contain their blocks.
+        # One layer for each block, so that the path of a weight contains its block.
         self.layers = [
             self._weight_layer(*layer, weights) for layer in layers if layer[1]
         ]
@@ -112,7 +115,7 @@ class OpenedEncoder(Encoder):
     def _weight_layer(
         self, name: str, positions: Sequence[int], weights: dict[int, keras.Variable]
     ) -> keras.layers.Layer:
-        """Creates the weights at some positions in a layer, and adds them to a dict."""
+        """Creates a layer with the weights of a block, and adds them to `weights`."""
         layer = keras.layers.Layer(name=name, dtype=self.dtype_policy, autocast=False)
         names: set[str] = set()
         for position in positions:
@@ -208,9 +211,9 @@ class OpenedEncoder(Encoder):
         return tf.nest.pack_sequence_as(self.outputs_spec, ordered)
 
     def run_to(self, inputs: Any, cuts: Sequence[int]) -> dict[int, tf.Tensor]:
-        """Computes the tensors at some cuts in inference mode, by cut.
+        """Computes the tensors at some cuts in inference mode; returns them by cut.
 
-        A cut is the index of the section that begins there; cuts are ascending.
+        A cut is the index of the section that begins there; `cuts` must ascend.
         """
         flat = cast_inputs(self.inputs_spec, inputs)
         tensors, cut = {}, None
@@ -245,7 +248,10 @@ class OpenedEncoder(Encoder):
 
     @property
     def part_names(self) -> tuple[str, ...]:
-        """Returns the name of each section's part, or of its block without parts."""
+        """Returns for each section the name of its part, or of its block without parts.
+
+        A block with one section has no parts.
+        """
         names = [block.parts or (block,) for block in self._blocks]
         return tuple(part.name for parts in names for part in parts)
 
@@ -255,7 +261,7 @@ class OpenedEncoder(Encoder):
         return (*parts, *(block.name for block in self._blocks))
 
     def _tapped(self, taps: Sequence[str]) -> dict[str, int]:
-        """Returns the last section before each tap."""
+        """Returns for each tap the index of the section whose output it returns."""
         last: dict[str, int] = {}
         for i, name in enumerate(self._section_names):
             part = f"{name}.{self._section_names[:i].count(name)}"
@@ -263,7 +269,7 @@ class OpenedEncoder(Encoder):
         return {name: last[name] for name in self.checked_taps(taps)}
 
     def _seed(self) -> tf.Tensor | None:
-        """Returns the seed of this call, which differs between replicas."""
+        """Returns a new seed, int32 `[2]`; it differs between calls and replicas."""
         if self._seeds is None:
             return None
         context = tf.distribute.get_replica_context()
@@ -275,15 +281,15 @@ class OpenedEncoder(Encoder):
         variable = self._weights_of[position]
         if variable.trainable:
             return tf.convert_to_tensor(variable.value)
-        # Keras's `trainable` does not reach TensorFlow's variable. A tape would watch
-        # it and hold all tensors that are computed with it.
+        # Keras's `trainable` does not reach TensorFlow's variable, so a tape would
+        # watch the variable and hold all tensors that are computed from it in memory.
         with record.stop_recording():
             return tf.convert_to_tensor(variable.value)
 
     def _section_runs(
         self, training: bool, tapped: frozenset[int], start: int = 0
     ) -> list[SectionRun]:
-        """Returns the runs from a section to the end, or to the last tap.
+        """Groups the sections from `start` to the end or to the last tap into runs.
 
         Neighboring sections with the same mode are one run.
         """

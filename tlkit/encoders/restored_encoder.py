@@ -1,4 +1,4 @@
-"""The fallback: an encoder that calls the restored function as a whole."""
+"""The fallback for SavedModels that cannot be split into blocks: calls them whole."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ from .saved_model.saved_model_reader import Restored
 class RestoredEncoder(Encoder):
     """An encoder whose network could not be opened, with one block for all of it.
 
-    As in `hub.KerasLayer`, it runs in training mode only if it is trained itself, and
-    then with dropout and batch norms in all of it.
+    Like `hub.KerasLayer`, it runs in training mode only if it is trainable. Dropout and
+    batch norms of the whole network are then in training mode.
 
     Args:
         restored: The SavedModel.
@@ -83,7 +83,7 @@ class RestoredEncoder(Encoder):
         return outputs
 
     def run_whole(self, inputs: Any, training: bool) -> Any:
-        """Runs the restored function, whether or not it is frozen."""
+        """Runs the restored function; `training` applies even to a frozen encoder."""
         inputs = tf.nest.map_structure(
             lambda spec, tensor: tf.cast(tensor, spec.dtype), self._inputs, inputs
         )

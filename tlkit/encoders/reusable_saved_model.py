@@ -2,10 +2,10 @@
 
 https://www.tensorflow.org/hub/reusable_saved_models
 
-The functions of the module contain the graphs of an opened encoder unchanged, around
-variables with the published names, so that the result has ordinary ops and `tlkit`
-finds the same blocks in it. The training graph is that of the whole network, whichever
-blocks are frozen now.
+The functions of the module contain the graphs of an opened encoder unchanged. Its
+variables have the published names, so `tlkit` finds the same blocks when it loads the
+module. With `training=True` the whole network runs in training mode, even if some
+blocks are frozen when the module is built.
 
 Tested in tests/serving/test_publishing.py.
 """
@@ -32,9 +32,9 @@ from .saved_model.saved_model_reader import read_module
 
 
 class ReusableModule(tf.Module):
-    """A tf.Module whose lists of variables are attributes, which a SavedModel stores.
+    """A `tf.Module` that stores its lists of variables in a SavedModel.
 
-    In a tf.Module they are properties, which are lost on saving.
+    In `tf.Module` the lists are properties, which a SavedModel does not store.
     """
 
     variables = trainable_variables = ()
@@ -45,11 +45,12 @@ class Reusable:
     """An encoder in TF Hub's reusable form, not yet written.
 
     Args:
-        module: It has `__call__(inputs, training=False)`, traced for both values,
-            `variables`, `trainable_variables` and `regularization_losses`.
-        names: The names of the encoder's variables in the module, by the `id` of the
-            Keras variable.
-        owner: An object that must exist until the module is written.
+        module: The module with `__call__(inputs, training=False)`, traced for `False`
+            and `True`, `variables`, `trainable_variables`, `regularization_losses`.
+        names: The name that each variable of the encoder has in the module, by the `id`
+            of the Keras variable.
+        owner: Owner of the module's lookup tables, which are lost if it is deleted
+            before the module is written.
     """
 
     module: tf.Module
@@ -61,11 +62,12 @@ def make_reusable(encoder: Encoder) -> Reusable:
     """Builds a module in TF Hub's reusable form from an encoder.
 
     Returns:
-        The module. It has copies of the encoder's variables; that of an encoder which
-        could not be split into blocks shares the variables with it.
+        The module, with copies of the encoder's variables. If the encoder's graph
+        cannot be opened, the module shares the variables with the encoder.
 
     Raises:
-        ExportError: The network uses a resource that no SavedModel can contain.
+        ExportError: The encoder's graph uses a resource that is not a table of its
+            SavedModel, or the encoder is a Keras model without known inputs.
     """
     if isinstance(encoder, OpenedEncoder):
         return _of_opened(encoder)
@@ -99,11 +101,12 @@ def _module_of_graphs(
     values: Sequence[Any],
     resources: Sequence[tf.Tensor],
 ) -> ReusableModule:
-    """Builds a module of flat graphs and new variables."""
+    """Builds a module whose functions run flat graphs on new variables."""
     graphs = {training: pruned(graph) for training, graph in graphs.items()}
     used = {p for g in (*graphs.values(), *losses) for p in g.variables.values()}
     used |= {p for graph in graphs.values() for p in graph.updates}
-    with tf.device("cpu:0"):  # it has memory, and a SavedModel stores no devices
+    # The CPU has memory for a copy of the weights, and a SavedModel stores no devices.
+    with tf.device("cpu:0"):
         new = {
             i: tf.Variable(values[i], name=spec.name, trainable=spec.learnable)
             for i, spec in enumerate(variables)
@@ -140,7 +143,7 @@ def _module(
     losses: Sequence[Callable],
 ) -> ReusableModule:
     module = ReusableModule()
-    # TF Hub's text encoders return dicts, in which users look for the output.
+    # TF Hub's text encoders return a dict, and users look up the output by its name.
     name = encoder.facts.output if encoder.facts.kind == "text" else None
 
     @tf.function(autograph=False)
@@ -160,7 +163,7 @@ def _module(
 
 
 def _tables(owner: Any, resources: Sequence[tf.Tensor]) -> list[Any]:
-    """Returns the tables that captured resources belong to."""
+    """Returns the lookup tables to which captured resource handles belong."""
     if not resources:
         return []
     everything = tf.train.TrackableView(owner).descendants()
@@ -197,9 +200,9 @@ def _of_native(encoder: NativeEncoder) -> Reusable:
             losses=[_regularization_of(v) for v in regularized],
         )
     names = {id(v): _plain(v.path) for v in model.variables}
-    # The functions become flat graphs with variables that are named by their paths,
-    # since names such as "kernel" do not show the blocks. In the traced functions
-    # themselves, custom gradients are not accessible.
+    # Read the module back as flat graphs and name each variable by its Keras path: a
+    # name such as "kernel" does not show the block. Flat graphs also contain the custom
+    # gradients, which the traced functions give no access to.
     restored = read_module(module)
     try:
         network, variables = open_network(restored)
@@ -236,11 +239,11 @@ def _check_inputs_are_known(encoder: NativeEncoder) -> None:
 
 @contextlib.contextmanager
 def _layers_trainable(model: keras.Model) -> Iterator[None]:
-    """Makes layers trainable for a time, but not their variables.
+    """Marks a model's layers, but not their variables, as trainable in a `with` block.
 
-    Keras runs a frozen batch norm in inference mode, whatever `training` is.
+    Keras would trace a frozen batch norm in inference mode even with `training=True`.
     """
-    # Private: the public setter would write every variable's `trainable` below it.
+    # Private: the public setter would also change `trainable` of every variable.
     # tests/serving/test_publishing.py notices when it changes.
     before = [(layer, layer.trainable) for layer in model._flatten_layers()]
     try:
@@ -280,6 +283,6 @@ def _of_restored(encoder: RestoredEncoder) -> Reusable:
         learnable=[variable.value for variable in block.learnable],
         losses=encoder.regularization,
     )
-    module.original = encoder.module  # for its tables and assets
+    module.original = encoder.module  # its tables and assets must be saved too
     names = {id(v): v.value.name.split(":")[0] for v in block.variables}
     return Reusable(module, names)

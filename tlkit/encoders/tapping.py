@@ -21,15 +21,15 @@ def tap(encoder: Encoder | keras.Model, blocks: str | Sequence[str]) -> keras.Mo
 
     Args:
         encoder: An encoder, or a model with one in it.
-        blocks: Names of blocks or parts, such as `["stage2", "stage3"]`, out of
-            `encoder.taps`. If an image encoder ends with pooling, the tap of the last
-            block is the feature map before it.
+        blocks: Names of blocks or parts from `encoder.taps`, such as
+            `["stage2", "stage3"]`. If an image encoder ends with pooling, the tap of
+            the last block is the feature map before the pooling.
 
     Returns:
-        A model from the encoder's inputs to a dict of tensors by name.
+        A model that maps the encoder's inputs to a dict of tensors by tap name.
 
     Raises:
-        EncoderError: There is no such tap, or no encoder.
+        EncoderError: A name is not a tap, or the model contains no encoder.
 
     Example:
 
@@ -47,7 +47,7 @@ def tap(encoder: Encoder | keras.Model, blocks: str | Sequence[str]) -> keras.Mo
         )
     names = layer.checked_taps(blocks)
     specs = layer.inputs_spec
-    if isinstance(specs, dict):  # Keras requires tensors that are named as the keys
+    if isinstance(specs, dict):  # Keras requires each input to be named like its key
         inputs = {key: _symbolic(spec, key) for key, spec in specs.items()}
     else:
         inputs = tf.nest.map_structure(_symbolic, specs)
@@ -56,13 +56,13 @@ def tap(encoder: Encoder | keras.Model, blocks: str | Sequence[str]) -> keras.Mo
 
 @keras.saving.register_keras_serializable(package="tlkit")
 class Taps(keras.layers.Layer):
-    """Runs an encoder up to its last tap and returns the taps' tensors by name.
+    """Runs an encoder up to the last requested tap; returns the tensors by tap name.
 
-    It wraps the encoder, since in a Functional model Keras requires the same number of
-    outputs of every call of a layer.
+    In a Functional model, all calls of a layer must return the same number of outputs.
+    So this layer, which wraps the encoder, returns the taps.
 
     Args:
-        encoder: The encoder, which the model may also contain elsewhere.
+        encoder: The encoder, which the model may also call directly.
         names: Names of the taps.
     """
 
@@ -79,7 +79,8 @@ class Taps(keras.layers.Layer):
         return self.encoder.compute_output_spec(inputs, taps=self.names)
 
     def get_config(self) -> dict[str, Any]:
-        # The object itself, so that Keras finds other uses of it in the model.
+        # The object, not its config, so that Keras saves an encoder that the model uses
+        # twice only once.
         return super().get_config() | {"encoder": self.encoder, "names": self.names}
 
     @classmethod

@@ -1,10 +1,10 @@
 """Custom gradients of a SavedModel, in a form that can move with its graph.
 
 A function with `tf.custom_gradient` leaves an `IdentityN` node whose attribute names
-its gradient. TensorFlow saves that gradient as a function that captures tensors of the
-graph around the node; in a copy of the graph it cannot reach them. So the flattener
-adds the captured tensors to the inputs of the `IdentityN`. The gradient becomes a pure
-graph of upstream gradients and captured values, registered under a hash of its content.
+its gradient. TensorFlow saves the gradient as a function that captures tensors of the
+original graph. It cannot capture tensors of a copy of this graph. So the flattener adds
+the captured tensors to the inputs of the `IdentityN`. The gradient becomes a pure graph
+of upstream gradients and captured values, registered under a hash of its content.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-# Private: a gradient can be registered in public, but not looked up.
+# Private: TensorFlow has no public function to look up a registered gradient.
 # tests/encoders/graph/test_custom_gradients.py notices when it changes.
 from tensorflow.python.framework import ops
 
@@ -23,7 +23,7 @@ from ...errors import EncoderError
 
 # The attribute of a node that names its gradient.
 GRADIENT_ATTRIBUTE = "_gradient_op_type"
-# The name given to gradients that were not saved, and the attribute with the old name.
+# The name for gradients that were not saved, and the attribute with the original name.
 MISSING_GRADIENT = "TlkitMissingGradient"
 ORIGINAL_NAME = "_tlkit_gradient"
 
@@ -48,13 +48,13 @@ class GradientGraph:
 
     @property
     def name(self) -> str:
-        """A name with a hash of the content, the same in every process."""
+        """Returns a name with a hash of the content, the same in every process."""
         data = self.definition.SerializeToString(deterministic=True)
         data += repr((self.inputs, self.outputs)).encode()
         return f"TlkitGradient-{hashlib.sha256(data).hexdigest()[:24]}"
 
     def __call__(self, op: tf.Operation, *upstream: tf.Tensor | None) -> list:
-        """Computes the gradients of an op's inputs, as TensorFlow's registry requires.
+        """Computes the gradients of an op's inputs; TensorFlow calls it.
 
         The last inputs of the op, an `IdentityN`, are the captured tensors. They have
         no gradient, so their result is `None`.
@@ -66,7 +66,8 @@ class GradientGraph:
                 op.outputs[:count], upstream[:count], strict=True
             )
         ]
-        # Identity, so that a backward graph of its own captures forward tensors.
+        # If the backward pass is a separate graph, `tf.identity` makes it capture the
+        # tensors of the forward pass.
         tensors = [tf.identity(t) for t in (*gradients, *op.inputs[count:])]
         names = [f"{name}:0" for name in self.inputs]
         fed = dict(zip(names, tensors, strict=True))
@@ -96,14 +97,17 @@ def with_custom_gradient(
     build: Callable[..., list[tf.Tensor]],
     inputs: Sequence[tf.Tensor],
 ) -> list[tf.Tensor]:
-    """Builds a copy of an op whose custom gradient a gradient tape uses too.
+    """Builds a copy of an op so that a gradient tape uses the op's custom gradient.
 
-    A tape ignores the gradient that a node's attribute names.
+    A tape ignores the attribute of a node that names its gradient.
 
     Args:
         op: The op, whose attribute names its gradient.
         build: Builds the copy from its inputs and returns its outputs.
-        inputs: The inputs of the copy, whose outputs are returned.
+        inputs: The inputs of the copy.
+
+    Returns:
+        The outputs of the copy.
     """
     name = op.get_attr(GRADIENT_ATTRIBUTE).decode()
 

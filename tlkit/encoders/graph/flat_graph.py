@@ -47,12 +47,12 @@ class FlatGraph:
         library: Functions that the graph still refers to (none in most graphs).
         inputs: Name of the placeholder of each input, in flattened order.
         outputs: Name of each output tensor, in flattened order.
-        variables: Placeholder of a variable's value to position of that variable in
-            the encoder's list.
-        resources: Placeholder of a captured resource, such as a lookup table, to
-            position in the network's list of resources.
-        updates: Position of each variable that the function writes to the tensor with
-            its new value.
+        variables: For each placeholder of a variable's value, the position of the
+            variable in the encoder's list.
+        resources: For each placeholder of a captured resource, such as a lookup table,
+            its position in the network's list of resources.
+        updates: The tensor with the new value of each variable that the function
+            writes, by the variable's position.
         input_specs: Shape and dtype of each input.
         value_specs: Shape and dtype of each variable's value, by placeholder.
         gradients: The custom gradients, by the name in the nodes' attribute.
@@ -87,7 +87,7 @@ class FlatGraph:
         feeds = dict(zip(self.inputs, inputs, strict=True))
         variables = self.variables.items()
         feeds |= {name: values[p] for name, p in variables if p in values}
-        # Identity, since the graph being built must capture an eager handle.
+        # `tf.identity` makes the graph that is being built capture the eager handle.
         feeds |= {name: tf.identity(resources[i]) for name, i in self.resources.items()}
         if self.seed and seed is not None:
             feeds[self.seed] = seed
@@ -162,7 +162,7 @@ def add_node(
     inputs: Iterable[str],
     **attributes,
 ) -> str:
-    """Adds a node, or replaces the one of that name, and returns the name.
+    """Adds a node, or replaces the node of that name, and returns the name.
 
     Inputs are names of nodes, tensors or control edges (`"^name"`); attributes are
     dtypes, shapes, numbers, bytes or `AttrValue`.

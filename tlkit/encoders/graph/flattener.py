@@ -70,7 +70,7 @@ def flatten(
         The flat graph.
 
     Raises:
-        CannotOpen: A part of the function has no pure form; the message names it.
+        CannotOpen: The function cannot be made flat and pure; the message says why.
     """
     graph = inline(function)
     nodes = {node.name: node for node in graph.node}
@@ -151,8 +151,8 @@ def lift_gradients(nodes: Nodes) -> dict[str, GradientGraph]:
         nodes: The nodes of an inlined graph, with the names that inlining gave them.
 
     Returns:
-        The gradients by their new names. A gradient that was not saved is missing;
-        computing it raises `EncoderError`.
+        The gradients by their new names, without those that were not saved with the
+        SavedModel. Computing such a gradient raises `EncoderError`.
 
     Raises:
         CannotOpen: A gradient needs a tensor that is not in the graph.
@@ -171,8 +171,9 @@ def _lift_gradient(nodes: dict, node: NodeDef) -> dict[str, GradientGraph]:
     except LookupError:
         function = None
     if function is None:
-        # The names that tf.custom_gradient makes up are valid in one process only, and
-        # may belong to another gradient here. Those of libraries are valid everywhere.
+        # A name that tf.custom_gradient made up is valid only in the process that saved
+        # the SavedModel; here another gradient may have it. Names that libraries
+        # register are valid in every process.
         if name.startswith("CustomGradient-"):
             node.attr[ORIGINAL_NAME].s = name.encode()
             node.attr[GRADIENT_ATTRIBUTE].s = MISSING_GRADIENT.encode()
@@ -190,10 +191,10 @@ def _lift_gradient(nodes: dict, node: NodeDef) -> dict[str, GradientGraph]:
 
 
 def _inlined_name(nodes: dict, at: str, gradient: str, tensor: Any) -> str:
-    """Finds the name in the inlined graph of a tensor that a gradient captures.
+    """Returns the name that a captured tensor of a gradient has in the inlined graph.
 
-    `at` is the name of the `IdentityN` in the inlined graph; the tensor belongs to the
-    graph before inlining.
+    The tensor belongs to the graph before inlining; `at` is the name of the gradient's
+    `IdentityN` in the inlined graph.
     """
     if tensor.dtype in (tf.resource, tf.variant):
         raise CannotOpen(f"a custom gradient reads a variable (`{at}`)")

@@ -2,16 +2,16 @@
 
 There are three ways:
 
-* `import_nodes` imports them. A gradient tape cannot see imported nodes, only a
-  `tf.function` around them (`run_nodes`).
-* `rebuild_nodes` calls TensorFlow's own function for each node. Training uses this.
-  With a `tf.function` around imported nodes, the backward pass is a function too, and
-  it receives tensors of the forward pass, the axes of a transposition among them. XLA
-  needs these at compile time, cannot see across the border between the two functions,
-  and so treats all inputs of the forward function as constants, the batch included: it
-  recompiles for every batch. Rebuilt nodes have no such border.
-* `run_graph` imports a whole graph, with gradients that TensorFlow can save: for
-  SavedModels.
+* `import_nodes` imports them. A gradient tape does not record imported nodes unless a
+  `tf.function` contains them (`run_nodes`).
+* `rebuild_nodes` calls TensorFlow's function for each node. Training uses this, since
+  XLA would compile a `tf.function` of imported nodes again for every batch: its
+  backward pass is a second function, which receives tensors of the forward pass, such
+  as the axes of a transposition. XLA needs axes at compile time, cannot trace them from
+  one function to the other, and treats all inputs of the forward function, the batch
+  included, as constants.
+* `run_graph` imports a whole graph into a function of a SavedModel, with gradients that
+  TensorFlow can save.
 
 Tested in tests/encoders/test_forms.py and tests/encoders/test_xla_report.py.
 """
@@ -70,7 +70,10 @@ def run_nodes(
     tensors: Mapping[str, tf.Tensor],
     outputs: Sequence[str],
 ) -> list[tf.Tensor]:
-    """Runs nodes once, eagerly or in a graph; arguments as in `import_nodes`."""
+    """Runs nodes once, eagerly or in a graph.
+
+    Arguments and result are those of `import_nodes`.
+    """
     names = list(tensors)
 
     @tf.function(autograph=False)
@@ -83,9 +86,9 @@ def run_nodes(
 
 
 def can_rebuild(definition: tf.compat.v1.GraphDef) -> bool:
-    """Tells whether TensorFlow has a Python function for every node.
+    """Tells whether `tf.raw_ops` has a function for every node.
 
-    It may lack those for ops of old files.
+    Ops of old SavedModels may have none.
     """
     types = {node.op for node in definition.node} - {"Const"}
     return not definition.library.function and all(
@@ -98,7 +101,7 @@ def rebuild_nodes(
     tensors: Mapping[str, tf.Tensor],
     outputs: Sequence[str],
 ) -> list[tf.Tensor]:
-    """Builds nodes in the current graph, each by a call of TensorFlow's function.
+    """Builds nodes in the current graph by calling `tf.raw_ops` for each.
 
     Arguments and result are those of `import_nodes`.
     """
@@ -132,7 +135,7 @@ def _rebuild(op: tf.Operation, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def _call_op(op: tf.Operation, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Calls the function of `tf.raw_ops` for an op with the op's attributes."""
+    """Calls an op's function in `tf.raw_ops` with the op's attributes."""
     arguments, inferred = {}, set()
     for argument in op.op_def.input_arg:
         number, types = argument.number_attr, argument.type_list_attr
@@ -184,10 +187,10 @@ def run_graph(
     variables: Mapping[int, tf.Variable],
     resources: Sequence[tf.Tensor],
 ) -> tuple[list[tf.Tensor], dict[int, tf.Tensor]]:
-    """Imports a flat graph into a function that is going to be saved.
+    """Imports a flat graph into a `tf.function` that will be saved in a SavedModel.
 
-    Variables and resources are by position. Returns the outputs, and the new values of
-    the variables that the graph writes, by position.
+    `variables` and `resources` are by position. Returns the outputs, and the new values
+    of the variables that the graph writes, by position.
     """
     values = {p: variables[p].read_value() for p in set(graph.variables.values())}
     seed = None
@@ -209,21 +212,22 @@ def run_graph(
 def _make_gradients_savable(
     definition: tf.compat.v1.GraphDef, gradients: Mapping[str, GradientGraph]
 ) -> dict[str, list[Any]]:
-    """Gives each node with a custom gradient one that TensorFlow can save, in place.
+    """Replaces custom gradients by ones that TensorFlow can save, in place.
 
-    TensorFlow saves a gradient by tracing it, but does not pass it the op that it
-    belongs to. So each op gets a gradient of its own that knows the op.
+    TensorFlow saves a gradient by tracing its function, but does not pass the op to it.
+    So each node gets a gradient function of its own, which reads the op from a list.
 
     Returns:
-        For each such node an empty list, to which the caller must append its op.
+        An empty list for each node with a custom gradient. The caller must append the
+        node's op to it after the import.
     """
     holders: dict[str, list[Any]] = {}
     for node in definition.node:
-        if GRADIENT_ATTRIBUTE not in node.attr:  # reading it would create it
+        if GRADIENT_ATTRIBUTE not in node.attr:  # reading a missing one creates it
             continue
         name = node.attr[GRADIENT_ATTRIBUTE].s.decode()
         if name == MISSING_GRADIENT:
-            # A name that is unknown in this process and in every other.
+            # No process registers this name, so computing the gradient fails.
             original = node.attr[ORIGINAL_NAME].s.decode()
             if not original.startswith(_MISSING_PREFIX):
                 original = f"{_MISSING_PREFIX}-{original}"

@@ -26,8 +26,8 @@ _ASSIGNMENTS = {"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"
 class Purifier:
     """Replaces reads and writes of variables, in place.
 
-    Call `bind` for each capture, then `rewrite`. Both raise `CannotOpen` where there is
-    no pure form.
+    Call `bind` for each captured tensor, then `rewrite`. Both methods raise
+    `CannotOpen` if the graph cannot be made pure.
 
     Args:
         nodes: The nodes of an inlined graph by name.
@@ -47,11 +47,11 @@ class Purifier:
         self.updates: dict[int, str] = {}
 
     def bind(self, name: str, captured, variables, resources: list) -> None:
-        """Registers what the placeholder of a captured tensor stands for.
+        """Records which variable, resource or constant a placeholder stands for.
 
         Args:
             name: Name of the placeholder.
-            captured: The captured tensor outside the function.
+            captured: The tensor outside the function that the placeholder receives.
             variables: Position and spec of each variable, by the `id` of its handle.
             resources: The resources known so far; a new one is appended.
         """
@@ -71,15 +71,15 @@ class Purifier:
 
     def rewrite(self) -> None:
         """Replaces every op that uses a variable."""
-        # All are found before any is replaced: handles pass through chains of
-        # `Identity`, and a replaced read is an `Identity` too.
+        # Find all accesses before replacing any. Handles pass through `Identity` nodes,
+        # and a replaced read is an `Identity` that could be mistaken for one of these.
         accesses = [(n, self._accessed_variable(n)) for n in self.nodes.values()]
         for node, placeholder in accesses:
             if placeholder is not None:
                 self._replace_access(node, placeholder)
 
     def _accessed_variable(self, node) -> str | None:
-        """Returns the placeholder of the variable whose handle is a node's input 0."""
+        """Returns the placeholder of the variable that a node accesses, or `None`."""
         if not node.input or node.input[0].startswith("^") or node.op == "Identity":
             return None
         name = node_of(node.input[0])
@@ -132,7 +132,7 @@ class Purifier:
         self.updates[position] = tensor_of(node.name)
 
     def drop_identities(self) -> None:
-        """Connects every node directly to the tensors behind chains of `Identity`."""
+        """Makes nodes read the tensor at the beginning of each chain of `Identity`."""
         for node in self.nodes.values():
             for i, tensor in enumerate(node.input):
                 if not tensor.startswith("^"):
@@ -141,7 +141,7 @@ class Purifier:
     def source(self, tensor: str) -> str:
         """Returns the tensor at the beginning of a chain of `Identity` nodes."""
         node = self.nodes[node_of(tensor)]
-        # An `Identity` with a custom gradient is there for that gradient.
+        # An `Identity` with a custom gradient stays, since it carries the gradient.
         while node.op == "Identity" and GRADIENT_ATTRIBUTE not in node.attr:
             tensor = node.input[0]
             node = self.nodes[node_of(tensor)]
@@ -150,7 +150,7 @@ class Purifier:
     def check_reads_precede_writes(self, outputs: list[str]) -> None:
         """Checks that no variable is read after the function has written it.
 
-        Only the old value of a variable is fed, so such a read has no pure form.
+        The placeholder has only the old value, so a later read would be wrong.
         """
         needed = needed_nodes(self.nodes, [*outputs, *self.updates.values()])
         for position, update in self.updates.items():
@@ -165,7 +165,7 @@ class Purifier:
                 raise CannotOpen("it reads a variable again after writing it")
 
     def _runs_after(self, name: str, write: str) -> bool:
-        """Tells whether data or control edges lead from one node to another."""
+        """Tells whether a node depends on a write through data or control edges."""
         seen, stack = {name}, [name]
         while stack:
             for tensor in self.nodes[stack.pop()].input:

@@ -1,8 +1,9 @@
 """Makes the random ops of a graph repeatable.
 
-A published dropout draws from a generator of TensorFlow's process, so no seed of ours
-repeats it. Each random op is replaced by its stateless form. Its key is the sum of the
-call's seed, which differs in every call, and a hash of the op's name.
+The dropout of a published encoder draws from TensorFlow's global generator, so the seed
+of a run could not repeat it. Each random op is therefore replaced by its stateless
+form, which takes a seed. Every call passes a new seed, to which each op adds a hash of
+its name, so that no two ops draw the same numbers.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ _SEED = "tlkit/seed"
 
 
 def is_random(op: str) -> bool:
-    """Tells whether an op of that type draws random numbers."""
+    """Tells whether ops of a type, such as `"RandomUniform"`, draw random numbers."""
     return "Random" in op or op in _OTHERS
 
 
@@ -31,7 +32,8 @@ def make_stateless(nodes: Nodes) -> str | None:
     """Replaces the random ops of a pure graph by stateless ones, in place.
 
     Returns:
-        Name of the placeholder of the seed, int32 `[2]`; `None` without random ops.
+        Name of the new placeholder for the seed, int32 `[2]`; `None` if the graph has
+        no random ops.
     """
     random_nodes = [node for node in nodes.values() if node.op in STATELESS]
     for node in random_nodes:

@@ -1,9 +1,9 @@
-"""Infers how shapes depend on the inputs, and computes such shapes from the inputs.
+"""Infers how shapes in a graph depend on the shapes of the graph's inputs.
 
 The attention mask of a BERT takes its shape from the embeddings. So each layer's graph
-leads back to the embeddings, although none of their values is used. Where a shape
-follows from the inputs' shapes, `untie_shapes` computes it from the inputs instead, and
-the graph can be cut between the layers.
+leads back to the embeddings, although none of their values is used, and the graph
+cannot be cut between layers. If a shape follows from the inputs' shapes, `untie_shapes`
+computes it from the inputs instead, which makes these cuts possible.
 
 Tested in tests/encoders/graph/test_flattener.py.
 """
@@ -24,9 +24,9 @@ from .flat_graph import (
     tensor_of,
 )
 
-# Sizes that stand for unknown dimensions. Each row has two sets: a dimension that
-# depends on the inputs differs between them, a constant does not. The rows: primes,
-# sizes that can be halved five times, small primes.
+# Sizes to try for unknown input dimensions. Each row has two sets: if a dimension in
+# the graph has the same size with both sets, it is a constant. A row is used only if
+# the rows before it do not fit the graph: primes, multiples of 32, small primes.
 _PROBES = (
     ((211, 223, 227, 229, 233, 239), (241, 251, 257, 263, 269, 271)),
     ((416, 544, 608, 736, 928, 992), (1184, 1312, 1376, 1504, 1696, 1888)),
@@ -73,9 +73,12 @@ def probed_shapes(
 
 
 def _probe(graph: FlatGraph, tensors: list[str]):
-    """Returns two dicts of sizes by (input, axis), and two lists of inferred shapes."""
-    # Unknown sizes may be independent in each input. Token ids, mask and types must
-    # agree, though; with different sizes the import of such a graph fails.
+    """Infers the shapes of tensors for two sets of sizes of unknown input dimensions.
+
+    Returns the two sets as dicts by (input, axis), and the two lists of shapes.
+    """
+    # First try different sizes for each input. If the import of the graph fails, inputs
+    # must have equal sizes (token ids, mask and type ids), and these are tried.
     for equal_inputs, probes in itertools.product((False, True), _PROBES):
         sizes = [_sizes(graph.input_specs, equal_inputs, probe) for probe in probes]
         if sizes[0] is None:

@@ -49,13 +49,16 @@ def _factors(small: tf.TensorShape, large: tf.TensorShape) -> tuple[int, int] | 
 
 
 def _is_exact(node, factors: tuple[int, int]) -> bool:
-    """Tells whether the resize, which may round, selects exactly the same pixels."""
+    """Tells whether repeating pixels equals a resize, whose indices may be rounded."""
     powers_of_two = all(factor & (factor - 1) == 0 for factor in factors)
     return node.attr["half_pixel_centers"].b or powers_of_two
 
 
 def _replace(nodes: dict, node, factors: tuple[int, int], channels: int) -> None:
-    """Repeats pixels along the width, then whole rows: both copy blocks of memory."""
+    """Replaces a resize: one `Tile` repeats pixels along the width, one repeats rows.
+
+    Both copy contiguous memory, which is fast.
+    """
     images, size = data_inputs(node)
     height_factor, width_factor = factors
 

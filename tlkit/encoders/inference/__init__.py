@@ -5,7 +5,7 @@ a function that computes them. Files, in the order of the rewrites:
 
 * `forward_pass`: `FrozenForward`; `fold` applies the rewrites below.
 * `folded_graph`: the graph while it is rewritten, with its constants.
-* `matrix_products`: products with a constant kernel become matrix products.
+* `matrix_products`: an `Einsum` with a constant kernel becomes a matrix product.
 * `batch_norms`: batch norms and other scalings move into the kernel before them.
 * `pads_and_layer_norms`: padding moves into convolutions; layer norms keep their
   epsilon, which TensorFlow's optimizer would change.

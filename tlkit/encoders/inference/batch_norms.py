@@ -39,8 +39,8 @@ def fold_batch_norms(graph: FoldedGraph, splits: Splits) -> None:
 
     Args:
         graph: The graph.
-        splits: How the `Reshape` nodes behind matrix products split the last axis. A
-            scaling behind such a node is moved before it.
+        splits: How the `Reshape` nodes after matrix products split the last axis. A
+            scaling after such a node is moved before it.
     """
     readers = graph.readers()
     for node in graph.needed():
@@ -51,7 +51,7 @@ def fold_batch_norms(graph: FoldedGraph, splits: Splits) -> None:
 
 
 def _can_scale(node: NodeDef) -> bool:
-    """Tells whether channels come last, in a dtype that allows another rounding."""
+    """Tells whether a node has its channels last and the dtype float32 or float64."""
     # Reading an attribute that a node lacks would create it.
     layout = node.attr["data_format"].s if "data_format" in node.attr else b"NHWC"
     return layout == b"NHWC" and tf.as_dtype(node.attr["T"].type) in _DTYPES
@@ -83,7 +83,7 @@ def _fold_into(
         ops.append(graph.nodes[name].op)
         last = name
     if not ops or (split is None and set(ops) <= {"BiasAdd", "Identity"}):
-        return  # nothing but a bias follows: the form that TensorFlow runs fastest
+        return  # only a bias follows, which is already the fastest form
     scaled = (kernel * scale.reshape(shape)).astype(kernel.dtype)
     product = graph.own_node(node.name)
     product.input[1] = tensor_of(
@@ -100,7 +100,7 @@ def _fold_into(
 
 
 def _factors_shape(node: NodeDef, kernel: np.ndarray) -> tuple[int, ...]:
-    """Returns the shape that factors per output channel need to multiply a kernel."""
+    """Returns the shape in which one factor per output channel multiplies a kernel."""
     if node.op == "DepthwiseConv2dNative":
         return kernel.shape[-2:]
     if node.op == "MatMul" and node.attr["transpose_b"].b:
@@ -111,9 +111,9 @@ def _factors_shape(node: NodeDef, kernel: np.ndarray) -> tuple[int, ...]:
 def _only_reader(
     graph: FoldedGraph, name: str, readers: Mapping[str, list[str]]
 ) -> str | None:
-    """Returns the node that alone reads a node's output; `None` if it is not alone."""
+    """Returns the node that reads a node's output, if nothing else needs the output."""
     tensor = tensor_of(name)
-    # The further outputs of a batch norm are for training.
+    # Outputs after the first are batch statistics, which only training reads.
     others = [f"{name}:{k}" for k in range(1, 6)]
     if any(t in readers or t in graph.outputs for t in others):
         return None
@@ -163,7 +163,7 @@ def _affine(
 def _by_channel(
     value: np.ndarray | None, rank: int, dimensions: tuple[int, ...]
 ) -> np.ndarray | None:
-    """Returns a constant as float64 `[channels]`; `None` if it varies along others."""
+    """Returns a constant as float64 `[channels]`; `None` if it has no such form."""
     if value is None or value.ndim > rank:
         return None
     other_axes = max(value.ndim - len(dimensions), 0)

@@ -1,4 +1,4 @@
-"""A graph whose variables are constants, while it is being folded.
+"""A graph with constant weights, which the rewrites of this package change.
 
 Tested in tests/encoders/inference/test_forward_pass.py.
 """
@@ -46,12 +46,12 @@ class FoldedGraph:
         return name
 
     def own_node(self, name: str) -> NodeDef:
-        """Replaces a node by a copy, which may be changed, and returns the copy."""
+        """Replaces a shared node by a copy that may be changed; returns the copy."""
         self.nodes[name] = copy_node(self.nodes[name])
         return self.nodes[name]
 
     def needed(self) -> list[NodeDef]:
-        """Returns the nodes from which the outputs are computed, less placeholders."""
+        """Returns the nodes that the outputs need, without placeholders."""
         constants = {node_of(tensor) for tensor in self.arrays}
         names = sorted(needed_nodes(self.nodes, self.outputs, constants))
         nodes = [self.nodes[name] for name in names]

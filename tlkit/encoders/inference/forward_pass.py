@@ -2,10 +2,10 @@
 
 `fold` rewrites the inference graph:
 
-1. It computes once what depends on variables and constants alone.
+1. It replaces tensors that depend only on variables and constants by their values.
 2. It turns products with constant kernels into matrix products.
 3. It folds batch norms and other scalings of channels into the kernels before them.
-4. It folds padding into the convolutions behind it.
+4. It folds padding into the convolutions after it.
 
 The result has the form that TensorFlow runs fastest: a convolution with its bias,
 residual sum and activation is one op, whose kernel is rearranged in memory only once.
@@ -40,14 +40,14 @@ from .pads_and_layer_norms import fold_pads, keep_epsilons
 if TYPE_CHECKING:
     from ..opened_encoder import OpenedEncoder
 
-# TensorFlow serializes the graph of a function, constants included, which must not
-# exceed 2 GB. The weights of a larger network are captured instead of constants, which
-# is slower: kernels are then rearranged in every call.
+# TensorFlow serializes the graph of a function with its constants, and the result must
+# not exceed 2 GB. The function of a larger network captures the weights as tensors
+# instead, which is slower: kernels are then rearranged in every call.
 MOST_BYTES = 1_500_000_000
 
-# Ops that gain from constant kernels. A network without them gets its weights captured:
-# matrix products gain nothing, and copying constants makes the first call of a BERT
-# with 22 million weights 4 seconds longer.
+# Ops that run faster with constant kernels. In a network without these ops, weights are
+# captured tensors: constants make matrix products no faster, but the first call of a
+# BERT with 22 million weights 4 seconds longer, since they are copied.
 _GAIN_FROM_CONSTANTS = {"Conv2D", "DepthwiseConv2dNative"}
 
 
@@ -65,22 +65,21 @@ class ForwardResults:
 
 
 class FrozenForward:
-    """Inference of an opened encoder with constant weights, as fast as possible.
+    """Runs an opened encoder in inference mode with constant weights, fast.
 
-    The weights have the values at the time of construction, folded into each other.
-    Later changes of the weights have no effect, so make a new object after training.
-    The constants need as much memory again as the weights. The function runs eagerly
-    and in graphs, such as those of `tf.data` and `tf.function`. The encoder's weights
-    get no gradients from it.
+    The constants are computed from the weights at construction. Later changes of the
+    weights have no effect, so make a new object after training. The constants need as
+    much memory again as the weights. Calls work eagerly and in graphs, such as those of
+    `tf.data` and `tf.function`. The encoder's weights get no gradients from them.
 
     Args:
         encoder: An opened encoder.
-        cuts: Indices of sections, from 1 on; the tensor before each is returned.
-        outputs: Whether to return the encoder's outputs. Without them, nothing behind
-            the last cut runs.
+        cuts: Indices of sections, from 1 on; the input tensor of each is returned.
+        outputs: Whether to return the encoder's outputs. If `False`, the sections after
+            the last cut do not run.
 
     Raises:
-        ValueError: There is no such cut, or nothing is requested.
+        ValueError: A cut does not exist, or neither cuts nor outputs are requested.
 
     Example:
 
@@ -140,8 +139,8 @@ def frozen_function(
         resources: The captured tensors that `graph.resources` refers to.
 
     Returns:
-        A `tf.function` from the flattened inputs to these tensors. It is traced once,
-        whatever the sizes that the graph leaves open.
+        A `tf.function` from the flattened inputs to these tensors. It is traced once
+        for all sizes of the inputs' unknown dimensions.
     """
     folded = fold(graph, outputs, value_of=value_of)
     definition = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
@@ -155,7 +154,7 @@ def frozen_function(
             captured = {name: tf.constant(array) for name, array in arrays.items()}
 
     def run(inputs):
-        # Identity, since the graph being built must capture an eager handle.
+        # `tf.identity` makes the graph that is being built capture the eager tensor.
         constants = {
             name: tf.identity(captured[name]) if captured else tf.constant(array)
             for name, array in arrays.items()
@@ -169,7 +168,7 @@ def frozen_function(
 def fold(
     graph: FlatGraph, outputs: Sequence[str], *, value_of: Callable[[int], tf.Tensor]
 ) -> FoldedGraph:
-    """Folds a graph to one with fewer nodes that computes the same, up to rounding.
+    """Rewrites a graph into one with fewer nodes and equal results up to rounding.
 
     Args:
         graph: The flat graph.
@@ -194,7 +193,7 @@ def fold(
 def _with_constants(
     graph: FlatGraph, values: Mapping[str, tf.Tensor], outputs: tuple[str, ...]
 ) -> FoldedGraph:
-    """Computes once all tensors that depend on variables and constants alone."""
+    """Replaces tensors that depend only on variables and constants by their values."""
     order = topological_order(graph.nodes, outputs)
     nodes = {name: graph.nodes[name] for name in order}
     fixed: set[str] = set()

@@ -1,8 +1,8 @@
 """Rewrites products with a constant kernel as plain matrix products.
 
-The layers of a transformer multiply the last axes of a tensor by a kernel. As a product
-of two matrices, TensorFlow runs this as one op together with its bias, and rearranges
-the kernel in memory only once. As an `Einsum` it does neither.
+The layers of a transformer multiply the last axes of a tensor by a kernel, many of them
+with an `Einsum`. TensorFlow runs a product of two matrices and its bias as one op, and
+rearranges the constant kernel in memory only once. For an `Einsum` it does neither.
 
 Tested in tests/encoders/inference/test_forward_pass.py.
 """
@@ -16,8 +16,8 @@ import tensorflow as tf
 from ..graph.flat_graph import add_constant, add_node, data_inputs, node_of
 from .folded_graph import FoldedGraph
 
-# By name of a `Reshape` that splits the last axis of its input: the number of axes of
-# its output, and the sizes of the axes into which the last axis is split.
+# For each `Reshape` that splits the last axis of its input, by name: the number of axes
+# of its output, and the sizes of the axes into which the last axis is split.
 Splits = dict[str, tuple[int, tuple[int, ...]]]
 
 
@@ -29,7 +29,7 @@ def fold_products(graph: FoldedGraph, shapes: Mapping[str, tf.TensorShape]) -> S
         shapes: The static shape of the output of each `Reshape`, by its name.
 
     Returns:
-        How the `Reshape` nodes behind matrix products split the last axis.
+        How the `Reshape` nodes after matrix products split the last axis.
     """
     splits: Splits = {}
     for node in graph.needed():
@@ -84,9 +84,10 @@ def _fold_einsum(graph: FoldedGraph, node) -> Splits:
 
 
 def _batch_axes(data_axes: str, kernel_axes: str, result_axes: str) -> str | None:
-    """Returns the first axes of the data, if all its other axes are summed over.
+    """Returns the batch axes of an `Einsum`: those of the data that the kernel lacks.
 
-    Returns `None` if the product is not a matrix product with the batch axes first.
+    Returns `None` unless they come first in data and result, and all other axes of the
+    data are summed over, as in a matrix product.
     """
     batch = "".join(axis for axis in data_axes if axis not in kernel_axes)
     summed, new = data_axes[len(batch) :], result_axes[len(batch) :]

@@ -1,6 +1,6 @@
 """Two small rewrites of a graph with constant weights.
 
-* Zero padding moves into the convolution behind it, so no padded copy is written.
+* Zero padding moves into the convolution after it, so no padded copy is written.
 * Layer norms keep their epsilon. TensorFlow's optimizer (seen in 2.21, on CPUs with
   oneDNN) fuses a layer norm with constant scale and offset into one op and drops its
   epsilon: that op always adds 0.001 to the variance. The output of a frozen BERT, whose
@@ -44,7 +44,7 @@ def _fold_pad(graph: FoldedGraph, node) -> None:
 
 
 def keep_epsilons(graph: FoldedGraph) -> None:
-    """Makes TensorFlow not fuse layer norms with another epsilon than 0.001."""
+    """Prevents TensorFlow from fusing layer norms whose epsilon is not 0.001."""
     for node in graph.needed():
         if node.op == "Rsqrt" and _has_other_epsilon(graph, node):
             root, types = f"{node.name}/root", {"T": node.attr["T"]}

@@ -20,7 +20,7 @@ _MEANINGLESS = {"v", "w", "x", "var", "variable", "weight", "param", "tensor"}
 
 
 def name_sections(names: Sequence[Sequence[str]]) -> list[str]:
-    """Names the block of each section; neighbors with the same name are one block.
+    """Names the block of each section; neighbors with the same name form one block.
 
     Args:
         names: For each section, in order of depth, the names of its variables.
@@ -62,7 +62,7 @@ def _without_common_scope(names: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def _key(section: Sequence[str]) -> tuple[str, int] | None:
-    """Returns the first numbered word of the names, if all names have the same."""
+    """Returns the numbered word that all names share, such as `("layer", 3)`."""
     keys = set()
     for name in section:
         match = _NUMBERED.search(_DIMENSIONS.sub("", _KERAS_COUNTER.sub("", name)))
@@ -72,7 +72,10 @@ def _key(section: Sequence[str]) -> tuple[str, int] | None:
 
 
 def _numbering_word(keys: Sequence[tuple[str, int] | None]) -> str | None:
-    """Returns the word that numbers the blocks, if most sections have a number."""
+    """Returns the word that numbers the blocks, such as `"layer"`.
+
+    Returns `None` if fewer than half of the sections have a number.
+    """
     words = collections.Counter(key[0] for key in keys if key)
     if 2 * sum(words.values()) < len(keys):
         return None
@@ -83,7 +86,7 @@ def _numbering_word(keys: Sequence[tuple[str, int] | None]) -> str | None:
 
 
 def _are_contiguous(keys: Sequence[tuple[str, int]]) -> bool:
-    """Tells whether equal keys are neighbors, and there are several keys."""
+    """Tells whether there are several different keys, and equal keys are neighbors."""
     runs = [key for i, key in enumerate(keys) if i == 0 or keys[i - 1] != key]
     return len(runs) == len(set(runs)) and len(runs) > 1
 
@@ -93,7 +96,7 @@ def _entry_name(section: Sequence[str]) -> str:
 
 
 def _common_name(section: Sequence[str], scopes: Collection[str]) -> str:
-    """Returns the common beginning of the variables' names; `""` without a good one.
+    """Returns the common beginning of the variables' names; `""` if it has no meaning.
 
     Args:
         section: The variables' names.
@@ -111,7 +114,7 @@ def _common_name(section: Sequence[str], scopes: Collection[str]) -> str:
 
 
 def _made_unique(names: list[str]) -> list[str]:
-    """Numbers the sections without a name, and renames a name that occurs again."""
+    """Numbers unnamed sections; a name that occurs again after others gets a suffix."""
     unique: list[str] = []
     seen: set[str] = set()
     for i, name in enumerate(names):

@@ -1,8 +1,9 @@
 """A training graph whose batch norms use their running statistics.
 
-A trained block whose batch norms stay frozen still needs the dropout of training. So in
-a copy of the training graph each batch statistic is replaced by the running average
-that it would have updated. The update of an average shows which statistic that is.
+A trained block with frozen batch norms still needs dropout, which only the training
+graph has. So in a copy of the training graph each batch statistic is replaced by the
+running average that it updates. The graph's updates show which statistic updates which
+average.
 """
 
 import dataclasses
@@ -38,9 +39,9 @@ def with_running_statistics(graph: FlatGraph) -> tuple[FlatGraph, frozenset[int]
         graph: The training graph.
 
     Returns:
-        The graph without the updates of frozen averages, and the positions of the
-        frozen averages. An average whose update is not understood is not among them
-        and is updated as before.
+        The graph without the updates of frozen averages, and the positions of these
+        averages. An average whose batch statistic cannot be identified is not frozen:
+        it is updated as before.
     """
     averages = _find_averages(graph)
     nodes = dict(graph.nodes)
@@ -116,7 +117,10 @@ def _freeze_fused(nodes: dict, averages: _Averages) -> set[int]:
 
 
 def _freeze_others(graph: FlatGraph, nodes: dict, averages: _Averages) -> set[int]:
-    """Feeds averages, reshaped, to the readers of statistics; returns positions."""
+    """Replaces the batch statistics of unfused batch norms by their running averages.
+
+    Returns the positions of these averages.
+    """
     frozen: set[int] = set()
     shapes = static_shapes(graph, list(averages)) if averages else []
     replaced: dict[str, str] = {}

@@ -1,8 +1,8 @@
 """The opened network: two flat graphs, cut into the same sections, that can be run.
 
-Consecutive sections run from either graph. The values of variables are arguments, so
-the caller decides where they come from (eagerly, in a graph, under a strategy, under
-XLA), and only the trainable ones are differentiated.
+Any consecutive sections can run from either graph. The values of variables are
+arguments, so a network can run eagerly, in a graph, under a strategy or under XLA. Only
+the values of trainable variables get gradients.
 
 Tested in tests/encoders/test_forms.py.
 """
@@ -69,7 +69,7 @@ class Network:
             register(graph.gradients)
 
     def _check_cuts(self) -> None:
-        """Checks that each section can be computed from the cut before it."""
+        """Checks that each section can be computed from the tensor at its first cut."""
         for training, graph in self.graphs.items():
             earlier: set[str] = set()
             for i, section in enumerate(self.sections):
@@ -120,11 +120,11 @@ class Network:
 
         Args:
             section_run: Which sections, in which mode, and the tensors to return.
-            cut: The tensor before the first section; `None` if that is the network's
-                first.
+            cut: The tensor at the cut before the run's first section; `None` if this is
+                the first section of the network.
             inputs: The network's inputs, flattened.
             value_of: Returns the value of the variable at a position.
-            seed: int32 `[2]`, for training if `needs_seed`.
+            seed: The random seed, int32 `[2]`; required for training if `needs_seed`.
 
         Returns:
             The requested tensors.
@@ -142,7 +142,7 @@ class Network:
         )
 
     def _function(self, section_run: SectionRun) -> tuple[Callable, list[int]]:
-        """Makes the function of a run, and the positions of the variables it reads."""
+        """Returns a run's function and the positions of the variables that it reads."""
         training = section_run.training
         graph = self._graph(training, section_run.running_statistics)
         start = self._cut(section_run.first - 1, training)
@@ -160,7 +160,7 @@ class Network:
         definition = as_graph_def(graph, names)
         positions = sorted({p for n, p in graph.variables.items() if n in names})
 
-        # A tape does not see imported nodes, unless they are in a function.
+        # A gradient tape records imported nodes only if a `tf.function` contains them.
         rebuilt = can_rebuild(definition)
         build = rebuild_nodes if rebuilt else import_nodes
 
@@ -213,7 +213,7 @@ class Network:
         return 0  # it depends on the input alone
 
     def needed_inputs(self, section: int) -> tuple[int, ...]:
-        """Returns the positions of the inputs that a section and later ones read."""
+        """Returns the positions of the inputs that a section or a later one reads."""
         needed: set[int] = set()
         for training, graph in self.graphs.items():
             for i in range(section, len(self.sections)):
@@ -222,9 +222,10 @@ class Network:
         return tuple(sorted(needed))
 
     def tap(self, section: int, training: bool) -> str:
-        """Returns the name of the tensor that a tap behind a section gives.
+        """Returns the name of the tensor that the tap of a section returns.
 
-        That is the tensor at its cut, or the feature map that is pooled into it.
+        This is the last tensor of the section or, if that tensor is a vector pooled
+        from a feature map, the feature map.
         """
         if training not in self._taps:
             self._taps[training] = self._find_taps(training)
@@ -249,14 +250,14 @@ class Network:
             name
             for name in self.sections[section].inference.nodes
             if nodes[name].op.startswith("FusedBatchNorm")
-            # Keras 2 runs layer norms through the same op, always as in training.
+            # Keras 2 builds layer norms with the same op, always with `is_training`.
             and not nodes[name].attr["is_training"].b
         ]
-        # Other batch norms show by the two averages that they write in training.
+        # Batch norms of other ops are recognized by the two averages that each writes.
         return max(len(fused), len(self._averages(section)) // 2)
 
     def _averages(self, section: int) -> set[int]:
-        """Returns the positions of a section's averages, which training writes."""
+        """Returns the positions of a section's running averages."""
         written = set(self.graphs[True].updates)
         return self.sections[section].variables & written & self._floating_point
 
@@ -273,8 +274,8 @@ class Network:
     def frozen_norm_sections(self) -> frozenset[int]:
         """Indices of sections that can train with dropout and frozen batch norms.
 
-        Without random ops the inference graph computes the same and costs less, so
-        such sections are not among them.
+        Sections without random ops are left out, since the inference graph computes the
+        same for them at a lower cost.
         """
         _, frozen = self._with_running_statistics
         nodes = self.graphs[True].nodes
@@ -292,7 +293,7 @@ class Network:
     def updates(
         self, sections: Sequence[int], training: bool, running_statistics: bool
     ) -> tuple[int, ...]:
-        """Returns the positions of the variables that some sections write."""
+        """Returns the positions of the variables that a run of some sections writes."""
         if not training:
             return ()
         graph = self._graph(training, running_statistics)
@@ -326,12 +327,12 @@ class Network:
         return writers
 
     def _nodes_of(self, section: int, training: bool = True) -> set[str]:
-        """Returns the names of all nodes of a section, from the cut before it on."""
+        """Returns the names of the nodes between the two cuts of a section."""
         nodes = self.graphs[training].nodes
         start, end = self._cut(section - 1, training), self._cut(section, training)
         ends = [end or self.sections[section].graph(training).tap_candidates[-1]]
         return needed_nodes(nodes, ends, {node_of(start)} if start else ())
 
     def _cut(self, section: int, training: bool) -> str | None:
-        """Returns the tensor at the end of a section; `None` at the network's ends."""
+        """Returns the tensor at a section's end; `None` for the last section and -1."""
         return self.sections[section].graph(training).cut if section >= 0 else None

@@ -1,7 +1,7 @@
-"""The files in which a `.keras` file holds an opened network, and the JSON of specs.
+"""Stores an opened network as files in a `.keras` file, and converts specs to JSON.
 
-A folder holds `network.json` and one `.pb` file for each graph and custom gradient.
-Values of variables are not among them: they are weights of the Keras layer.
+A folder holds `network.json` and one `.pb` file for each graph and custom gradient. It
+does not hold the values of variables: Keras saves them as weights of the layer.
 """
 
 import dataclasses
@@ -67,7 +67,8 @@ def load_network(folder: pathlib.Path, *, trust: bool = False) -> Network:
     """Reads the network that `save_network` wrote.
 
     Raises:
-        SourceError: A graph does more than compute, and `trust` is false.
+        SourceError: A graph has ops that read or write files, connect to other machines
+            or run Python, and `trust` is false.
     """
     notes = json.loads((folder / "network.json").read_text())
 
@@ -82,7 +83,7 @@ def load_network(folder: pathlib.Path, *, trust: bool = False) -> Network:
 
 
 def _save_graph(graph: FlatGraph, folder: pathlib.Path, name: str) -> dict[str, Any]:
-    """Writes the graph's nodes and returns its other fields, for JSON."""
+    """Writes the graph's nodes to a file; returns its other fields as JSON values."""
     definition = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
     definition.node.extend(graph.nodes[name] for name in sorted(graph.nodes))
     _write(folder / f"{name}.pb", definition)

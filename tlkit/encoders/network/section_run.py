@@ -15,8 +15,8 @@ class SectionRun:
     Args:
         first: Index of the first section.
         last: Index of the last section, included.
-        training: Whether the training graph runs, not the inference graph.
-        running_statistics: Whether the training graph runs in the version whose batch
+        training: Whether to run the training graph instead of the inference graph.
+        running_statistics: Whether to run the version of the training graph whose batch
             norms use their running statistics.
         trainable: Positions of the variables that get gradients.
         outputs: Positions of the network's outputs to return.
@@ -38,7 +38,10 @@ class SectionRun:
 
 @dataclasses.dataclass(frozen=True)
 class SectionResults:
-    """The tensors that a `SectionRun` returns, by position or index of section."""
+    """The tensors that a `SectionRun` returns.
+
+    Outputs and updates are by position, taps by the index of the section.
+    """
 
     cut: tf.Tensor | None
     outputs: dict[int, tf.Tensor]

@@ -7,9 +7,9 @@ cut, since it can be recomputed on the other side.
 
 1. `find_sections` cuts one graph, from the input to the output.
 2. `match_sections` keeps the cuts that the inference graph and the training graph have
-   in common, since each section may run from either graph. Node names differ in the
-   two, and so do the nodes around dropout and batch norm. The variables before a cut
-   are the same, so they identify it.
+   in common, since each section may run from either graph. Between the graphs, node
+   names differ, and so do the nodes around dropout and batch norm. The variables that
+   are read before a cut are the same in both graphs, so they identify the cut.
 
 Tested in tests/encoders/test_forms.py.
 """
@@ -30,7 +30,7 @@ from ..graph.flat_graph import (
 )
 from ..graph.random_ops import is_random
 
-_MOST_OUTPUTS = 8  # of a node; further ones are ignored
+_MOST_OUTPUTS = 8  # further outputs of a node are ignored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,8 @@ class GraphSection:
         cut: The tensor at its end; `None` for the last section of the graph.
         variables: Positions of the variables that the section reads.
         nodes: Names of its nodes on the path.
-        tap_candidates: The tensors after its last variable that pass alone, in order
-            of depth; for the last section also the last tensor.
+        tap_candidates: The tensors after the section's last variable at which the graph
+            could be cut, by depth; for the last section also its last tensor.
     """
 
     cut: str | None
@@ -51,7 +51,7 @@ class GraphSection:
     tap_candidates: tuple[str, ...]
 
     def __add__(self, following: GraphSection) -> GraphSection:
-        """Joins a section and the following section of the same graph to one."""
+        """Joins two consecutive sections of the same graph into one."""
         candidates = following.tap_candidates
         if not following.variables:
             candidates = self.tap_candidates + candidates
@@ -62,7 +62,7 @@ class GraphSection:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A section of a network, between two cuts that both graphs have."""
+    """A section of a network, between two cuts that exist in both of its graphs."""
 
     inference: GraphSection
     training: GraphSection
@@ -73,7 +73,7 @@ class Section:
 
     @property
     def variables(self) -> frozenset[int]:
-        """Positions of the variables that either graph reads here."""
+        """Returns the positions of the variables that either graph reads in it."""
         return self.inference.variables | self.training.variables
 
 
@@ -116,8 +116,8 @@ def _path(graph: FlatGraph) -> tuple[list[str], dict[str, set[int]]]:
     """Finds the nodes that carry values of both the input and the variables.
 
     Returns:
-        Their names, inputs before users, and for each of them the variables that enter
-        the path there.
+        Their names, each after its inputs, and for each of them the positions of the
+        variables whose values come onto the path at this node.
     """
     variables_before: dict[str, frozenset[int]] = {}
     from_input: dict[str, bool] = {}
@@ -139,8 +139,8 @@ def _path(graph: FlatGraph) -> tuple[list[str], dict[str, set[int]]]:
 def _value_inputs(node) -> list[str]:
     """Returns the input tensors that a node's values depend on.
 
-    The seed of a random op does not count, since all dropouts share it. The shape of
-    the random tensor does.
+    For a random op, this is only the shape of the random tensor. Its seed does not
+    count: all dropouts share the seed, which would tie them into one section.
     """
     inputs = data_inputs(node)
     if not is_random(node.op):
@@ -149,7 +149,7 @@ def _value_inputs(node) -> list[str]:
 
 
 def _by_depth(graph: FlatGraph) -> list[str]:
-    """Lists all nodes, inputs before users, and shallow outputs before deep ones.
+    """Lists all nodes, each after its inputs, and shallow outputs before deep ones.
 
     An output that branches off in the middle (a feature map, an auxiliary head) comes
     before the nodes that follow the branch. Otherwise it would seem to cross every
@@ -224,7 +224,10 @@ def _variables(sections: Sequence[GraphSection]) -> frozenset[int]:
 def _cuts_by_variables(
     sections: Sequence[GraphSection], common: frozenset[int]
 ) -> dict[frozenset[int], int]:
-    """Returns the index of the last section after each set of common variables."""
+    """Identifies the cuts at the ends of sections by the variables read before them.
+
+    Returns the index of the section before each cut, by the set of these variables.
+    """
     cuts, before = {}, frozenset()
     for i, section in enumerate(sections):
         before |= section.variables & common

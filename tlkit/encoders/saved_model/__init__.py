@@ -3,11 +3,12 @@
 In: a folder with a SavedModel, or a `tf.Module` in memory. Out: a `Restored` object,
 whose functions `..graph` flattens. Files, in the order of use:
 
-* `trust`: rejects a SavedModel that does more than compute, unless it is trusted.
-* `outside_ops`: finds its ops that act on files, the network or Python, other than
-  those on its own assets and checkpoints.
-* `op_effects`: the effects of TensorFlow's ops beyond computing.
-* `saved_model_reader`: loads it; `Restored` has the functions, variables and losses.
+* `trust`: rejects a SavedModel that uses other files than its own, connects to other
+  machines or runs Python, unless the user trusts it.
+* `outside_ops`: finds the ops of a SavedModel that do this.
+* `op_effects`: lists which of TensorFlow's ops have effects outside the graph.
+* `saved_model_reader`: loads the SavedModel; `Restored` has its functions, variables
+  and losses.
 * `endpoints`: which function runs inference, which training, and their arguments.
 """
 

@@ -1,4 +1,4 @@
-"""Finds the functions of a SavedModel that run it, and their arguments.
+"""Finds the functions that run a SavedModel, and the values of their arguments.
 
 TF Hub's reusable form is one callable object, traced for `training=False` and for
 `training=True`. Keras 3 writes no callable: `model.export` writes an endpoint `serve`,
@@ -24,14 +24,15 @@ _NAMES = (
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-    """A restored function with the values of its arguments after the first.
+    """A restored function with values for all of its arguments except the inputs.
 
     Args:
         function: The concrete function.
-        inputs: Nest of `tf.TensorSpec` of its first argument.
-        arguments: The other positional arguments.
-        keywords: The keyword arguments, without that of the inputs.
-        keyword: Name of the first argument, if it must be passed by name.
+        inputs: Nest of `tf.TensorSpec` of the inputs, which are its first argument.
+        arguments: Values of the other positional arguments.
+        keywords: Values of the keyword arguments, without the inputs.
+        keyword: Name of the argument for the inputs if they must be passed by name,
+            otherwise `None`.
     """
 
     function: Any
@@ -48,7 +49,7 @@ class Endpoint:
 
     @property
     def constants(self) -> list[tf.Tensor]:
-        """The tensors among the further arguments, such as a batch norm's momentum."""
+        """Returns the tensors among the values, such as a batch norm's momentum."""
         values = tf.nest.flatten((self.arguments, dict(self.keywords)))
         return [value for value in values if isinstance(value, tf.Tensor)]
 
@@ -61,12 +62,12 @@ def find_endpoints(
     Args:
         module: The restored SavedModel.
         where: Its origin, for error messages.
-        names: Names of the endpoints for inference and for training (`None` for no
-            second one); by default they are searched.
+        names: Names of the endpoints for inference and for training; the second may be
+            `None`. By default, the endpoints are found automatically.
 
     Returns:
-        The endpoint for inference under `False` and the one for training under `True`;
-        the same one twice if the module does not tell them apart.
+        The endpoint for inference under `False` and the one for training under `True`.
+        Both are the same object if the module has only one.
 
     Raises:
         EncoderError: The module has only signatures, lacks an endpoint, or takes an
@@ -144,7 +145,10 @@ def _by_training(call: Any, where: str) -> dict[bool, Endpoint]:
 
 
 def _generality(function: Any) -> tuple[bool, int]:
-    """Ranks a trace: dicts and tensors above lists, then by unknown dimensions."""
+    """Ranks a trace: first dicts and tensors above lists, then by unknown dimensions.
+
+    The trace with the most unknown dimensions accepts the most inputs.
+    """
     first, _ = _first_argument(function)
     unknown = sum(
         spec.shape.rank is None or list(spec.shape).count(None)
@@ -155,7 +159,7 @@ def _generality(function: Any) -> tuple[bool, int]:
 
 
 def _first_argument(function: Any) -> tuple[Any, str | None]:
-    """Returns the spec of the inputs, and their name if they must be passed by it."""
+    """Returns the specs of the inputs, and their name if they are passed by keyword."""
     args, kwargs = function.structured_input_signature
     if args:
         return args[0], None

@@ -1,4 +1,4 @@
-"""The effects of TensorFlow's ops beyond computing, by op type and attributes.
+"""Lists TensorFlow's ops that have effects outside the graph, such as writing files.
 
 Tested in tests/encoders/saved_model/test_trust.py.
 """
@@ -19,7 +19,7 @@ _HOST = re.compile(
     r"|Encode(Jpeg|Png|Base64)|ParseExample|ParseSingle|String|Regex|Unicode|Ragged"
     r"|Sentencepiece|Wordpiece|FastBert|CaseFold|NormalizeUTF8|Unique|Sparse"
 )
-# Ops that a TPU program may hold with strings, since they are removed from it.
+# Ops that may have strings in a TPU program, since TensorFlow removes them from it.
 _REMOVED = {"Assert", "Const", "Identity", "Placeholder", "NoOp"}
 
 # Ops with effects outside the graph, from the list of all of TensorFlow's ops.
@@ -54,7 +54,8 @@ def _is_proto_file(source: str) -> bool:
     return source not in ("", "local://") and not source.startswith("bytes://")
 
 
-# Ops whose effect depends on an attribute: its name, the effect, a test of its value.
+# Ops whose effect depends on an attribute: the attribute's name, the effect, and a test
+# that tells for the attribute's value whether the op has the effect.
 _BY_ATTRIBUTE: dict[str, tuple[str, str, Callable[[str], bool]]] = {
     "PrintV2": ("output_stream", "writes files", lambda x: x.startswith("file:")),
     "FixedUnigramCandidateSampler": ("vocab_file", "reads files", bool),
@@ -68,7 +69,7 @@ def outside_effect(node: NodeDef) -> str | None:
     if node.op in _BY_ATTRIBUTE:
         name, effect, has_effect = _BY_ATTRIBUTE[node.op]
         attribute = node.attr[name]
-        # The caller of the function supplies the value of a placeholder.
+        # A placeholder gets its value from the caller of the function.
         unknown = attribute.WhichOneof("value") == "placeholder"
         value = attribute.s.decode("utf-8", "replace")
         return effect if unknown or has_effect(value) else None
@@ -100,7 +101,7 @@ def _needs_host(node: NodeDef) -> bool:
 def function_bodies(
     graph: tf.compat.v1.GraphDef,
 ) -> Iterator[tuple[str, Iterable[NodeDef]]]:
-    """Yields the nodes of the graph under `""`, and of each function by its name."""
+    """Yields the name and nodes of each function; the main graph has the name `""`."""
     yield "", graph.node
     for function in graph.library.function:
         yield function.signature.name, function.node_def

@@ -1,11 +1,11 @@
-"""Finds the ops of a SavedModel that act outside it: on files, the network or Python.
+"""Finds ops of a SavedModel that use files, connect to other machines or run Python.
 
-Every SavedModel has some that do no harm. Two kinds are told apart from the others:
+Two kinds of such ops, which most SavedModels contain, are harmless:
 
-* The saver's ops write and read the module's own checkpoint. They are left out if
-  nothing but the saver calls them.
-* An op may read an asset of its own module. It does if its file name comes from an
-  asset on every way to it, through calls and captures of functions.
+* Ops of the saver, which write and read the SavedModel's own checkpoint. They are left
+  out of the results if nothing but the saver uses them.
+* Ops that read an asset of the SavedModel itself. They are marked as such if their file
+  name can only be that of an asset, through all calls and captures of functions.
 
 Tested in tests/encoders/saved_model/test_trust.py.
 """
@@ -33,7 +33,7 @@ _SAVE_OPS = ("Save", "SaveV2", "SaveSlices", "MergeV2Checkpoints")
 _RESTORE_OPS = ("Restore", "RestoreV2", "RestoreSlice")
 _CALL_OPS = ("PartitionedCall", "StatefulPartitionedCall")
 
-# Name of the main graph, which is around the functions.
+# Name of the main graph, which contains the library of functions.
 _MAIN = ""
 
 # A vertex of the call graph: a node of the main graph as ("", its name), or a whole
@@ -43,7 +43,7 @@ _Vertex = tuple[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class OutsideOp:
-    """An op that acts on files, the network or Python.
+    """An op that uses files, connects to other machines or runs Python.
 
     Args:
         type: Type of the op.
@@ -59,13 +59,16 @@ class OutsideOp:
 
 
 def outside_ops(model: saved_model_pb2.SavedModel) -> list[OutsideOp]:
-    """Finds the ops of a SavedModel that act outside it, without those of its saver."""
+    """Finds the ops of a SavedModel with effects outside it, except those of its saver.
+
+    Such an op uses files, connects to other machines or runs Python.
+    """
     single = len(model.meta_graphs) == 1
     return [op for graph in model.meta_graphs for op in _SavedGraph(graph, single).ops]
 
 
 def outside_ops_of_graph(graph: tf.compat.v1.GraphDef) -> list[OutsideOp]:
-    """Finds the ops that act outside a graph that has neither a saver nor assets."""
+    """Finds the ops with effects outside a graph that has no saver and no assets."""
     return [
         OutsideOp(node.op, effect, function or "the graph")
         for function, nodes in function_bodies(graph)
@@ -75,18 +78,18 @@ def outside_ops_of_graph(graph: tf.compat.v1.GraphDef) -> list[OutsideOp]:
 
 
 class _SavedGraph:
-    """A graph with its functions: their calls, and the origin of file names.
+    """A graph of a SavedModel, with the calls of functions and origins of file names.
 
     Args:
         meta_graph: The graph with its saver, objects and assets.
-        single: Whether it is the only one in its file.
+        single: Whether it is the only graph in the SavedModel.
     """
 
     def __init__(self, meta_graph: meta_graph_pb2.MetaGraphDef, single: bool):
         self._meta_graph = meta_graph
         self._objects = meta_graph.object_graph_def
-        # TensorFlow 2 loads such a file by its objects and never runs the main graph,
-        # which is for other loaders.
+        # TensorFlow 2 loads the objects of a SavedModel and never runs its main graph,
+        # unless there are several graphs or no objects.
         self._main_is_unused = single and meta_graph.HasField("object_graph_def")
         graph = meta_graph.graph_def
         bodies = list(function_bodies(graph))
@@ -105,7 +108,7 @@ class _SavedGraph:
 
     @property
     def ops(self) -> list[OutsideOp]:
-        """The ops that act outside the SavedModel, without those of its saver."""
+        """Returns the ops with effects outside the SavedModel, except its saver's."""
         return [
             OutsideOp(
                 node.op,
@@ -121,7 +124,7 @@ class _SavedGraph:
     # === The saver ===
 
     def _is_savers(self, function: str, node: NodeDef) -> bool:
-        """Tells whether an op writes or reads checkpoints for nothing but the saver."""
+        """Tells whether an op handles checkpoints and is used by the saver only."""
         vertex = (function, "") if function else (_MAIN, node.name)
         if node.op in _SAVE_OPS:
             own, others = self._saving, self._restoring | self._not_savers
@@ -141,7 +144,7 @@ class _SavedGraph:
 
     @functools.cached_property
     def _not_savers(self) -> frozenset[_Vertex]:
-        """The vertices that anything but the saver needs: objects, signatures, …"""
+        """Returns the vertices that anything besides the saver needs: signatures, …"""
         savers = self._saving | self._restoring
         tensors = [name for name in self._nodes[_MAIN] if (_MAIN, name) not in savers]
         for signature in self._meta_graph.signature_def.values():
@@ -158,7 +161,7 @@ class _SavedGraph:
     def _reachable(
         self, tensors: Iterable[str], functions: Iterable[str] = ()
     ) -> frozenset[_Vertex]:
-        """Finds the vertices that some tensors of the main graph and functions need."""
+        """Finds the vertices needed by some main-graph tensors and some functions."""
         main = self._nodes[_MAIN]
         stack = [(_MAIN, node_of(tensor)) for tensor in tensors]
         stack = [vertex for vertex in stack if vertex[1] in main]
@@ -202,7 +205,8 @@ class _SavedGraph:
     ) -> bool:
         """Tells whether a tensor of a function can only be the path of an asset.
 
-        `seen` has the functions and tensors on the way here, to end a recursion.
+        `seen` contains the pairs of function and tensor that led here, to stop at
+        recursive calls.
         """
         if (function, tensor) in seen:
             return False
@@ -213,13 +217,13 @@ class _SavedGraph:
         inputs = data_inputs(node)
         if node.op == "Identity" and inputs:
             return self._is_asset(function, inputs[0], seen)
-        # The loader fills in the listed nodes of the main graph.
+        # On loading, TensorFlow feeds the paths of assets to these main-graph nodes.
         return function == _MAIN and node.name in self._assets
 
     def _argument_is_asset(
         self, function: str, name: str, seen: frozenset[tuple[str, str]]
     ) -> bool:
-        """Tells whether every call of a function passes an asset as an argument."""
+        """Tells whether every call of a function passes an asset's path for `name`."""
         arguments = self._functions[function].signature.input_arg
         names = [argument.name for argument in arguments]
         if name not in names or any(
@@ -248,7 +252,7 @@ class _SavedGraph:
         return callers
 
     def _captures_asset(self, function: str, position: int) -> bool:
-        """Tells whether the argument at a position from the end captures an asset."""
+        """Tells whether the argument at a negative position is a captured asset."""
         captures = self._objects.concrete_functions[function].bound_inputs
         if position < -len(captures):
             return False  # an argument that the caller passes

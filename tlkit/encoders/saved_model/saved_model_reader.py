@@ -24,14 +24,14 @@ class Restored:
     Args:
         module: The object that `tf.saved_model.load` returned.
         endpoints: The function for inference under `False`, the one for training
-            under `True`; the same one if the module does not tell them apart.
+            under `True`. Both are the same object if the module has only one.
         outputs: Nest of `tf.TensorSpec` of the selected outputs.
         variables: All variables that the functions read or write.
         learnable: Positions in `variables` of those that the module allows training.
         losses: The module's regularization losses: functions without arguments.
         host_ops: Types of the functions' ops that no TPU runs.
-        file_ops: Types of ops anywhere in the file that act on files, the network or
-            Python.
+        file_ops: Types of ops anywhere in the SavedModel that use files, connect to
+            other machines or run Python.
         selected: Positions of the selected outputs among all outputs, flattened.
         output: Name of the selected output, or names; `None` for all outputs.
     """
@@ -70,16 +70,16 @@ def read_saved_model(
 
     Args:
         path: Folder with a `saved_model.pb`.
-        endpoints: Names of the functions for inference and for training; searched if
-            `None`.
-        trust: Whether it may read or write files, connect or run Python.
+        endpoints: Names of the functions for inference and for training; found
+            automatically if `None`.
+        trust: Whether it may use files, connect to other machines or run Python.
 
     Returns:
         The module and its functions.
 
     Raises:
-        SourceError: TensorFlow cannot load the folder, or it does more than compute
-            and is not trusted.
+        SourceError: TensorFlow cannot load the folder, or the SavedModel contains ops
+            that need `trust=True`.
         EncoderError: The module is not in the reusable form: it has only signatures.
         ExtraError: It holds ops of TF Text and TF Text is not installed.
     """
@@ -127,7 +127,7 @@ def read_module(
     folder = tempfile.mkdtemp(prefix="tlkit-module-")
     try:
         tf.saved_model.save(module, folder)
-        # Trusted, since the user wrote it or has loaded it before.
+        # Trusted, since the module is already in memory.
         restored = read_saved_model(
             pathlib.Path(folder), endpoints=endpoints, trust=True
         )
@@ -140,7 +140,8 @@ def read_module(
             "module.__call__.get_concrete_function(tf.TensorSpec(…), training=True), "
             "and the same with False."
         ) from error
-    # Kept, since exporting the encoder copies the files of its tables.
+    # Delete the folder with the module and not now, since exporting the encoder copies
+    # the files of its lookup tables.
     weakref.finalize(restored.module, shutil.rmtree, folder, ignore_errors=True)
     return restored
 
@@ -149,7 +150,7 @@ def outside_strategy(function: Callable[[], Restored]) -> Restored:
     """Calls a function outside the scope of the current strategy, if there is one."""
     if not tf.distribute.has_strategy():
         return function()
-    # A scope belongs to its thread and cannot be left in another way.
+    # A scope applies to its own thread only, and there is no other way to leave it.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()
 
@@ -180,7 +181,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _losses(module: Any) -> Iterable[Any]:
-    """Yields a trace of each regularization loss of a module."""
+    """Yields one concrete function of each regularization loss of a module."""
     for loss in getattr(module, "regularization_losses", None) or ():
         yield from getattr(loss, "concrete_functions", [])[:1]
 
@@ -188,8 +189,8 @@ def _losses(module: Any) -> Iterable[Any]:
 def _variables(module: Any, functions: Iterable[Any]) -> tuple[tf.Variable, ...]:
     """Returns the variables that functions use, in the order of the module's list.
 
-    Variables that the module does not list come last; a `tf.Module` written by hand may
-    list none.
+    Variables that are missing in this list come last; the list of a `tf.Module` that
+    was written by hand may be empty.
     """
     captured = [v for function in functions for v in function.graph.variables]
     captured_ids = {id(v) for v in captured}

@@ -1,9 +1,9 @@
-"""Checks before loading that a SavedModel does nothing but compute.
+"""Checks before loading that a SavedModel only computes.
 
-A SavedModel is a program. Some of it (filling tables) runs as soon as it is loaded, and
-its ops can read any file and write it elsewhere. An encoder needs no other files than
-its own assets. A SavedModel with other effects is rejected unless the user trusts its
-author.
+A SavedModel is a program whose ops can read and write any file, connect to other
+machines and run Python. Some ops run as soon as it is loaded, such as those that fill
+tables. An encoder needs no files but its own assets. So a SavedModel that does more is
+rejected unless the user trusts its author.
 """
 
 import pathlib
@@ -11,8 +11,8 @@ import re
 
 import tensorflow as tf
 
-# Private: keras.saving.load_model's `safe_mode` has no other way to a layer's
-# `from_config`. tests/encoders/saved_model/test_trust.py notices when it changes.
+# Private: a layer's `from_config` has no public way to read the `safe_mode` of
+# keras.saving.load_model. tests/encoders/saved_model/test_trust.py notices changes.
 from keras.src.saving import serialization_lib
 
 from ...errors import SourceError
@@ -22,23 +22,23 @@ from .outside_ops import OutsideOp, outside_ops, outside_ops_of_graph
 _MOST_LISTED = 6
 
 # Sources that the user trusts in this process, such as preprocessors, which are loaded
-# later than the encoder that names them. Never written to a file: otherwise the author
-# of the file would decide.
+# later than the encoder that names them. Never saved in a file: otherwise the author of
+# a file could mark sources as trusted.
 _TRUSTED: set[str] = set()
 
 
 def check_saved_model_ops(folder: pathlib.Path, *, trust: bool) -> tuple[str, ...]:
-    """Rejects a SavedModel that reads, writes, connects or runs Python.
+    """Rejects a SavedModel that uses files, connects to other machines or runs Python.
 
-    It may read its own assets, and its saver may use its checkpoint.
+    Ops that only read its own assets or belong to its saver are allowed.
 
     Args:
         folder: Folder of the SavedModel.
         trust: Whether the user trusts it; then nothing is rejected.
 
     Returns:
-        Types of the ops that act on files, the network or Python, harmless ones
-        included, sorted; empty if the folder holds no SavedModel.
+        Sorted types of the ops that use files (its own assets included), connect to
+        other machines or run Python; empty if the folder holds no SavedModel.
 
     Raises:
         SourceError: It holds such ops; the message lists them and their functions.
@@ -58,10 +58,10 @@ def check_saved_model_ops(folder: pathlib.Path, *, trust: bool) -> tuple[str, ..
 
 
 def check_graph_ops(graph: tf.compat.v1.GraphDef, *, trust: bool) -> None:
-    """Rejects a graph of a `.keras` file that reads, writes, connects or runs Python.
+    """Rejects a graph that uses files, connects to other machines or runs Python.
 
     Args:
-        graph: The graph.
+        graph: A graph from a `.keras` file.
         trust: Whether the user trusts the file; then nothing is rejected.
 
     Raises:
