@@ -50,8 +50,8 @@ def export(
       labels]`), and `top_labels` and `top_scores` (`[batch, top]`, highest first).
       An image that cannot be decoded gets the label `""` and scores of 0; the others
       of its batch are not affected.
-    * `embed` takes the same, and returns `embedding` (float32 `[batch, features]`), the
-      input of the head; zeros for an image that cannot be decoded.
+    * `embed` takes the same inputs, and returns `embedding` (float32 `[batch,
+      features]`), the input of the head; zeros for an image that cannot be decoded.
     * `tensors` takes the model's own inputs: `pixels` (float32 `[batch, height, width,
       3]` in 0…255) or token ids by name (int32 `[batch, length]`). It returns the same
       as `serving_default`.

@@ -70,7 +70,7 @@ _KEY, _VALUE = 1, 2
 
 
 def write_server_files(folder: pathlib.Path, name: str, report: Report | None) -> None:
-    """Writes the report and the server's settings for a model of that name."""
+    """Writes the report, and the server's settings for a model called `name`."""
     extra = folder / "assets.extra"
     extra.mkdir(exist_ok=True)
     if report is not None:
@@ -84,10 +84,10 @@ def write_server_files(folder: pathlib.Path, name: str, report: Report | None) -
 def write_warm_up_requests(
     folder: pathlib.Path, model: keras.Model, name: str, examples: ExportExamples
 ) -> None:
-    """Writes warm-up requests for the raw signatures, of one and of many examples.
+    """Writes warm-up requests for `serving_default` and `embed`.
 
-    The file is limited to 2 % of the export's size. One of the smaller half of
-    `examples` is therefore repeated.
+    A request repeats one example of about the median size, once or up to 32 times, but
+    no more often than 2 % of the export's size allow for the file.
     """
     raws = sorted(examples.raws, key=_size)[: max(1, len(examples) // 2)]
     typical, largest = raws[-1], BATCH_SIZES[-1]
@@ -222,7 +222,7 @@ def _prediction_log(model: str, signature: str, inputs: Mapping[str, Any]) -> by
 
 def _field(number: int, content: bytes) -> bytes:
     """Encodes a field of bytes, a string or a message as protocol buffers do."""
-    # https://protobuf.dev/programming-guides/encoding: type 2 has a length.
+    # https://protobuf.dev/programming-guides/encoding: in type 2, a length comes first.
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 

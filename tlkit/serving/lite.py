@@ -30,7 +30,7 @@ _SIGNATURE = "serving_default"
 
 @dataclasses.dataclass(frozen=True)
 class LiteReport:
-    """The size of a LiteRT model, and its accuracy beside the full model's.
+    """The size of a LiteRT model, and its accuracy compared with the full model's.
 
     Attributes:
         path: The `.tflite` file.
@@ -151,12 +151,12 @@ def _split_calibration(examples: list, labels: Sequence[int] | None):
 
 
 def _has_int8_activations(model: keras.Model) -> bool:
-    """Returns whether activations can be int8: not beside an attention mask of -1e9."""
+    """Returns whether activations can be int8; an attention mask of -1e9 forbids it."""
     return facts_of(model).kind == "image"
 
 
 def _preparation(model: keras.Model) -> Callable[[Sequence], Iterator[dict]]:
-    """Returns a function from raw examples to the named inputs of each, one by one."""
+    """Returns a function that yields the named inputs of each raw example."""
     preprocess = preprocessing(model, fixed_length=True)
     if facts_of(model).kind not in ("image", "text") or (
         not isinstance(model.input, dict) and model.input.dtype == "string"

@@ -21,7 +21,7 @@ from .signatures import RAW, TENSORS, tensor_specs
 TOLERANCE = 1e-5
 
 _SCRIPT = pathlib.Path(__file__).with_name("standalone_predictions.py")
-# The training process may have reserved all memory of the GPUs.
+# On the CPU, since the training process may have reserved all memory of the GPUs.
 _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
 _SHOWN_MISMATCHES = 3
 
@@ -87,11 +87,11 @@ def predict_standalone(folder: pathlib.Path, requests: Requests) -> Responses:
 
     Args:
         folder: The export.
-        requests: The inputs by name, by the name of the signature: arrays of numbers,
-            or lists of bytes.
+        requests: For each signature, the inputs by name: arrays of numbers, or lists of
+            bytes.
 
     Returns:
-        The outputs by name, by the name of the signature. Strings are UTF-8 bytes.
+        For each signature, the outputs by name. Strings are UTF-8 bytes.
 
     Raises:
         ExportError: The process failed.
@@ -100,7 +100,7 @@ def predict_standalone(folder: pathlib.Path, requests: Requests) -> Responses:
         requests_path = pathlib.Path(temporary, "requests.npz")
         responses_path = pathlib.Path(temporary, "responses.npz")
         np.savez(requests_path, **_packed(requests))
-        # -P: other packages may have modules named as those in the script's folder.
+        # -P: otherwise, modules in the script's folder could hide those of packages.
         command = [sys.executable, "-P", _SCRIPT, folder.absolute()]
         done = subprocess.run(
             [*command, requests_path, responses_path],

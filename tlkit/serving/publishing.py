@@ -46,9 +46,9 @@ def publish(
     The SavedModel has TF Hub's reusable form: `__call__(inputs, training=False)`,
     `variables`, `trainable_variables` and `regularization_losses`. It loads without
     `tlkit`, in plain TensorFlow, in `hub.load(path)` and in `hub.KerasLayer(path,
-    trainable=True)` of tf_keras, and with `tlkit.load_encoder(path)`. Blocks that are
-    frozen now are trainable in it as the others are. With `training=True` dropout is on
-    everywhere, and batch norms use the batch's statistics and update their averages.
+    trainable=True)` of tf_keras, and with `tlkit.load_encoder(path)`. All of its blocks
+    are trainable, even if they are frozen in `model`. With `training=True` dropout is
+    on everywhere, and batch norms use each batch's statistics and update their own.
 
     A text encoder's SavedModel contains its vocabulary. Its preprocessor (strings
     `[batch]` to int32 `[batch, length]` of each input, by TF Text) is written to
@@ -92,7 +92,7 @@ def publish(
     preprocessor_paths: list[pathlib.Path] = []
 
     def write(folder: pathlib.Path) -> None:
-        # Variables created in a strategy's scope would be the strategy's own kind.
+        # In a strategy's scope, variables would be of the strategy's distributed kind.
         outside_strategy(lambda: _write_encoder(encoder, facts, folder))
         if facts.kind in ("image", "text"):
             write_card(folder, _card(model, encoder, directory, version))

@@ -1,8 +1,8 @@
 """The signatures of an export, as functions over the model's weights.
 
 `decode_each` lets one image of a request fail without failing the others. Only tf.data
-lets a graph continue after an error. Building a map's function dominates its cost per
-request, and grows with the number of ops in it.
+lets a graph continue after an error. Most of the time per request is spent on building
+the function of `Dataset.map`, which takes longer the more ops it has.
 
 Tested in tests/serving/test_exporting.py.
 """
@@ -24,7 +24,7 @@ Response = dict[str, tf.Tensor]
 
 
 def served_module(model: keras.Model, top: int) -> tuple[tf.Module, dict[str, Any]]:
-    """Returns the module to save of a model, and the functions of its signatures.
+    """Returns the `tf.Module` to save for a model, and its signatures' functions.
 
     Args:
         model: A model that `tlkit` built.

@@ -34,7 +34,7 @@ def feed_options(
     augmentation: Augmentation | None = None,
     verbose: int = 0,
 ) -> Options:
-    """Returns how raw examples become a model's batches; arguments as for `fit`.
+    """Returns the options by which examples become batches; arguments as for `fit`.
 
     With `fixed_length`, texts are padded to the maximum length of the model.
 
@@ -93,7 +93,7 @@ def resolve_phases(
     optimizer = resolve_optimizer(model, optimizer)
     learning_rate = 1e-3
     if optimizer is not None:
-        # Of a schedule of its own, this is the first rate, which is not used.
+        # If the optimizer has a schedule, this is its first rate, which is not used.
         learning_rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     return (Phase("all", epochs=epochs, learning_rate=learning_rate, decay="constant"),)
 
@@ -101,7 +101,7 @@ def resolve_phases(
 def resolve_optimizer(
     model: keras.Model, optimizer: Any
 ) -> keras.optimizers.Optimizer | None:
-    """Returns `fit`'s argument, or the optimizer that the model is compiled with."""
+    """Returns `fit`'s `optimizer`, or else the one the model is compiled with."""
     if optimizer is not None:
         return keras.optimizers.get(optimizer)
     return model.optimizer if model.compiled else None
@@ -111,7 +111,7 @@ def accumulation_steps(optimizer: Any, argument: int | None) -> int:
     """Returns the number of batches in an update: the argument, or the optimizer's.
 
     Raises:
-        DataError: It is out of range.
+        DataError: The argument is out of range.
     """
     if argument is None:
         if optimizer is None:

@@ -1,4 +1,4 @@
-"""The arguments of `fit` about its data, as Keras's `fit` takes them, become feeds.
+"""Converts the data arguments of `tlkit.fit`, which are named as Keras's, into feeds.
 
 Tested in tests/training/test_data_arguments.py.
 """
@@ -35,7 +35,7 @@ class DataArguments:
         batch_size, steps_per_epoch, initial_epoch: As for `fit`.
 
     Raises:
-        DataError: An argument is out of its range, or has no effect beside the others.
+        DataError: An argument is out of its range, or has no effect with the others.
     """
 
     x: Any
@@ -105,7 +105,7 @@ class DataArguments:
                 )
 
     def validates(self, epoch: int) -> bool:
-        """Whether the model is evaluated after an epoch, which counts from 0."""
+        """Returns whether to evaluate the model after an epoch, an index from 0."""
         if isinstance(self.validation_freq, (list, tuple, set)):
             return epoch + 1 in self.validation_freq
         return (epoch + 1) % self.validation_freq == 0
@@ -228,14 +228,14 @@ def _validation_feed(
 def _sized(
     options: Options, batch_size: int | None, columns: Columns, steps: int | None
 ) -> Options:
-    """Returns the options with the batch size of so many steps, if none is given."""
+    """Returns the options; if `batch_size` is `None`, with one that makes `steps`."""
     if batch_size is not None or steps is None:
         return options
     return dataclasses.replace(options, batch_size=math.ceil(len(columns) / steps))
 
 
 def _class_count(model: keras.Model) -> int | None:
-    """Returns the size of a model's output `[batch, classes]`; `None` for others."""
+    """Returns the number of classes of an output `[batch, classes]`, else `None`."""
     shape = getattr(model, "output_shape", None)
     return shape[-1] if isinstance(shape, tuple) and len(shape) == 2 else None
 

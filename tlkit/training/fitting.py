@@ -128,14 +128,14 @@ def fit(
         directory: The run's folder for `report.json`, `plan.txt` and `checkpoints`.
             Files of these names are replaced, others are not touched. Several workers
             need one that all of them can read.
-        batch_size: Examples in a batch over all replicas and workers; batches have
-            their own. Default: 32; or, of arrays with `steps_per_epoch`, as many as
-            make so many batches.
-        epochs: Epochs of the default schedule, or of its last phase.
-        initial_epoch: The number of the first epoch of a single phase that goes on; its
-            `epochs` count those before it, too.
+        batch_size: Examples in a batch over all replicas and workers; data in batches
+            has its own size. Default: 32; for arrays with `steps_per_epoch`, the size
+            that makes so many batches.
+        epochs: Epochs of the last or only phase of the default schedule.
+        initial_epoch: The index of the first epoch, to continue a schedule of one
+            phase, whose `epochs` include the epochs before.
         steps_per_epoch: Batches in an epoch; the next epoch goes on with the batches
-            after them. It must divide the number of batches. Needed for a generator.
+            after them. It must divide the data's batches. Needed for a generator.
         shuffle: Whether the examples are shuffled in every epoch; of a `PyDataset`, the
             batches. Datasets, generators and loaders keep their order.
         sample_weight: Weights of the examples of arrays, `[n]` or, for outputs in time,
@@ -148,14 +148,14 @@ def fit(
             Default: all. Needed for a generator.
         validation_batch_size: Examples in a validation batch. Default: `batch_size`.
         validation_freq: Epochs from one evaluation to the next, or a list of the epochs
-            (from 1) after which to evaluate. The patience of a phase counts these.
+            (from 1) after which to evaluate. A phase's patience counts evaluations.
         callbacks: Keras callbacks. `model.stop_training` ends the phase, and the next
             one begins; the waiting times of `EarlyStopping` and `ReduceLROnPlateau` are
             reset then. A rate that a callback assigns to
             `model.optimizer.learning_rate`, as `LearningRateScheduler` does, replaces
             the planned rates, warm-up and decay too, until a callback assigns another
-            one or the phase ends. A cut by `ReduceLROnPlateau` multiplies the planned
-            rates of the rest of the phase.
+            one or the phase ends. A reduction by `ReduceLROnPlateau` multiplies the
+            planned rates of the rest of the phase.
         class_weight: Factors on the weights of examples by index or name of the label,
             1 for the others; or `"balanced"`, as in scikit-learn: examples / (classes *
             examples of the class).
@@ -164,20 +164,20 @@ def fit(
             images from `tlkit.data` or in arrays; other data can be blended only (MixUp
             and CutMix). They are cached only if `cache` has `views`.
         optimizer: Default: that of the model's `compile`, or AdamW. Its state lasts
-            through all phases. It goes on in the next `fit`, which adds the slots of
-            further variables, unless the optimizer is copied: into a strategy's scope,
-            or because it accumulates gradients itself. The schedule sets its learning
-            rate, unless it has a `LearningRateSchedule` of its own, which then holds
-            for all phases.
+            through all phases, and through further calls of `fit`, which add the slots
+            of further variables. But a copy is trained, whose state is lost, if the
+            optimizer is not in the strategy's scope or accumulates gradients itself.
+            The schedule sets its learning rate, unless it has a `LearningRateSchedule`
+            of its own, which then holds for all phases.
         loss: A loss in any form that `compile` takes, for several outputs a list or
             dict. Default: that of the model's `compile` with its `loss_weights`, or of
             the task.
-        metrics: Likewise. Default: those of the model's `compile` with its
-            `weighted_metrics`, or of the task. The history also has the metrics that
-            the model and its layers keep.
+        metrics: Metrics in any form that `compile` takes. Default: those of the model's
+            `compile` with its `weighted_metrics`, or of the task. The history also
+            contains the metrics of the model and its layers.
         seed: Decides the order of the examples, different in every epoch, their
             augmentation and dropout. A second `fit` of the same model object continues
-            with other random numbers; the same program repeats all of them.
+            with other random numbers; the same program, run again, repeats them all.
         gradient_accumulation_steps: Batches in one update of the weights, at least 1;
             the last update of an epoch may have fewer. Default: that of the optimizer,
             or 1.
@@ -226,11 +226,12 @@ def fit(
     """
     began = time.monotonic()
     if directory is not None:
-        directory = user_path(directory).absolute()  # a callback may change folders
+        # Absolute, since a callback may change the working directory.
+        directory = user_path(directory).absolute()
     check_directory(directory, checkpoints, resume=resume)
     checkpoint = latest(directory) if resume else None
     fits = fit_count(model)
-    if checkpoint is not None:  # without the count in tlkit 0.1
+    if checkpoint is not None:  # checkpoints of tlkit 0.1 do not contain the count
         fits = checkpoint.state["facts"].get("fits", 0)
     # First of all: a missing device is an error before any data is read.
     placement = find_placement(model, strategy)

@@ -1,15 +1,16 @@
-"""The contract with Keras code: what `fit` calls of it, and what it refuses.
+"""Lists which methods of Keras classes `tlkit.fit` calls, and rejects other overrides.
 
-`fit` has a training loop of its own. A user's class may override a method that Keras's
-`fit` calls and this loop does not; such a class is refused, so that no code is ignored
-in silence. The tables list all public names of each class, with those of a new release
-of Keras: tests/training/test_keras_contract.py compares them with `dir()`. Those of
-optimizers are in `loop/optimizer_contract.py`.
+`tlkit.fit` has a training loop of its own. If a user's class overrides a method that
+Keras's `fit` calls and this loop does not, the class is rejected, so that no code is
+silently ignored. The tables list all public names of each class:
+tests/training/test_keras_contract.py compares them with `dir()`, so it fails if a new
+release of Keras adds a name. For optimizers see `loop/optimizer_contract.py`.
 
-Results are those of Keras's `fit` (`python -m tests.benchmarks.parity`), but for three
-differences. Of an uneven batch, Keras weights replicas equally, and `fit` examples. If
-a batch has an index of an embedding several times, Keras squares each of its gradients
-for Adam's second moment, and `fit` their sum. Dropout has other seeds.
+Results are those of Keras's `fit` (`python -m tests.benchmarks.parity`), with three
+differences. In an uneven batch, Keras weights replicas equally, and `tlkit.fit` weights
+examples equally. If a batch contains an index of an embedding several times, Adam's
+second moment sums the squares of its gradients in Keras, and squares their sum here.
+Dropout has other seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -138,9 +139,9 @@ def _check_methods(thing: Any) -> None:
 
 
 def overrides(thing: Any, name: str, base: type) -> bool:
-    """Returns whether a method of a Keras class is a user's own, on class or object."""
+    """Returns whether a user's class or object overrides a method of a Keras class."""
     if name in vars(thing) and callable(vars(thing)[name]):
-        # Keras stores the functions that it has made, such as `train_function`.
+        # A function that was assigned to the object, as in `model.train_step = …`.
         return True
     for one in type(thing).__mro__:
         if name in vars(one):

@@ -35,7 +35,7 @@ from .strategies.layer_tree import all_layers
 from .strategies.scope_copies import recreate_in_scope
 from .strategies.strategies import find_placement
 
-_EXPLODED = 4.0  # the test ends where the loss is that many times the lowest one
+_EXPLODED = 4.0  # the test ends when the loss is above this multiple of the lowest loss
 _MOMENTUM = 0.9  # the fraction of the smoothed loss that a step keeps
 
 
@@ -98,7 +98,7 @@ def find_learning_rate(
         batch_size: Examples in a batch.
         batch_norm: The statistics of batch norms, as for `tlkit.Phase`.
         layer_decay: As for `tlkit.Phase`.
-        optimizer: As for `tlkit.fit`; a new one with its settings is used.
+        optimizer: As for `tlkit.fit`; a new one with the same settings is used.
         loss: As for `tlkit.fit`.
         seed: Decides the order of the examples.
         verbose: 0 for silence, 1 for a progress bar.
@@ -230,7 +230,7 @@ def _restored(model: keras.Model) -> Iterator[None]:
     try:
         yield
     finally:
-        for layer, trainable in layers:  # writes to all variables in the layer
+        for layer, trainable in layers:  # also sets all variables in the layer
             layer.trainable = trainable
         for variable, trainable in flags:
             variable.trainable = trainable

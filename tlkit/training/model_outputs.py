@@ -32,8 +32,8 @@ def collect_outputs(
         feed: The examples.
         what: The label of the progress bar, such as `"computing features"`.
         verbose: 0 for silence.
-        with_losses: Whether the outputs are pairs with what regularization and layers
-            add to the loss, for each example that of its batch.
+        with_losses: Whether to return pairs of the outputs and the added losses of
+            regularization and layers, of which each example has those of its batch.
 
     Returns:
         Arrays with one entry for each example, in the order of the data: the outputs,
@@ -74,7 +74,7 @@ def inference_function(model: keras.Model, spec: Any) -> Callable[[Any], Any]:
 
 
 def loss_function(model: keras.Model, spec: Any) -> Callable[[Any], Any]:
-    """Returns a function like `inference_function` of outputs and added losses."""
+    """Returns a function of inputs that returns a model's outputs and added losses."""
     return _traced(model, spec, _outputs_and_losses)
 
 
@@ -87,7 +87,7 @@ def _traced(model: keras.Model, spec: Any, function: Callable) -> Callable[[Any]
     functions = _FUNCTIONS.setdefault(model, {})
     key = (function.__name__, repr(spec))
     if key not in functions:
-        # Weak, since the function lives as long as its model is in `_FUNCTIONS`.
+        # A strong reference from this function would keep the model alive forever.
         weak_model = weakref.ref(model)
 
         @tf.function(input_signature=[spec], autograph=False)

@@ -59,7 +59,7 @@ def run_phase(
     if not position.is_in_phase:
         run.checksums = None
         _reset_waiting(run.callbacks)
-        if position.phase:  # what `on_train_begin` has set holds for the first one
+        if position.phase:  # the first one keeps the rates that `on_train_begin` set
             run.learning_rate.reset()
     averages = [run.averages.by_id[id(v)] for v in trained if run.averages.by_id]
     patience = Patience(phase.patience, [*trained, *free, *averages])
@@ -141,7 +141,7 @@ def set_trainable(model: keras.Model, planned: PhasePlan) -> None:
 
 
 def phase_length(planned: PhasePlan, train: Feed, accumulation: int) -> tuple[int, int]:
-    """Returns the numbers of updates and epochs of a phase; with `steps`, at most.
+    """Returns the maximum numbers of updates and of epochs of a phase.
 
     Raises:
         PlanError: The data never ends, and the phase has no `steps`.
@@ -212,7 +212,7 @@ def _agree(run: Run) -> None:
 
 
 def _reset_waiting(callbacks: keras.callbacks.CallbackList) -> None:
-    """Resets the waiting times of callbacks in every phase, but not their best."""
+    """Resets the waiting times of callbacks at a phase's start; keeps their best."""
     for callback in callbacks.callbacks:
         if isinstance(callback, keras.callbacks.EarlyStopping):
             callback.wait = 0

@@ -1,8 +1,8 @@
 """Seeds of a model's second and later `fit`, which continue with other random numbers.
 
-Keras's generators go on from one `fit` to the next. Here the seed of a `fit` depends on
-how many there were before, so that `for _ in range(5): fit(epochs=1)` does not repeat
-the order of the examples, their augmentation and the dropout masks of the first call.
+Keras's seed generators continue from one `fit` to the next. Here the seed of a `fit`
+depends on the number of calls before, so that `for _ in range(5): fit(epochs=1)` does
+not repeat the order of the examples, the augmentation and the dropout masks.
 The count belongs to the model object: a new process, or a model that was loaded, begins
 with 0. A resumed run has the count of its checkpoint.
 
@@ -14,7 +14,7 @@ import weakref
 import keras
 import numpy as np
 
-# Weak, so that the counts end with their models.
+# Weak keys: a count lives as long as its model.
 _COUNTS: weakref.WeakKeyDictionary[keras.Model, int] = weakref.WeakKeyDictionary()
 
 

@@ -41,7 +41,7 @@ from .strategies.strategies import is_default
 def compile_arguments(
     model: keras.Model, optimizer: Any, loss: Any, metrics: Sequence[Any] | None
 ) -> CompileArguments:
-    """Completes arguments of `fit` from the model's `compile` and its task.
+    """Completes `fit`'s arguments with those of the model's `compile` and its task.
 
     Raises:
         TrainingError: No loss is given, or the optimizer cannot train in phases.
@@ -121,7 +121,7 @@ def make_run(
         )
     single = replicas == 1 and accumulation == 1
     if is_applied_by_keras(optimizer):
-        call_size = 1  # Python sets its learning rate
+        call_size = 1  # Python sets its learning rate before each update
     elif workers.worker_count(strategy) > 1:
         # Workers coordinate between calls, so all must make calls of the same size.
         call_size = call_size or 1
@@ -252,7 +252,7 @@ def _is_in_scope(
     tool: keras.optimizers.Optimizer | keras.metrics.Metric,
     strategy: tf.distribute.Strategy,
 ) -> bool:
-    """Returns whether all existing variables of a tool are in a strategy's scope."""
+    """Returns whether all variables of an optimizer or metric are in a scope."""
     strategies = {getattr(v.value, "distribute_strategy", None) for v in tool.variables}
     # Outside every scope a variable has no strategy, or the default one.
     allowed = {None, strategy} if is_default(strategy) else {strategy}
