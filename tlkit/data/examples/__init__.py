@@ -4,13 +4,13 @@ A loader hands its examples to `split_assembly`; `batches` returns the batches o
 epoch. In the order in which data passes:
 
 * `splits`: `Splits`, and the division of examples into them;
-* `split_assembly`: the examples of a loader become `Splits`;
+* `split_assembly`: makes `Splits` of the examples of a loader;
 * `random_access`: `Examples`, which are read by index; the splits are views of them.
-  `raw_values`: a raw value as one string, and back;
+  `raw_values`: converts a raw value to one string, and back;
 * `class_sampling`: fewer, repeated or weighted examples of a class;
   `mixtures`: several data sets as one;
 * `example_order`: the order of an epoch; `batches`: its batches;
-* `tf_data`: how pipelines run: parallel, in order, without the autotuner.
+* `tf_data`: makes pipelines run in parallel and in order, without the autotuner.
 
 A view has random access. Any other dataset is a stream, shuffled within a buffer.
 """

@@ -14,7 +14,7 @@ from .splits import is_integer
 from .tf_data import parallel_map, shuffled, untuned
 
 _BUFFER_BYTES = 256 * 2**20
-# Estimates of the size of one string.
+# Estimated sizes of one string: an encoded image, and a text.
 _IMAGE_BYTES = 128 * 2**10
 _TEXT_BYTES = 2 * 2**10
 
@@ -58,11 +58,11 @@ def batches(
         skip: How many batches to leave out at the beginning, without decoding them.
         workers: How many processes read a part of each batch; `batch_size` must be a
             multiple of it.
-        worker: The index of this process, from 0. It reads its examples of every batch.
-        fill: Pads the data to a multiple of that many examples with its first ones.
-            Elements then have one more part: float32, 0 for padding examples and 1 for
-            the others. With the number of workers, or a multiple of it, all workers
-            have as many batches.
+        worker: The index of this process, from 0. It reads only its part of each batch.
+        fill: Pads the data to a multiple of this number, by repeating its first
+            examples. Elements then have one more part: float32, 0 for padding examples
+            and 1 for the others. If `fill` is a multiple of `workers`, all workers have
+            equally many batches.
 
     Returns:
         A dataset of `(inputs, labels, …)` with a batch axis in front. A dataset that
@@ -109,8 +109,8 @@ def batches(
     else:
         first = dataset
         if shuffle:
-            # Before decoding: an image takes ten times as much memory as its file, and
-            # texts are tokenized one batch at a time.
+            # Shuffled before decoding, since an image takes ten times as much memory as
+            # its file, and before tokenizing, which takes a whole batch.
             buffer = buffer_size(dataset, preprocess)
             dataset = shuffled(dataset, buffer, mixed_seed(seed, epoch))
         if grouped:
@@ -118,7 +118,7 @@ def batches(
         if fill is not None:
             dataset = _padded(dataset, first, fill)
         if workers > 1:
-            # The order depends on the seed alone, so the shards do not overlap.
+            # All workers have the same order, so their shards do not overlap.
             dataset = dataset.shard(workers, worker)
         if not grouped:
             dataset = dataset.skip(skip * local_size)
@@ -136,7 +136,7 @@ def batches(
 def _padded(
     dataset: tf.data.Dataset, first: tf.data.Dataset, multiple: int
 ) -> tf.data.Dataset:
-    """Pads a dataset to a multiple with examples of `first`, and marks the padding."""
+    """Pads to a multiple with examples of `first`; adds a part, 0 for the padding."""
     count = int(dataset.cardinality())
     if count < 0:
         raise DataError(
@@ -158,7 +158,7 @@ def _holds_strings(dataset: tf.data.Dataset) -> bool:
 
 
 def _by_length(dataset: tf.data.Dataset, window: int) -> tf.data.Dataset:
-    """Sorts texts by their lengths within windows of that many examples."""
+    """Sorts texts by their lengths within each run of `window` examples."""
 
     def sort(raws, *rest):
         order = tf.argsort(tf.strings.length(raws), stable=True)
@@ -185,11 +185,12 @@ def _map_first(
 def buffer_size(dataset: tf.data.Dataset, preprocess: Callable | None) -> int:
     """Computes how many examples `batches` shuffles at a time.
 
-    These are all with random access, and of a stream those that fit into 256 MiB.
+    These are all examples of a split with random access, and as many examples of a
+    stream as fit into 256 MiB.
     """
     examples = examples_of(dataset)
     if examples is not None:
-        return len(examples)  # their indices are shuffled
+        return len(examples)  # only their indices are in memory
     per_example = bool(getattr(preprocess, "per_example", False))
     spec = dataset.element_spec
     raw = spec[0] if isinstance(spec, tuple) else spec

@@ -1,4 +1,4 @@
-"""Class counts, class weights, and training splits with as many examples per class."""
+"""Class counts, class weights, and training splits with equal numbers per class."""
 
 import dataclasses
 import math
@@ -43,15 +43,16 @@ def class_weights(
 
     By default the weight of a class is `examples / (classes * examples of the class)`,
     which is "balanced" in scikit-learn: the mean weight of the examples is 1. With
-    `beta` it is the inverse of the effective number of its examples, `(1 - beta**n) /
-    (1 - beta)`, scaled so that the weights of all classes sum to their number (Cui et
-    al. 2019, arXiv 1901.05555): examples of large classes overlap, so further ones add
-    less and less.
+    `beta`, the weight is the inverse of the class's effective number of examples,
+    `(1 - beta**n) / (1 - beta)`, scaled so that the weights of all classes sum to the
+    number of classes (Cui et al. 2019, arXiv 1901.05555). The more examples a class
+    has, the more they resemble each other, so further ones count less and less.
 
     Args:
         splits: The data set; its training split is counted, as by `class_counts`.
-        beta: `None`, or in [0, 1): 0 weights each class by 1, and near 1 it is the
-            inverse of the counts. The paper uses 0.9, 0.99, 0.999 or 0.9999.
+        beta: `None`, or a number in [0, 1). At 0 each class has weight 1; near 1 the
+            weights are the inverse of the counts. The paper uses 0.9, 0.99, 0.999 or
+            0.9999.
         verbose: As for `class_counts`.
 
     Returns:
@@ -87,10 +88,11 @@ def take_per_class(
     """Takes a few examples of each class for the training split.
 
     Args:
-        splits: The data set. From a stream, such as TFDS's, the examples are read into
-            memory: images encoded.
-        examples: How many of each class to take, at least 1; all of a smaller class.
-        seed: Not negative. Decides which examples, and their order.
+        splits: The data set. The examples taken from a stream, such as TFDS's, are read
+            into memory; images stay encoded.
+        examples: How many examples of each class to take, at least 1; all of a smaller
+            class.
+        seed: Not negative. Decides which examples are taken, and their order.
         verbose: 1 shows the progress of reading a stream, 0 is silent.
 
     Returns:
@@ -129,7 +131,7 @@ def balanced(
 
     Sampling happens once, controlled by the seed. Every epoch has the same examples in
     a different order, so activations of frozen blocks can be cached. Within a class,
-    all examples are repeated equally often, or once more than others.
+    the numbers of repetitions differ by one at most.
 
     Args:
         splits: The data set. The training split of a stream, such as TFDS's, is read
@@ -140,9 +142,9 @@ def balanced(
         verbose: 1 shows the progress of reading a stream, 0 is silent.
 
     Returns:
-        The same data set with another training split, in a random order, of
-        `examples_per_class` times the classes that have examples. The other splits do
-        not change, so that metrics on them hold for the true class frequencies.
+        The same data set with another training split, in a random order, that has
+        `examples_per_class` examples of each class that is not empty. The other splits
+        do not change, so metrics on them hold for the true class frequencies.
 
     Raises:
         DataError: A number is out of its range.
@@ -180,7 +182,7 @@ def _counts(splits: Splits, split: str, verbose: int) -> np.ndarray:
 
 
 def _checked_labels(splits: Splits, split: str, verbose: int) -> np.ndarray:
-    """Returns the labels of a split, int32 `[n]`, all of which have a name."""
+    """Returns the labels of a split, int32 `[n]`; an unknown one raises an error."""
     if split not in SPLIT_NAMES or getattr(splits, split) is None:
         names = ", ".join(map(repr, splits.sizes))
         raise DataError(f"There is no split {split!r}. There is: {names}.")
@@ -208,7 +210,7 @@ def _members(labels: np.ndarray, keys: np.ndarray, classes: int) -> list[np.ndar
 def _order_keys(count: int, seed: int) -> np.ndarray:
     """Returns a random uint64 for each example, by which examples are sorted.
 
-    They depend on `seed` and `count` only, not on NumPy's version (NEP 19).
+    The numbers depend only on `seed` and `count`, not on NumPy's version (NEP 19).
     """
     return np.random.PCG64([check_seed(seed), count, 1]).random_raw(count)
 

@@ -1,4 +1,4 @@
-"""The order of the examples of an epoch, for data with random access."""
+"""Computes the order of an epoch's examples, for data with random access."""
 
 import dataclasses
 
@@ -8,8 +8,8 @@ import tensorflow as tf
 from .splits import check_seed
 from .tf_data import shuffled, untuned
 
-# How many batches are sorted by length together. More would save padding, but texts
-# from far apart in the shuffled order would come into one batch.
+# How many batches are sorted by length together. More would save more padding, but
+# leave less of the random order.
 WINDOW = 32
 
 
@@ -20,7 +20,8 @@ class Order:
     Attributes:
         rows: int64 `[batches, batch_size]`, indices of the examples in the data; -1
             where a batch is not full.
-        present: float32, of the same shape: 0 for padding examples.
+        present: float32 of the same shape: 1 for examples of the data, 0 for padding
+            examples and where `rows` is -1.
     """
 
     rows: np.ndarray
@@ -51,13 +52,13 @@ def order(
         shuffle: Whether to shuffle.
         seed: Not negative.
         epoch: Not negative. Every epoch has its own order.
-        buffer: Shuffles as `tf.data` does with a buffer of that size. Default: all.
+        buffer: The size of the shuffle buffer, as in `tf.data`. Default: all examples.
         lengths: `[count]` lengths. Shuffled examples of similar lengths then come into
             one batch: they are sorted in windows of 32 batches, and the batches are
             shuffled.
         workers: How many processes read a part of each batch.
-        worker: The index of this one, from 0.
-        fill: The examples are padded to a multiple of that with the first ones.
+        worker: The index of this process, from 0.
+        fill: Pads to a multiple of this number, by repeating the first examples.
 
     Returns:
         The order of this worker's examples.
@@ -80,13 +81,13 @@ def order(
 
 
 def mixed_seed(seed: int, epoch: int) -> int:
-    """Hashes a seed and an epoch into one seed; neighbors give unrelated ones."""
+    """Hashes a seed and an epoch into one seed, unrelated to that of the next epoch."""
     words = np.random.SeedSequence([check_seed(seed), check_seed(epoch)])
     return int(words.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _shuffled(count: int, buffer: int, seed: int) -> np.ndarray:
-    # By TensorFlow, so that the order is that of examples shuffled as a stream.
+    # TensorFlow shuffles the indices, so the order equals that of a shuffled stream.
     with tf.device("CPU"):
         numbers = shuffled(tf.data.Dataset.range(count), min(buffer, count), seed)
         chunks = list(untuned(numbers.batch(4096)).as_numpy_iterator())

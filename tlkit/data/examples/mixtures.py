@@ -30,18 +30,18 @@ def mixture(
     """Mixes data sets of the same kind, each with a fraction of the training examples.
 
     Labels are matched by their names: the result has those of the first data set, then
-    the further ones of the others. Sampling happens once, controlled by the seed. Every
-    epoch has the same examples in a different order, so activations of frozen blocks
-    can be cached. Of a stream, such as TFDS's, the first examples are taken.
+    those that only the others have. Sampling happens once, controlled by the seed.
+    Every epoch has the same examples in a different order, so activations of frozen
+    blocks can be cached. Of a stream, such as TFDS's, the first examples are taken.
 
     Args:
         sources: The data sets, by name or in a sequence.
         weights: The fraction of each data set in the training examples, by the same
             names or in the same order: numbers above 0; only their ratios matter.
-            Default: their sizes, so that every example comes once.
-        examples: How many training examples an epoch has. Default: as few as have
-            every example at least once; data sets with a weight above their size are
-            repeated.
+            Default: their sizes, so that every example occurs once.
+        examples: How many training examples an epoch has. Default: the smallest number
+            with which every example occurs at least once. Examples of data sets with
+            large weights then occur several times.
         seed: Not negative.
 
     Returns:
@@ -91,7 +91,7 @@ def mixture(
 def _draw(
     dataset: tf.data.Dataset, size: int, count: int, seed: int
 ) -> tf.data.Dataset:
-    """Draws `count` examples of one data set, each equally often or once more."""
+    """Draws `count` examples of a data set; repeats it if it has fewer."""
     if examples_of(dataset) is not None:
         return pick(dataset, np.resize(random_order(size, seed=seed), count))
     drawn = dataset.repeat().take(count)

@@ -5,7 +5,7 @@ a plain `tf.data.Dataset`, from `Examples.dataset()`. This module remembers for 
 view its `Examples` (`examples_of`). A dataset that is derived from a view, such as
 `splits.train.map(f)`, is no view: it is read as a stream. A stream is shuffled within a
 buffer. Its examples may differ between epochs, so `fit` does not cache activations of
-it, and prints so. Streams of loaders that cannot read by index, such as TFDS's, are
+it, and prints a note. Streams of loaders that cannot read by index, such as TFDS's, are
 marked as repeatable (`mark_repeatable`): activations of these can be cached.
 """
 
@@ -40,10 +40,10 @@ class Examples:
 
     Attributes:
         labels: int32 `[n]`, the class of each example.
-        read: Returns a dataset of the examples at some indices (int64 `[m]`), in this
-            order; an index may come more than once.
-        stream: Returns a dataset of all examples in their order, where that is faster
-            than reading each by its index, or `None`.
+        read: Takes indices (int64 `[m]`) and returns a dataset of their examples, in
+            this order; an index may come more than once.
+        stream: Returns a dataset of all examples in their order; `None` if that is no
+            faster than to read each by its index.
     """
 
     labels: np.ndarray
@@ -54,7 +54,7 @@ class Examples:
         return len(self.labels)
 
     def dataset(self) -> tf.data.Dataset:
-        """Returns a view: a dataset of all examples, for which `examples_of` works."""
+        """Returns a view: a dataset of all examples, known to `examples_of`."""
         if self.stream is not None:
             view = self.stream()
         else:
@@ -71,7 +71,7 @@ class Examples:
         """Applies a function to every example when it is read.
 
         Args:
-            function: Takes the parts of an element.
+            function: Takes a raw value and a label, and returns both.
             labels: int32 `[n]`, the new labels, if the function changes them.
         """
         stream = self.stream
@@ -83,7 +83,7 @@ class Examples:
 
 
 def examples_of(dataset: tf.data.Dataset) -> Examples | None:
-    """Returns the examples of which a dataset is a view; `None` for a stream."""
+    """Returns the `Examples` of which a dataset is a view; `None` for a stream."""
     return _VIEWS.get(dataset)
 
 
@@ -94,7 +94,7 @@ def mark_repeatable(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def is_repeatable(dataset: tf.data.Dataset) -> bool:
-    """Whether a dataset is known to have the same examples in every epoch."""
+    """Returns whether a dataset is known to have the same examples in every epoch."""
     return dataset in _VIEWS
 
 
@@ -105,7 +105,7 @@ def map_examples(
 
     Args:
         dataset: Elements `(raw, label)`, not batched.
-        function: Takes the parts of an element; gives the same in every epoch.
+        function: Takes a raw value and a label, and returns both, without randomness.
         labels: int32 `[n]`, the new labels, if the function changes them.
     """
     examples = examples_of(dataset)
@@ -116,7 +116,7 @@ def map_examples(
 
 
 def take_examples(dataset: tf.data.Dataset, count: int) -> tf.data.Dataset:
-    """Takes the first examples; the result is a view if the dataset is one."""
+    """Takes the first `count` examples; the result is a view if the dataset is one."""
     examples = examples_of(dataset)
     if examples is not None:
         return examples.pick(np.arange(min(count, len(examples)))).dataset()
@@ -139,7 +139,7 @@ def pick(
 ) -> tf.data.Dataset:
     """Returns a view of the examples at some indices, in this order.
 
-    Of a stream, these examples are read once and held in memory: images encoded.
+    Examples of a stream are read once and held in memory; images stay encoded.
 
     Args:
         dataset: Elements `(raw, label)`, not batched.
@@ -157,13 +157,13 @@ def pick(
 
 
 def read_order(examples: Examples, order: Order, *, marked: bool) -> tf.data.Dataset:
-    """Reads the examples of an order, one by one, and no others.
+    """Reads the examples of an order, one by one.
 
     Args:
         examples: All examples.
         order: The order of an epoch, or one worker's part of it.
-        marked: Whether elements have one more part, float32: 0 for padding examples, 1
-            for the others.
+        marked: Whether to add a part to each element: float32, 0 for padding examples,
+            1 for the others.
     """
     indices = order.rows.ravel()
     inside = indices >= 0
@@ -179,7 +179,7 @@ def tensor_examples(
     labels: np.ndarray | list,
     finish: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> Examples:
-    """Returns examples that are in memory.
+    """Makes `Examples` of values in memory.
 
     Args:
         raws: `[n, …]` numbers, or `n` strings.
@@ -187,7 +187,7 @@ def tensor_examples(
         finish: Turns one of `raws` into the raw value of the example, such as a path
             into the contents of the file.
     """
-    # On a machine with a GPU the whole array would be copied to it otherwise.
+    # Without this, the whole array would be copied to a GPU, if there is one.
     with tf.device("CPU:0"):
         raws, labels = tf.convert_to_tensor(raws), np.asarray(labels, np.int32)
 

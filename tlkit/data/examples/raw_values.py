@@ -1,4 +1,4 @@
-"""The raw values of examples, and how each becomes one string and back.
+"""Converts raw values of examples to strings, and back.
 
 Tested in tests/data/shards/test_shards.py.
 """
@@ -9,10 +9,10 @@ from ...errors import DataError
 
 
 def raw_spec(dataset: tf.data.Dataset) -> tf.TensorSpec:
-    """Returns the spec of the raw values of a split.
+    """Returns the `tf.TensorSpec` of the raw values of a split.
 
     Raises:
-        DataError: It is not a split of `Splits`: it is batched, or has other parts.
+        DataError: The elements are not pairs `(raw, label)`, or they are batched.
     """
     spec = dataset.element_spec
     if isinstance(spec, tuple) and len(spec) == 2:
@@ -27,12 +27,12 @@ def raw_spec(dataset: tf.data.Dataset) -> tf.TensorSpec:
 
 
 def to_bytes(raw: tf.Tensor) -> tf.Tensor:
-    """Returns a raw value as a scalar string; encoded images and texts as they are."""
+    """Converts a raw value to a scalar string; an image or a text is one already."""
     return raw if _is_bytes(raw) else tf.io.serialize_tensor(raw)
 
 
 def from_bytes(contents: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-    """Returns the raw value of which `to_bytes` made a string."""
+    """Restores the raw value from the string that `to_bytes` returned."""
     if _is_bytes(spec):
         return contents
     return tf.ensure_shape(tf.io.parse_tensor(contents, spec.dtype), spec.shape)

@@ -25,11 +25,11 @@ from .splits import (
 
 @dataclass(frozen=True)
 class SplitSizes:
-    """The sizes of the splits that the data does not have, and the seed of all.
+    """The sizes of the splits to take from the training examples, and the seed.
 
-    They are taken from the training examples: a fraction as a float in [0, 1), or a
-    number of examples as an int. Made first of all, it checks the arguments of a loader
-    before time is spent on files.
+    A size is a fraction as a float in [0, 1), or a number of examples as an int. A
+    loader creates this object first, so that invalid arguments raise an error before
+    files are read.
     """
 
     validation: float | int
@@ -48,8 +48,8 @@ class LoadedExamples:
         raws: Paths, texts, or an array of numbers with the examples along its first
             axis.
         names: The name of each example's class.
-        labels: The names of the classes; their positions are the indices.
-        where: The file or folder that they come from, for messages.
+        labels: The names of the classes by their index.
+        where: The file or folder that the examples come from, for messages.
     """
 
     raws: Sequence[str] | np.ndarray
@@ -72,7 +72,7 @@ def assemble(
         loaded: The examples under `"train"`, and under `"validation"` and `"test"` if
             the data has them.
         sizes: The sizes of the splits that are missing.
-        kind: The kind of `Splits`. Raw values of the kind `"image"` are paths.
+        kind: The kind of `Splits`. For `"image"`, `raws` are the paths of the files.
         what: The examples in the plural, for messages, such as `"images"`.
         skipped: The examples that the loader left out.
 
@@ -126,7 +126,7 @@ def _check_classes(train: LoadedExamples, what: str) -> None:
 def _check_split(
     examples: LoadedExamples, index: dict[str, int], name: str, what: str
 ) -> None:
-    """Raises a `DataError` if a split is empty, or has unknown labels."""
+    """Raises a `DataError` if a split is empty, or has labels that training lacks."""
     if not len(examples.names):
         raise DataError(f"The {name} split in {examples.where} has no {what}.")
     unseen = Counter(label for label in examples.names if label not in index)

@@ -20,10 +20,10 @@ class Skipped:
     """One example that a loader left out, with the reason.
 
     Attributes:
-        path: Its file; for data in memory the argument, such as `"x"`.
+        path: Its file; for data in memory, the loader's argument, such as `"x"`.
         reason: Why it cannot be used.
         row: Its row in the file, as a spreadsheet counts: the header is row 1. In
-            memory, its index. `None` if the file is this one example.
+            memory, its index. `None` if the file has only this example.
     """
 
     path: str
@@ -132,9 +132,9 @@ def stratified_split(
     """Divides examples so that every split has each class in the same proportion.
 
     Every class keeps at least one example for training, so a class with a single
-    example is only trained on. A class with at least one example more than there are
-    splits to hold out (three, for validation and test) is in each of them, as long as
-    the split is large enough to hold one example of every such class.
+    example is in no other split. A class with more examples than there are splits to
+    hold out (three or more, for validation and test) is in every split that is large
+    enough to have one example of each such class.
 
     Args:
         labels: `[n]` integers, the class of each example.
@@ -165,8 +165,8 @@ def stratified_split(
     )
     totals = _totals(held_out, len(labels))
     counts = _counts(class_sizes, totals)
-    # Sorted by raw bits, not Generator.permutation: NumPy keeps the bits of a
-    # BitGenerator stable for ever, but not the methods of a Generator (NEP 19).
+    # Shuffled by sorting raw bits, not by Generator.permutation: NumPy keeps the bits
+    # of a BitGenerator stable for ever, but not the methods of a Generator (NEP 19).
     keys = np.random.PCG64(check_seed(seed)).random_raw(len(labels))
     splits: list[list[np.ndarray]] = [[] for _ in range(len(totals) + 1)]
     for index in range(len(classes)):
@@ -187,7 +187,7 @@ def random_order(count: int, *, seed: int = 0) -> np.ndarray:
 
 
 def is_integer(value: object, minimum: int = 1) -> bool:
-    """Whether a value is an integer, not a bool, of at least `minimum`."""
+    """Returns whether a value is an integer, not a bool, of at least `minimum`."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     return whole and value >= minimum
 
@@ -216,7 +216,7 @@ def check_size(size: float | int) -> float | int:
 
 
 def _totals(held_out: Sequence[float | int], examples: int) -> list[int]:
-    """Converts fractions to numbers of examples."""
+    """Converts the sizes of the held out splits to numbers of examples."""
     totals = []
     for size in map(check_size, held_out):
         if isinstance(size, float) and size:
@@ -274,7 +274,7 @@ def _apportion(
     while counts.sum() < total:
         counts[np.argmax(np.where(counts < limit, quotas - counts, -np.inf))] += 1
     while counts.sum() > total:
-        # First from classes with more than their minimum.
+        # Classes with more than their minimum lose examples first.
         above = counts > np.where(everywhere, 1, 0)
         pool = above if above.any() else counts > 0
         counts[np.argmin(np.where(pool, quotas - counts, np.inf))] -= 1

@@ -1,11 +1,11 @@
 """`tf.data` pipelines: parallel, in order, and without the autotuner.
 
-A thread of `tf.data` tunes parallelism in periods that double from 10 ms. An iterator
-that is deleted waits for that thread, so some epochs end only with such a period: 2.55,
-5.11, 10.23 or 20.47 s after their beginning, up to twice the time of their work. It
-was measured with TensorFlow 2.21; without the tuner there is no wait (`python -m
-tests.benchmarks.epoch_ends`). The lengths suggest the cause: the thread is woken before
-it can see that it is cancelled, and sleeps on.
+The autotuner, a thread of `tf.data`, tunes parallelism in periods that double from
+10 ms. An iterator that is deleted waits for this thread, so some epochs end only when a
+period ends: 2.55, 5.11, 10.23 or 20.47 s after their beginning, which can double their
+time. Measured with TensorFlow 2.21; without the autotuner there is no wait (`python -m
+tests.benchmarks.epoch_ends`). A likely cause: the thread is woken before it can see
+that it is cancelled, and goes back to sleep.
 """
 
 import os
@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-# Private: no public function shuffles by one seed alone. See `shuffled`; if it goes,
-# tests/data/examples/test_example_order.py fails.
+# Private API: no public function shuffles by one seed alone, see `shuffled`. If
+# TensorFlow removes it, tests/data/examples/test_example_order.py fails.
 from tensorflow.python.eager import context
 
-_MAX_BATCHES = 16  # a batch of images may take 20 MB, and a TPU host has 96 cores
+_MAX_BATCHES = 16  # at a time: a batch may take 20 MB, and a TPU host has 96 cores
 
 
 def parallel_map(
@@ -31,16 +31,17 @@ def parallel_map(
 
     Args:
         dataset: The elements.
-        function: Takes the parts of an element.
+        function: Called with the parts of an element as its arguments.
         batched: Whether elements are batches, of which fewer are computed at a time.
         autograph: Whether to convert `if` and `for` over tensors in the function. The
             functions of tlkit have none, and AutoGraph takes 0.1 s to find that out.
     """
     if not autograph:
         function = tf.autograph.experimental.do_not_convert(function)
-    # Without a tuner, AUTOTUNE means 16 at most. With as many calls and threads as
-    # cores, images were a fourth slower: results that wait for their turn count as
-    # calls, and threads that hand one over do no work.
+    # Without the autotuner, AUTOTUNE means 16 parallel calls at most. With only one
+    # call and one thread per core, images were a fourth slower: a result that waits for
+    # its turn still counts as a call, and a thread that hands over a result does no
+    # other work.
     cores = _cores()
     calls = min(cores, _MAX_BATCHES) if batched else 4 * cores
     mapped = dataset.map(function, num_parallel_calls=calls, deterministic=True)
@@ -54,14 +55,14 @@ def parallel_map(
 
 
 def deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the dataset with the option to keep its order, without the tuner."""
+    """Returns the dataset with its order kept and the autotuner switched off."""
     options = tf.data.Options()
     options.deterministic = True
     return untuned(dataset.with_options(options))
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the dataset without the tuner, unless its options set the tuner."""
+    """Switches the autotuner off, unless the dataset's options already set it."""
     if dataset.options().autotune.enabled is not None:
         return dataset
     options = tf.data.Options()
@@ -72,8 +73,9 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def shuffled(dataset: tf.data.Dataset, buffer: int, seed: int) -> tf.data.Dataset:
     """Shuffles a dataset in an order that depends on the seed alone.
 
-    TensorFlow shuffles by two seeds, and the second is that of `tf.random.set_seed`. A
-    process that has set another would read in another order, and could not resume.
+    TensorFlow shuffles by two seeds; the second is the global seed of
+    `tf.random.set_seed`. With another global seed, a process would read in another
+    order, so it could not resume a run.
     """
     eager = context.context()
     before = eager._seed

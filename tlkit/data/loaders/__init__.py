@@ -6,6 +6,7 @@
 * `tfds`: TensorFlow Datasets, as streams;
 * `tfrecord_files`: TFRecord files of any origin.
 
-A loader checks its arguments, then every example (but for `tfds`), and lists those that
-it left out in `splits.skipped`. All but the last two end in `examples/split_assembly`.
+A loader checks its arguments, then every example (`tfds` does not), and lists examples
+that it left out in `splits.skipped`. All loaders but `tfds` and `tfrecord_files` end by
+calling `examples/split_assembly`.
 """

@@ -97,7 +97,7 @@ _NAMES = {"train": "x", "validation": "validation_data", "test": "test_data"}
 
 
 def _check_pair(pair: _Pair, where: str) -> tuple[list[Text] | np.ndarray, np.ndarray]:
-    """Returns texts as a list or numbers as an array, and as many classes."""
+    """Returns the examples (a list of texts, or an array) and the class of each."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise DataError(f"{where} must be a pair (x, y); got {_describe(pair)}.")
     raws, classes = _check_raws(pair[0], where), np.asarray(pair[1])
@@ -119,7 +119,7 @@ def _check_pair(pair: _Pair, where: str) -> tuple[list[Text] | np.ndarray, np.nd
 
 
 def _check_raws(x: Any, where: str) -> list[Text] | np.ndarray:
-    # Not through NumPy, which would pad all texts to the longest.
+    # Not converted by NumPy, which would pad all texts to the length of the longest.
     if isinstance(x, list | tuple) and x and _holds_texts(x[0]):
         return _check_texts(list(x), where)
     try:
@@ -147,7 +147,7 @@ def _holds_texts(example: Any) -> bool:
 
 
 def _check_texts(texts: list[Any], where: str) -> list[Text]:
-    """Returns the texts, or pairs of them as tuples."""
+    """Returns the texts, or the pairs of texts as tuples."""
     if not texts or not isinstance(texts[0], list | tuple):
         for index, text in enumerate(texts):
             _check_text(text, f"Example {index:,} of {where}")
@@ -176,7 +176,7 @@ def _check_text(text: Any, what: str) -> None:
 
 
 def _check_finite(array: np.ndarray, where: str) -> None:
-    # One example at a time: a mask of all of them would take as much memory.
+    # One example at a time: a mask of the whole array could fill the memory.
     for index, example in enumerate(array):
         if not np.isfinite(example).all():
             raise DataError(
@@ -228,7 +228,7 @@ def _check_labels(labels: Sequence[str]) -> tuple[str, ...]:
 def _label_names(
     classes: np.ndarray, labels: tuple[str, ...], named: bool, where: str
 ) -> list[str]:
-    """Returns the name of each example's class; it may be an unknown one."""
+    """Returns the name of each example's class, which may be missing in `labels`."""
     if classes.dtype == object:
         names = [name.strip() for name in classes]
         unknown = sorted(set(names) - {*labels, ""}) if named else []
@@ -251,7 +251,7 @@ def _label_names(
 def _check_alike(
     raws: list[Text] | np.ndarray, train: list[Text] | np.ndarray, where: str
 ) -> None:
-    """Raises a `DataError` if a split differs from the training split in its form."""
+    """Raises a `DataError` if kind, shape or dtype differ from the training split's."""
     kind = _kind(train)
     if _kind(raws) != kind:
         raise DataError(f"{where} must hold {kind}, as x does.")

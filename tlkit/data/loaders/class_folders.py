@@ -39,8 +39,8 @@ def find_class_files(
 ) -> tuple[dict[str, ClassFiles], bool]:
     """Lists the files of `directory/<class>/…` or `directory/<split>/<class>/…`.
 
-    It is the second form if there is a folder `train`, and otherwise only folders of
-    other splits. Hidden files are ignored.
+    The folder has the second form if all folders in it are named like splits, and one
+    is `train`. Hidden files are ignored.
 
     Args:
         directory: The folder.
@@ -48,8 +48,8 @@ def find_class_files(
             match in any case.
 
     Returns:
-        The files by their split, and whether the folder is divided into splits. If it
-        is not, all are under `"train"`.
+        The files of each split, and whether the folder is divided into splits. If it is
+        not, all files are under `"train"`.
 
     Raises:
         DataError: There is no such folder, or it has neither form.
@@ -117,7 +117,7 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
     if not others:
         return splits
     if len(splits) == 1:
-        return None  # `train` may be a class, among other vehicles
+        return None  # `train` may be a class of vehicles, like `car`
     raise DataError(
         f"{root} has folders of splits ({', '.join(splits.values())}) and others "
         f"({', '.join(others[:10])}). It must hold either splits or classes: move the "
@@ -144,7 +144,7 @@ def _class_files(
 
 
 def _walk(directory: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """Returns the sorted files below a folder with these suffixes, not hidden ones."""
+    """Returns the sorted files with these suffixes below a folder, but not hidden."""
     paths = []
     for folder, below, names in os.walk(directory):
         below[:] = [name for name in below if not name.startswith(".")]
@@ -153,5 +153,5 @@ def _walk(directory: Path, suffixes: tuple[str, ...]) -> list[str]:
             for name in names
             if name.lower().endswith(suffixes) and not name.startswith(".")
         ]
-    # By parts, not by the whole string: the separator sorts differently on Windows.
+    # Sorted by the parts of a path, since the separator of Windows sorts differently.
     return sorted(paths, key=lambda path: path.split(os.sep))

@@ -98,7 +98,7 @@ def check_file(path: str | os.PathLike[str]) -> Path:
 
 
 def check_encoding(encoding: str) -> str:
-    """Returns the encoding's name; for UTF-8 the one that skips a byte order mark."""
+    """Returns an encoding's name; for UTF-8 the one that skips a byte order mark."""
     try:
         name = codecs.lookup(encoding).name
     except (LookupError, TypeError) as error:
@@ -110,7 +110,7 @@ def check_encoding(encoding: str) -> str:
 
 
 def encoding_error(file: Path, encoding: str) -> DataError:
-    """Returns an error that names the first byte of a file outside an encoding."""
+    """Returns an error that names the first byte of a file that cannot be decoded."""
     decoder = codecs.getincrementaldecoder(check_encoding(encoding))()
     offset, line = 0, 1
     with open(file, "rb") as lines:
@@ -141,7 +141,7 @@ def did_you_mean(name: str, names: list[str]) -> str:
 
 @contextlib.contextmanager
 def _rows(file: Path, table: TableFormat) -> Iterator[csv.reader]:
-    """Opens a CSV file; errors of reading it become a `DataError`."""
+    """Opens a CSV file; raises a `DataError` if it cannot be read in the context."""
     delimiter = table.delimiter or _delimiter_by_name(file)
     limit = csv.field_size_limit(_FIELD_LIMIT)
     try:

@@ -16,8 +16,8 @@ from ..examples.splits import Skipped, Splits, warn_skipped
 from ..images.decoder import check
 from .class_folders import ClassFiles, find_class_files
 
-# TensorFlow decodes none of the second row. They are listed, so that a folder of them
-# is reported and not ignored.
+# TensorFlow decodes none of the formats in the second row. Their suffixes are listed,
+# so that such images are reported and not ignored.
 _SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".jxl"),
     *(".tif", ".tiff", ".heic", ".avif"),
@@ -40,13 +40,13 @@ def image_folder(
     The folder has one of two forms. `directory/<class>/…/*.jpg` is divided into splits
     here: stratified, and controlled by the seed. `directory/<split>/<class>/…/*.jpg`
     has the folder `train`, and may have `validation` (or `val`, `valid`, `dev`) and
-    `test`. Of this form a missing validation split is taken from `train`, but a missing
-    test split is not.
+    `test`. In this second form a missing validation split is taken from `train`, but a
+    missing test split is not.
 
     Images are JPEG, PNG, BMP, or the first frame of a GIF or WebP; their contents
-    decide, not their suffixes. Every image is decoded once when it is loaded, so that a
-    broken one does not stop the training hours later. For a JPEG an eighth of its size
-    is enough. Later, images are read when they are needed: only a few are in memory.
+    decide, not their suffixes. Every image is decoded once when the folder is loaded (a
+    JPEG at an eighth of its size), so that a broken one does not stop the training
+    hours later. Training reads an image when it needs it: only a few are in memory.
     Images of more than 2²⁸ pixels count as broken, except JPEGs, which are decoded at
     the smallest size that is needed.
 
@@ -58,8 +58,9 @@ def image_folder(
         seed: Not negative. Decides the splits and the order of the training images.
         on_error: `"skip"` leaves out images that cannot be decoded with a warning that
             names them, `"raise"` raises an error.
-        verify: Whether to decode every image once when it is loaded. If not, a broken
-            one raises an error of TensorFlow during training, which does not name it.
+        verify: Whether to decode every image once when the folder is loaded. If not, a
+            broken image raises a TensorFlow error during training, which does not name
+            the file.
         verbose: 1 shows the progress of the verification, 0 is silent.
 
     Returns:
@@ -131,8 +132,8 @@ def _find_broken(paths: list[str], stop: bool, verbose: int) -> dict[str, str]:
 
 
 def _in_chunks(pool: ThreadPoolExecutor, paths: list[str]) -> Iterator[str | None]:
-    # Executor.map submits all at once: a future for each of a million files, all of
-    # which are decoded before an error is raised.
+    # Executor.map would submit all files at once: a million files would take a million
+    # futures, and all would be decoded before an error is raised.
     for start in range(0, len(paths), _CHUNK):
         yield from pool.map(_reason_broken, paths[start : start + _CHUNK])
 
@@ -148,13 +149,13 @@ def _reason_broken(path: str) -> str | None:
 
 @functools.cache
 def _checker() -> Callable[[str], tf.Tensor]:
-    # A graph: eagerly, dozens of small ops for each image would hold Python's lock.
+    # A graph, since eager ops hold the GIL: dozens of small ones would block threads.
     signature = [tf.TensorSpec([], tf.string)]
     return tf.function(lambda path: check(tf.io.read_file(path)), signature)
 
 
 def _reason_in_words(path: str) -> str | None:
-    # Again without a graph, whose errors contain a stack trace.
+    # Decodes again without a graph, since a graph's errors contain a stack trace.
     try:
         check(tf.io.read_file(path))
     except tf.errors.OpError as error:
@@ -166,7 +167,7 @@ def _plain_reason(message: str) -> str:
     """Removes TensorFlow's internal details from a message."""
     message = re.sub(r"^\{\{.*?\}\}|\[Op:.*$", "", message, flags=re.DOTALL)
     message = " ".join(message.split())
-    # Of our own assertions, whose parts are in brackets.
+    # An assertion of tlkit puts the parts of its message in brackets.
     message = re.sub(r"^assertion failed: \[(.*)\]$", r"\1", message)
     message = message.replace("] [", " ")
     return message if message.endswith(".") else f"{message}."

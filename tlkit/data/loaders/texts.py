@@ -174,7 +174,7 @@ def _check_columns(text: str | Sequence[str], label: str) -> tuple[str, ...]:
 
 
 def check_on_empty(on_empty: str) -> None:
-    """Raises a `DataError` unless it is `"skip"` or `"raise"`."""
+    """Raises a `DataError` unless `on_empty` is `"skip"` or `"raise"`."""
     if on_empty not in ("skip", "raise"):
         raise DataError(f'on_empty must be "skip" or "raise"; got {on_empty!r}.')
 
@@ -191,10 +191,10 @@ def drop_empty(
         rows: For each row its number, its text or pair of texts, and its label.
         where: The file, or the argument for data in memory.
         on_empty: `"skip"` or `"raise"`.
-        skipped: The list that is added to.
+        skipped: The list to which the rows that are left out are added.
 
     Returns:
-        The other texts, and their labels without blanks around them.
+        The texts of the other rows, and their labels without blanks around them.
     """
     texts, names = [], []
     for number, text, name in rows:

@@ -46,28 +46,29 @@ def tfds(
             of a prepared data set, with its `dataset_info.json`.
         data_dir: The folder of prepared data sets. Default: that of TensorFlow
             Datasets, `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
-        train: The training split: one of its splits, or a slice such as
+        train: The training split: a split of the data set, or a slice such as
             `"train[:80%]"` or `"train[:1000]+extra"`.
         validation: A split or slice, or `None` for none, or the size of a validation
             split that is taken from the end of `train`, which must be a whole split: a
-            fraction as a float in [0, 1), or a number of examples. `"auto"`: its own
-            validation split, or else 0.1, or none if `train` is a slice.
-        test: A split or slice, or `None` for none. `"auto"`: its own test split, if
-            there is one with labels.
-        keys: The features with the example and with its class. Default: the supervised
-            keys of the data set.
+            fraction as a float in [0, 1), or a number of examples. `"auto"`: the data
+            set's validation split; if there is none, 0.1, or `None` if `train` is a
+            slice.
+        test: A split or slice, or `None` for none. `"auto"`: the data set's test split,
+            if it has one with labels.
+        keys: The names of the features with the example and with its class. Default:
+            the supervised keys of the data set.
         examples_per_class: How many examples of each class the training split has: see
             `tlkit.data.take_per_class`. Default: all.
-        seed: Not negative. Decides which these are.
+        seed: Not negative. Decides which examples `examples_per_class` takes.
         download: Whether to download and prepare a data set that is not prepared.
         verbose: 1 shows the progress of `examples_per_class`, 0 is silent.
 
     Returns:
-        Splits, in the order of the data set, with its names of classes.
+        Splits with the data set's names of classes, and examples in its order.
 
     Raises:
-        DataError: It is not prepared; it has no such split, slice or feature; an
-            example has no label, or several.
+        DataError: The data set is not prepared, or has no such split, slice or feature;
+            or its examples have no label, or several.
         ExtraError: TensorFlow Datasets is not installed.
 
     Example:
@@ -195,7 +196,7 @@ def _keys(package: ModuleType, builder: Any, keys) -> tuple[str, str]:
 
 
 def _choose(builder: Any, train: str, validation, test) -> dict[str, str | None]:
-    """Returns the slices of the three splits."""
+    """Returns the name or slice of each split; `None` for a split that is left out."""
     existing = builder.info.splits
     if validation == "auto":
         named = [name for name in _VALIDATION if name in existing]
@@ -258,7 +259,7 @@ def _read(package: ModuleType, builder: Any, split: str, raw: str, label: str):
 
 
 def _is_labeled(dataset: tf.data.Dataset, split: str) -> bool:
-    """Whether the first example has a label; -1 is none."""
+    """Returns whether the first example has a label; -1 means that it has none."""
     try:
         _, first = next(iter(dataset.take(1)))
     except tf.errors.OpError as error:

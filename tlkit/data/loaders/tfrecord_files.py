@@ -107,7 +107,7 @@ def _find(files: _Files, split: str) -> list[str]:
 
 
 def _label_is_integer(path: str, raw: str, label: str) -> bool:
-    """Whether the label of the first record is an integer, not a string."""
+    """Returns whether the label of the first record is an integer, not a string."""
     try:
         first = next(iter(tf.data.TFRecordDataset(path).take(1).as_numpy_iterator()))
         example = tf.train.Example.FromString(first)

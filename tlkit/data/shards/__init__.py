@@ -1,8 +1,8 @@
 """Shards: splits in a few large TFRecord files.
 
 * `shard_writer`: `write_shards` writes splits and an index, `shards.json`;
-  `records`: one example as a record;
+  `records`: converts an example to a record, and back;
 * `shard_reader`: `tfrecords` reads the index, checks the files, and returns splits;
-* `shard_access`: the examples in TFRecord files, in order or by index. It is used for
-  files of other origin, too (`loaders/tfrecord_files`).
+* `shard_access`: reads examples of TFRecord files, in order or by index, also those of
+  files that others wrote (`loaders/tfrecord_files`).
 """

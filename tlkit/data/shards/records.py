@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from ..examples.raw_values import from_bytes
 
-# Bytes around the contents: their length (8), its checksum (4), their checksum (4).
+# Bytes that a file has for each record besides its contents: the length of the contents
+# (8), the checksum of the length (4), and that of the contents (4).
 FRAME = 16
 _FEATURES = {
     "raw": tf.io.FixedLenFeature([], tf.string),
@@ -26,11 +27,11 @@ def serialize(raw: bytes, label: int) -> bytes:
 
 
 def parse(record: tf.Tensor, spec: tf.TensorSpec) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the raw value and the int32 label of a record of `serialize`."""
+    """Returns the raw value and the int32 label of a record that `serialize` made."""
     features = tf.io.parse_single_example(record, _FEATURES)
     return from_bytes(features["raw"], spec), tf.cast(features["label"], tf.int32)
 
 
 def record_length(contents: tf.Tensor) -> tf.Tensor:
-    """Returns how many bytes a record of these contents takes in a file, as int64."""
+    """Returns how many bytes a record with these contents takes in a file, as int64."""
     return tf.cast(tf.strings.length(contents), tf.int64) + FRAME

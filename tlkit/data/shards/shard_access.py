@@ -21,10 +21,10 @@ class ShardFiles:
 
     Attributes:
         paths: The files.
-        counts: int64 `[files]`, how many examples each has, at least one.
-        lengths: int64 `[n]`, the bytes of each record, with its frame.
-        labels: int32 `[n]`.
-        parse: Makes `(raw, label)` of a record.
+        counts: int64 `[files]`, how many examples each file has, at least one.
+        lengths: int64 `[n]`, how many bytes each record takes in its file.
+        labels: int32 `[n]`, the class of each example.
+        parse: Converts a record to `(raw, label)`.
     """
 
     paths: tuple[str, ...]
@@ -44,14 +44,14 @@ class ShardFiles:
         return deterministic(parallel_map(records, self.parse).apply(known))
 
     def _read(self, indices: np.ndarray) -> tf.data.Dataset:
-        """Reads each example for itself."""
+        """Reads the examples at some indices, each from its position in a file."""
         indices = np.asarray(indices, np.int64)
         files = np.repeat(np.arange(len(self.paths)), self.counts)[indices]
         columns = (files, self._offsets()[indices], self.lengths[indices])
         names = tf.constant(self.paths)
 
         def one(file, offset, length):
-            # With its checksum, which a bare read of those bytes would not compare.
+            # Read as a record, so that TensorFlow compares the checksum.
             record = _records_from(names[file], offset, length).take(1)
             return self.parse(record.get_single_element())
 

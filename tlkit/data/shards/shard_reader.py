@@ -33,7 +33,7 @@ def tfrecords(
     This reads the index only, and checks that all files are there and have the right
     size. Examples are read when they are needed. Every record has a checksum that is
     compared when it is read: a damaged one raises `tf.errors.DataLossError` during
-    training, which does not name the file. `verify=True` finds damaged files before.
+    training, which does not name the file. `verify=True` finds it in this call.
 
     Args:
         directory: The folder.
@@ -161,7 +161,7 @@ def _shard_files(
     folder: pathlib.Path, split: dict[str, Any], spec: tf.TensorSpec
 ) -> ShardFiles:
     shards = split["shards"]
-    # Always compared: with wrong positions every example would be wrong.
+    # Verified in any case: with wrong lengths, every example would be wrong.
     _check_digests(folder, [split["rows"]], 0)
     contents = (folder / split["rows"]["file"]).read_bytes()
     rows = np.load(io.BytesIO(contents), allow_pickle=False)

@@ -39,14 +39,14 @@ def write_shards(
 ) -> pathlib.Path:
     """Writes a data set into a few large files, which `tlkit.data.tfrecords` reads.
 
-    This is faster for millions of small files, and over a network. Each split becomes
-    files `train-00000-of-00012.tfrecord`, …, of `tf.train.Example` records in the order
-    of the split. Their features are `raw` (the bytes of an encoded image, a text in
-    UTF-8, or an array by `tf.io.serialize_tensor`) and `label` (int64). `shards.json`
-    lists the files with checksums.
+    Shards are read faster than millions of small files, above all over a network. Each
+    split becomes files `train-00000-of-00012.tfrecord`, …, of `tf.train.Example`
+    records in the order of the split. Their features are `raw` (the bytes of an encoded
+    image, a text in UTF-8, or an array by `tf.io.serialize_tensor`) and `label`
+    (int64). `shards.json` lists the files with checksums.
 
     The files are written into a temporary folder, which is renamed at the end. The next
-    process that writes there removes the temporary folder of a killed one.
+    process that writes there removes the temporary folder of a process that was killed.
 
     Args:
         splits: The data set.
@@ -134,7 +134,7 @@ class _ShardWriter:
         self._shards[-1]["bytes"] += size
 
     def close(self) -> None:
-        """Closes the open file, and checks that it has all its bytes."""
+        """Closes the current file, and checks that all its bytes are on the disk."""
         if self._file is None:
             return
         self._file.close()
@@ -146,16 +146,16 @@ class _ShardWriter:
         shard["sha256"] = sha256_of(path)
 
     def abandon(self) -> None:
-        """Closes the open file, ignoring errors: it is about to be removed."""
+        """Closes the current file, if any, and ignores errors: it will be removed."""
         with contextlib.suppress(OSError, tf.errors.OpError):
             if self._file is not None:
                 self._file.close()
 
     def finish(self) -> dict[str, Any]:
-        """Gives the files their final names, with the total number of files in them.
+        """Renames the files, whose names contain their total number; writes the rows.
 
         Returns:
-            The entry of the split, for the index that the caller writes.
+            The split's entry in the index `shards.json`, which the caller writes.
         """
         total = len(self._shards)
         shards = []
@@ -165,7 +165,7 @@ class _ShardWriter:
             shards.append({"file": name, **shard})
         rows = np.array(self._rows, "<i8").reshape(-1, 2)
         file = self._folder / f"{self._split}-rows.npy"
-        contents = io.BytesIO()  # np.save hides why a disk took less
+        contents = io.BytesIO()  # np.save into a file hides why a write failed
         np.save(contents, rows)
         file.write_bytes(contents.getvalue())
         entry = {"file": file.name, "bytes": file.stat().st_size}
@@ -203,7 +203,7 @@ def _write_split(
             writer.write(serialize(raw, label), label)
         writer.close()
     except tf.errors.OpError as error:
-        # TensorFlow's file system raises these for a full disk, too.
+        # TensorFlow raises these errors also for a full disk.
         raise OSError(error.message) from error
     finally:
         writer.abandon()
@@ -214,7 +214,7 @@ def _read(dataset: tf.data.Dataset, split: str) -> Iterator[tuple[bytes, int]]:
     dataset = parallel_map(dataset, lambda raw, label: (to_bytes(raw), label))
     count = 0
     try:
-        # In chunks: a step of a dataset in Python is slower than all the rest.
+        # In chunks: one step of Python per example would take most of the time.
         chunks = untuned(dataset.batch(_CHUNK).prefetch(1)).as_numpy_iterator()
         for raws, labels in chunks:
             count += len(labels)
