@@ -144,7 +144,8 @@ class Encoder(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Encoder:
         config = dict(config)
-        # tlkit 0.1 wrote the facts as `details`, with its model's options among them.
+        # In a config of tlkit 0.1 the facts are named `details`, and include options of
+        # the model that used the encoder.
         old = config.pop("details", None)
         if old is not None:
             packing = {name: old[name] for name in PACKING_OPTIONS if name in old}
@@ -194,7 +195,7 @@ class Block:
 
     @property
     def trainable(self) -> bool:
-        """Whether any of its variables is trainable."""
+        """Returns whether any of its variables is trainable."""
         return any(variable.trainable for variable in self.learnable)
 
     def __repr__(self) -> str:

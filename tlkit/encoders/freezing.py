@@ -85,10 +85,11 @@ def _matching(blocks, patterns: Sequence[str], names: str) -> tuple[Block, ...]:
                 f"No block matches the pattern {pattern!r}. The blocks are: {names}. "
                 f"For the last one, type train=1 or train=[{blocks[-1].name!r}]."
             )
-        for block, whole in matches:  # whole blocks come before their parts
+        for block, whole in matches:  # all blocks come before the first part
             if block not in chosen and whole not in chosen:
                 chosen.append(block)
-    # A pattern for a part may come before the pattern for its block. Drop such a part.
+    # A pattern for a part may come before the pattern for its block, which contains it.
+    # Drop such a part.
     inside = {part for block in chosen for part in block.parts}
     order = [x for block in blocks for x in (block, *block.parts)]
     return tuple(block for block in order if block in chosen and block not in inside)

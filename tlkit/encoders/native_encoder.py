@@ -60,7 +60,7 @@ class NativeEncoder(Encoder):
         return flat[0] if len(flat) == 1 else outputs
 
     def _caller(self, layer: Any, training: bool) -> Callable:
-        """Returns a call of a layer, in training mode only if its block is trained."""
+        """Returns a function that calls a layer, in training mode only if trainable."""
 
         def call(*args, **kwargs):
             # Overwrites `training=False`, which Keras has filled in as the default.

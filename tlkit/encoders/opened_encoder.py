@@ -72,7 +72,7 @@ class OpenedEncoder(Encoder):
         self._batch_norms = list(batch_norms)
         self._inputs_json, self._outputs_json = inputs, outputs
         self._digest = digest
-        # `None` while Keras loads a `.keras` file: `load_assets` is called later.
+        # While Keras loads a `.keras` file, there is no network before `load_assets`.
         self._network = _NETWORKS.get(digest)
         if network is not None:
             self._network = _NETWORKS.setdefault(digest, network)
@@ -81,7 +81,8 @@ class OpenedEncoder(Encoder):
                 [[self._specs[p].name for p in section] for section in self._sections]
             )
         self._section_names = list(names)
-        # Not a dict: TensorFlow would track it, and cannot export numbers as keys.
+        # TensorFlow tracks a dict and cannot export it if its keys are numbers, but it
+        # does not track a mapping proxy.
         self._weights_of = types.MappingProxyType(self._create_weights(trained))
         self._blocks = self._create_blocks()
         self._seeds = keras.random.SeedGenerator(name="seeds") if draws else None

@@ -11,7 +11,7 @@ from .saved_model.saved_model_reader import Restored
 
 
 class RestoredEncoder(Encoder):
-    """An encoder whose network could not be opened, with one block for all of it.
+    """An encoder whose network could not be opened and is a single block.
 
     Like `hub.KerasLayer`, it runs in training mode only if it is trainable. Dropout and
     batch norms of the whole network are then in training mode.
@@ -29,7 +29,7 @@ class RestoredEncoder(Encoder):
         self.why_not_opened = why
         self.supports_jit = False
         self.batch_norm = "train"
-        self.module = restored.module  # tracked, for its tables and assets
+        self.module = restored.module  # tracked: exports need its tables and assets
         self._endpoints = restored.endpoints
         self._regularization = restored.losses
         self._inputs, self._outputs = restored.inputs, restored.outputs

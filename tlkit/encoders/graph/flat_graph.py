@@ -87,7 +87,7 @@ class FlatGraph:
         feeds = dict(zip(self.inputs, inputs, strict=True))
         variables = self.variables.items()
         feeds |= {name: values[p] for name, p in variables if p in values}
-        # `tf.identity` makes the graph that is being built capture the eager handle.
+        # `tf.identity` makes the graph that is being built capture the eager resource.
         feeds |= {name: tf.identity(resources[i]) for name, i in self.resources.items()}
         if self.seed and seed is not None:
             feeds[self.seed] = seed
@@ -133,7 +133,7 @@ def needed_nodes(
 
 
 def topological_order(nodes: Nodes, tensors: Iterable[str]) -> list[str]:
-    """Lists the nodes from which some tensors are computed, inputs before users.
+    """Lists the nodes from which some tensors are computed, each after its inputs.
 
     The order is depth-first: what the first tensor needs comes first.
     """

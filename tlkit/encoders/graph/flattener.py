@@ -202,7 +202,7 @@ def _inlined_name(nodes: dict, at: str, gradient: str, tensor: Any) -> str:
         raise CannotOpen(f"a custom gradient captures a constant (`{at}`)")
     for op in tensor.graph.get_operations():
         named = op.type == "IdentityN" and _gradient_name(op) == gradient
-        if named and at.endswith(op.name):  # inlining puts a scope before the name
+        if named and at.endswith(op.name):  # inlining prepends a scope
             name = at.removesuffix(op.name) + tensor.name
             if node_of(name) in nodes:
                 return name
@@ -222,7 +222,7 @@ def _gradient_graph(function: Any, input_count: int) -> GradientGraph:
     """Turns the function of an op's custom gradient into a pure graph."""
     graph = inline(function)
     nodes = {node.name: node for node in graph.node}
-    # `function.outputs` leaves out the None of its structured outputs.
+    # `structured_outputs` may contain None, which `outputs` leaves out.
     tensors = iter(function.outputs)
     outputs = [
         None if value is None else next(tensors).name
@@ -236,7 +236,7 @@ def _gradient_graph(function: Any, input_count: int) -> GradientGraph:
         if any(t.type == tf.resource.as_datatype_enum for t in node.attr.values()):
             raise CannotOpen(f"a custom gradient reads a variable (`{name}`)")
         plain = without_control(node)
-        if GRADIENT_ATTRIBUTE in plain.attr:  # second-order gradients are not kept
+        if GRADIENT_ATTRIBUTE in plain.attr:  # drops gradients of gradients
             del plain.attr[GRADIENT_ATTRIBUTE]
         definition.node.append(plain)
     if len(outputs) != input_count:

@@ -81,7 +81,7 @@ def run_nodes(
         return import_nodes(definition, dict(zip(names, values, strict=True)), outputs)
 
     values = list(tensors.values())
-    # Calling `run` itself would count traces, and TensorFlow would warn of too many.
+    # If `run` were called directly, TensorFlow would warn of too many traces.
     return run.get_concrete_function(values)(values)
 
 
@@ -106,8 +106,8 @@ def rebuild_nodes(
     Arguments and result are those of `import_nodes`.
     """
     used = {name for node in definition.node for name in node.input}
-    # Imported into a scratch graph: TensorFlow then gives the operations in topological
-    # order and with all attributes.
+    # In a scratch graph, TensorFlow lists the operations in topological order and with
+    # all attributes.
     with tf.Graph().as_default() as graph:
         placeholders = {
             name: tf.compat.v1.placeholder(tensor.dtype)
@@ -140,7 +140,7 @@ def _call_op(op: tf.Operation, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
     for argument in op.op_def.input_arg:
         number, types = argument.number_attr, argument.type_list_attr
         inferred |= {argument.type_attr, number, types}
-        if number or types:  # a list of tensors
+        if number or types:  # the argument is a list of tensors
             count = op.get_attr(number) if number else len(op.get_attr(types))
             arguments[argument.name], inputs = inputs[:count], inputs[count:]
         else:
@@ -195,7 +195,7 @@ def run_graph(
     values = {p: variables[p].read_value() for p in set(graph.variables.values())}
     seed = None
     if graph.seed:
-        # One draw per call; each random op adds its own key.
+        # One seed for each call, to which each random op adds its own key.
         seed = tf.random.uniform((2,), maxval=tf.int32.max, dtype=tf.int32)
     tensors = graph.feeds(inputs, values, resources, seed)
     definition = as_graph_def(graph, graph.nodes)
@@ -223,7 +223,7 @@ def _make_gradients_savable(
     """
     holders: dict[str, list[Any]] = {}
     for node in definition.node:
-        if GRADIENT_ATTRIBUTE not in node.attr:  # reading a missing one creates it
+        if GRADIENT_ATTRIBUTE not in node.attr:  # reading a missing attribute adds it
             continue
         name = node.attr[GRADIENT_ATTRIBUTE].s.decode()
         if name == MISSING_GRADIENT:

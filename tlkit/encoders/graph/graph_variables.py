@@ -83,7 +83,7 @@ class Purifier:
         if not node.input or node.input[0].startswith("^") or node.op == "Identity":
             return None
         name = node_of(node.input[0])
-        while self.nodes[name].op == "Identity":  # inlining leaves chains of these
+        while self.nodes[name].op == "Identity":  # inlining adds chains of `Identity`
             name = node_of(self.nodes[name].input[0])
         return name if name in self.variables else None
 

@@ -46,7 +46,7 @@ def make_stateless(nodes: Nodes) -> str | None:
 
 def _replace(nodes: Nodes, node) -> None:
     digest = hashlib.sha256(node.name.encode()).digest()
-    # 30 bits, so that the sum with the call's seed rarely overflows (which is no harm).
+    # 30 bits: the sum with the call's seed rarely overflows, which does no harm.
     # int32, since XLA has no stateless ops with 64-bit seeds.
     numbers = [int.from_bytes(digest[i : i + 4], "big") >> 2 for i in (0, 4)]
     key = add_constant(nodes, f"{node.name}/key", numbers, tf.int32)

@@ -55,7 +55,7 @@ def untie_shapes(graph: FlatGraph) -> FlatGraph:
 
 
 def static_shapes(graph: FlatGraph, tensors: list[str]) -> list[tf.TensorShape]:
-    """Infers the shapes of the tensors with these full names.
+    """Infers the static shapes of tensors, which are given by their full names.
 
     A size that depends on the inputs' sizes is `None`. The rank is unknown if nothing
     can be inferred.
@@ -161,7 +161,7 @@ def operations_with_shapes(graph: FlatGraph, shapes) -> dict[str, tf.Operation]:
 
 
 def _solve(shapes, sizes) -> list[int | tuple[int, int]] | None:
-    """Expresses each dimension as a number or as the (input, axis) that it equals.
+    """Expresses each dimension of a shape as a number or as an equal (input, axis).
 
     Returns `None` if that fails for any dimension.
     """

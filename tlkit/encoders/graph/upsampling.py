@@ -2,8 +2,8 @@
 
 XLA has no `ResizeNearestNeighborGrad`. So no block before a `ResizeNearestNeighbor`
 could be trained where XLA compiles, which includes everything on a TPU. If the factors
-are integers, repeating pixels gives the same result bit for bit, and is faster on a
-CPU.
+of the resize are integers, repeating pixels gives the same result bit for bit, and is
+faster on a CPU.
 
 Tested in tests/encoders/test_xla_report.py.
 """

@@ -26,7 +26,7 @@ _DTYPES = {tf.float32, tf.float64}
 
 @dataclasses.dataclass(frozen=True)
 class _Affine:
-    """The map `scale * x + offset` of each channel, float64 `[channels]`."""
+    """Maps each channel to `scale * x + offset`; both are float64 `[channels]`."""
 
     scale: np.ndarray | float
     offset: np.ndarray | float
@@ -144,7 +144,7 @@ def _affine(
     if len(inputs) != 2:
         return None
     source_is_first = tensor_of(inputs[0]) == tensor_of(source)
-    value = graph.constant_value(inputs[source_is_first])  # the other input
+    value = graph.constant_value(inputs[source_is_first])  # the input besides `source`
     value = _by_channel(value, rank, dimensions)
     if value is None:
         return None

@@ -109,7 +109,7 @@ class FrozenForward:
         self._function = frozen_function(
             graph, names, value_of=encoder._value, resources=network.resources
         )
-        self._owner = network.owner  # of the resources, kept alive
+        self._owner = network.owner  # keeps the resources alive
 
     def __call__(self, inputs: Any) -> ForwardResults:
         """Computes the requested tensors for a batch of any size."""

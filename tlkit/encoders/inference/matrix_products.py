@@ -59,7 +59,7 @@ def _fold_einsum(graph: FoldedGraph, node) -> Splits:
     terms, result_axes = node.attr["equation"].s.decode().split("->")
     operands = list(zip(terms.split(","), data_inputs(node), strict=True))
     if graph.constant_value(operands[0][1]) is not None:
-        operands.reverse()  # the order of factors is free, since axes have names
+        operands.reverse()  # factors can be swapped, since axes have names
     (data_axes, data), (kernel_axes, kernel) = operands
     array = graph.constant_value(kernel)
     batch = _batch_axes(data_axes, kernel_axes, result_axes)

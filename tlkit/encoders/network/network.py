@@ -81,20 +81,20 @@ class Network:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of the graphs, in hexadecimal."""
+        """Returns the SHA-256 of the graphs, in hexadecimal."""
         digest = hashlib.sha256()
         for graph in [*self.graphs.values(), *self.losses]:
             definition = as_graph_def(graph, graph.nodes)
             digest.update(definition.SerializeToString(deterministic=True))
             ends = (graph.inputs, graph.outputs, sorted(graph.updates.items()))
             digest.update(repr((ends, sorted(graph.variables.items()))).encode())
-        if self.resources:  # tables may differ although the graphs are equal
+        if self.resources:  # networks with equal graphs may have different tables
             digest.update(uuid.uuid4().bytes)
         return digest.hexdigest()
 
     @property
     def missing_gradients(self) -> int:
-        """Number of custom gradients that were not saved with the network."""
+        """Returns the number of custom gradients that the SavedModel does not contain."""
         nodes = self.graphs[False].nodes.values()
         # Reading an attribute that a node lacks would create it.
         nodes = [node for node in nodes if GRADIENT_ATTRIBUTE in node.attr]
@@ -103,7 +103,7 @@ class Network:
 
     @property
     def needs_seed(self) -> bool:
-        """Whether training draws random numbers."""
+        """Returns whether training draws random numbers."""
         return self.graphs[True].seed is not None
 
     # === Running ===
@@ -165,7 +165,7 @@ class Network:
         build = rebuild_nodes if rebuilt else import_nodes
 
         def run(cut, inputs, values, seed):
-            # Frozen variables are constants for the gradient.
+            # Frozen variables get no gradients.
             by_position = {
                 p: value if p in section_run.trainable else tf.stop_gradient(value)
                 for p, value in zip(positions, values, strict=True)
@@ -210,7 +210,7 @@ class Network:
         for i, section in enumerate(self.sections):
             if name in section.graph(training).nodes:
                 return i
-        return 0  # it depends on the input alone
+        return 0  # the output depends on the inputs alone
 
     def needed_inputs(self, section: int) -> tuple[int, ...]:
         """Returns the positions of the inputs that a section or a later one reads."""
@@ -272,7 +272,7 @@ class Network:
 
     @functools.cached_property
     def frozen_norm_sections(self) -> frozenset[int]:
-        """Indices of sections that can train with dropout and frozen batch norms.
+        """Returns the sections that can train with dropout and frozen batch norms.
 
         Sections without random ops are left out, since the inference graph computes the
         same for them at a lower cost.
@@ -306,7 +306,7 @@ class Network:
 
     @functools.cached_property
     def _writers(self) -> dict[int, frozenset[int]]:
-        """For each variable that training writes, the sections that write it.
+        """Returns the sections that write a variable, by the variable's position.
 
         The average of a batch norm is written by the section that it belongs to, the
         state of a random generator by every section that draws from it.

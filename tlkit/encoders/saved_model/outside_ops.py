@@ -255,7 +255,7 @@ class _SavedGraph:
         """Tells whether the argument at a negative position is a captured asset."""
         captures = self._objects.concrete_functions[function].bound_inputs
         if position < -len(captures):
-            return False  # an argument that the caller passes
+            return False  # the caller passes the argument: it is not captured
         captured = captures[position]
         if not 0 <= captured < len(self._objects.nodes):
             return False

@@ -49,12 +49,12 @@ class Restored:
 
     @property
     def inputs(self) -> Any:
-        """Nest of `tf.TensorSpec` of the first argument."""
+        """Returns the nest of `tf.TensorSpec` of the first argument."""
         return self.endpoints[False].inputs
 
     @property
     def takes_training(self) -> bool:
-        """Whether training and inference run different functions."""
+        """Returns whether training and inference run different functions."""
         return self.endpoints[False] is not self.endpoints[True]
 
 
@@ -140,8 +140,8 @@ def read_module(
             "module.__call__.get_concrete_function(tf.TensorSpec(…), training=True), "
             "and the same with False."
         ) from error
-    # Delete the folder with the module and not now, since exporting the encoder copies
-    # the files of its lookup tables.
+    # Delete the folder when the module is deleted, not now: an export of the encoder
+    # copies the files of its lookup tables.
     weakref.finalize(restored.module, shutil.rmtree, folder, ignore_errors=True)
     return restored
 
