@@ -94,7 +94,7 @@ class Network:
 
     @property
     def missing_gradients(self) -> int:
-        """Returns the number of custom gradients that the SavedModel does not contain."""
+        """Returns the number of custom gradients that the SavedModel lacks."""
         nodes = self.graphs[False].nodes.values()
         # Reading an attribute that a node lacks would create it.
         nodes = [node for node in nodes if GRADIENT_ATTRIBUTE in node.attr]
