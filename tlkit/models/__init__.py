@@ -1,20 +1,21 @@
 """Models: an encoder and a task become a Keras model.
 
-Comes in: an encoder (or its source), and a task or labels. Goes out: a Functional
-`keras.Model`. In the order of the data:
+An encoder (or its source) and a task or labels come in; a Functional `keras.Model` goes
+out. In the order of the data:
 
 - `builders`: `image_classifier`, `text_classifier` and `build_model` assemble the
   layers: inputs, encoder, pooling and head.
 - `preprocessors`: `preprocessing(model)` turns raw examples into the model's inputs;
-  those of texts are in `text`, with truncation, windows and padding.
+  `text` does so for texts, with truncation, windows and padding.
 - `heads`: the layers around the encoder: `Pixels`, `TokenPooling` and `Head`.
 - `model_options`: reads a model's options, such as the length of its texts, from the
   layers that store them. An encoder never stores options of a model.
 - `model_prefix`: divides a model at a cut, so that the prefix can be cached.
 
-The *features* are the input of the head. A *cut* is a point where one tensor passes;
-the *prefix* is the model before it, the *remainder* the model after it. To add a kind
-of model, write a builder; its layers must store its options, so that they are saved.
+The *features* are the input of the head. A *cut* is a point that only one tensor
+passes; the *prefix* is the model before a cut, the *remainder* the model after it. To
+add a kind of model, write a builder; its layers must store its options, so that they
+are saved.
 """
 
 from .builders import build_model as build_model

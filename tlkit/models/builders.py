@@ -31,15 +31,15 @@ def image_classifier(
 ) -> keras.Model:
     """Builds a Keras model that classifies images.
 
-    Its input is float32 `[batch, height, width, 3]` in 0…255, which it scales itself;
-    its output is logits `[batch, labels]`.
+    The model takes float32 `[batch, height, width, 3]` in 0…255, scales it to the range
+    of the encoder, and returns logits `[batch, labels]`.
 
     Args:
         source: An encoder, or a source of `tlkit.load_encoder`.
         labels: Names of the classes in the order of the outputs, or their number.
         image_size: Height and width in pixels, or one number for both. Default: the
             encoder's, else 224.
-        pixels: The range of the encoder's pixels, see `tlkit.models.Pixels`. Default:
+        pixels: The range of the encoder's input, see `tlkit.models.Pixels`. Default:
             the range in `encoder.facts`, else `"unit"` (0…1), TF Hub's convention.
         dropout: Dropout rate of the features, 0 to 1.
         trust: See `tlkit.load_encoder`.
@@ -52,7 +52,7 @@ def image_classifier(
 
     Raises:
         SourceError: The encoder was not found or could not be fetched.
-        EncoderError: It is not for images, or does not accept that size.
+        EncoderError: The encoder is not for images, or does not accept the image size.
 
     Example:
 
@@ -115,14 +115,14 @@ def text_classifier(
             hypothesis. Both are packed into one row of tokens and truncated together.
         windows: The maximum number of windows of `length` tokens for a longer text. The
             head gets the mean of their features, so there is one prediction for a text.
-            Only texts longer than all windows are truncated. Each window costs as much
-            as a text.
-        overlap: The number of tokens that a window shares with the one before.
-        preprocessor: A SavedModel from strings to token ids. Default: the encoder's
-            vocabulary, else the preprocessor in `encoder.facts`.
+            Only texts longer than all windows are truncated. Each window takes as much
+            time as a text.
+        overlap: The number of tokens that a window shares with the window before it.
+        preprocessor: A SavedModel that turns strings into token ids. Default: the
+            encoder's vocabulary, else the preprocessor in `encoder.facts`.
         dropout: Dropout rate of the features, 0 to 1.
-        trust: See `tlkit.load_encoder`; also for the preprocessor. It is not saved with
-            the model.
+        trust: See `tlkit.load_encoder`. It applies to the preprocessor, too, and is not
+            saved with the model.
         name: Name of the model.
 
     Returns:
@@ -130,7 +130,8 @@ def text_classifier(
 
     Raises:
         SourceError: The encoder was not found or could not be fetched.
-        EncoderError: It is not for texts, or lacks the output that pooling needs.
+        EncoderError: The encoder is not for texts, or lacks the output that pooling
+            needs.
 
     Example:
 
@@ -185,15 +186,15 @@ def build_model(encoder: Source, task: Classification, **options: Any) -> keras.
     Args:
         encoder: An encoder, or a source of `tlkit.load_encoder`.
         task: The task, one of `tlkit.tasks`.
-        **options: Arguments of `image_classifier` or `text_classifier`, by the kind of
-            the encoder.
+        **options: Arguments of `image_classifier` or `text_classifier`, depending on
+            the kind of the encoder.
 
     Returns:
         The model.
 
     Raises:
         SourceError: The encoder was not found or could not be fetched.
-        EncoderError: It does not fit the task or the options.
+        EncoderError: The encoder does not fit the task or the options.
         TypeError: That kind of model has no such option.
 
     Example:
@@ -225,9 +226,9 @@ def _encoder(source: Source, kind: str, output=None, *, trust: bool) -> Encoder:
 
 
 def _loaded(source: Source, output, trust: bool) -> Encoder:
-    """Loads an encoder with the needed outputs only, if it has several.
+    """Loads an encoder with only the given output, if it has several.
 
-    Blocks that only other outputs need, such as a pooler, are then not run or trained.
+    Blocks that only its other outputs need, such as a pooler, are not run or trained.
     """
     try:
         return load_encoder(source, output=output, trust=trust)
@@ -272,7 +273,7 @@ def _text_inputs(encoder: Encoder):
 
 
 def _windows(inputs, packing: Packing):
-    """Returns the inputs with one row for each window of a text."""
+    """Folds the inputs, so that each window of a text is a row of its own."""
     if not isinstance(inputs, dict) or {x.shape[1] for x in inputs.values()} != {None}:
         raise EncoderError(
             "Windows need an encoder with token ids of any number as inputs. The "

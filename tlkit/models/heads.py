@@ -98,7 +98,7 @@ class TokenPooling(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tlkit")
 class Head(keras.layers.Layer):
-    """The new layers: dropout, then one dense layer with the outputs of the task.
+    """The new layers on an encoder: dropout, and a dense layer with the task's outputs.
 
     Args:
         task: The task, such as `tlkit.tasks.Classification`, or its config.
@@ -106,7 +106,7 @@ class Head(keras.layers.Layer):
     """
 
     def __init__(self, task, dropout: float = 0.0, **kwargs):
-        # Logits are float32 under mixed precision too: their softmax needs it.
+        # Logits are float32 also under mixed precision, since their softmax needs it.
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.task = task_from_config(task) if isinstance(task, dict) else task

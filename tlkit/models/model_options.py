@@ -20,9 +20,8 @@ def facts_of(model: keras.Model | Encoder) -> EncoderFacts:
         model: A model with one encoder, or an encoder.
 
     Returns:
-        The encoder's facts, with the pixel range and the preprocessor of the model in
-        place of the encoder's. A kind that the source does not state follows from the
-        model's layers.
+        The encoder's facts, but with the pixel range and the preprocessor of the model.
+        If the source does not state a kind, it is inferred from the model's layers.
     """
     facts = find_encoder(model).facts
     pixels, texts = _layer(model, Pixels), _layer(model, TextInputs)
@@ -40,7 +39,7 @@ def facts_of(model: keras.Model | Encoder) -> EncoderFacts:
 
 
 def packing_of(model: keras.Model | Encoder) -> Packing:
-    """Returns how a model packs texts into rows of tokens; the default if it does not.
+    """Returns how a model packs texts into rows of tokens; the default if not stored.
 
     Args:
         model: A model with one encoder, or an encoder.

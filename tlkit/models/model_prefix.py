@@ -1,8 +1,8 @@
 """Divides a model that `tlkit` built into a prefix and a remainder, at a cut.
 
 As long as nothing in the prefix is trained, its output depends only on the inputs, so
-it can be computed once and cached. A cut is `FEATURES`, before the head, or the index
-of the encoder's section that begins there, from 1 on.
+it can be computed once and cached. A cut is `FEATURES`, directly before the head, or an
+integer `n` from 1 on, directly before section `n` of the encoder.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from ..tasks import Classification
 from .heads import Head
 from .text.windows import Windows
 
-# The cut before the head.
+# The cut directly before the head.
 FEATURES = -1
 
 
@@ -39,8 +39,8 @@ def split(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
     """Divides a model at its features, before the head.
 
     Returns:
-        Two models that share the layers of `model`: inputs to features `[batch, d]`,
-        and features to outputs. `None` if `tlkit` did not build the model.
+        Two models that share the layers of `model`: one from inputs to features
+        `[batch, d]`, one from features to outputs. `None` if `tlkit` did not build it.
     """
     head = head_of(model)
     if head is None:
@@ -52,8 +52,8 @@ def split(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
 
 
 def encoder_to_cut(model: keras.Model) -> Encoder | None:
-    """Returns the encoder of a model that `tlkit` built, if it has cuts."""
-    # With windows, the encoder has more rows than examples.
+    """Returns the encoder of a model that `tlkit` built; `None` if it has no cuts."""
+    # With windows, the encoder has several rows per example, but a cache has one.
     if head_of(model) is None or any(isinstance(x, Windows) for x in model.layers):
         return None
     encoders = [layer for layer in model.layers if isinstance(layer, Encoder)]
@@ -61,7 +61,7 @@ def encoder_to_cut(model: keras.Model) -> Encoder | None:
 
 
 def can_cut(model: keras.Model, cut: int) -> bool:
-    """Whether a model can be divided at a cut."""
+    """Returns whether a model can be divided at a cut."""
     if cut == FEATURES:
         return head_of(model) is not None
     encoder = encoder_to_cut(model)
@@ -74,12 +74,12 @@ def can_cut(model: keras.Model, cut: int) -> bool:
 def prefix_function(
     model: keras.Model, cuts: Sequence[int]
 ) -> Callable[[Any], tuple[Any, ...]]:
-    """Returns a function from a model's inputs to the states at cuts, in inference.
+    """Returns a function that computes the tensors at cuts from a model's inputs.
 
-    For `FEATURES` alone, it uses a copy of the present weights in a faster form. With a
-    cut inside the encoder, it runs the same ops as training: a faster form would change
-    the last digits, and Adam, which divides by values near zero, would then arrive at
-    other weights after some hundred steps.
+    The function runs in inference mode. If `FEATURES` is the only cut, it runs a faster
+    graph on a copy of the present weights. With a cut inside the encoder, it runs the
+    same ops as training: a faster graph would change the last digits, and Adam, which
+    divides by values near zero, would arrive at other weights after some hundred steps.
 
     Args:
         model: A model that can be divided at these cuts (`can_cut`).
@@ -116,21 +116,21 @@ def prefix_function(
 
 
 def prefix_weights(model: keras.Model, cut: int) -> list[keras.Variable]:
-    """Returns the weights before a cut."""
+    """Returns the weights of the prefix before a cut."""
     if cut == FEATURES:
         return split(model)[0].weights
     return [v for section in encoder_to_cut(model).sections[:cut] for v in section]
 
 
 def remainder_of(model: keras.Model, cut: int) -> keras.Model:
-    """Returns the model after a cut, which shares the layers of the whole model."""
+    """Returns the remainder after a cut, which shares the layers of the whole model."""
     if cut == FEATURES:
         return split(model)[1]
     return Remainder(model, encoder_to_cut(model), cut)
 
 
 class Remainder(keras.Model):
-    """A model after a cut inside its encoder. Its input is a `cut_state`.
+    """The remainder of a model after a cut inside its encoder; takes a `cut_state`.
 
     Args:
         model: The whole model.
@@ -158,18 +158,19 @@ class Remainder(keras.Model):
 
 
 def _after(model: keras.Model, encoder: Encoder, end: Any) -> Callable:
-    """Returns the layers between an encoder and a tensor, as a model.
+    """Returns the layers between an encoder and the tensor `end`, as a model.
 
-    Its inputs are the encoder's flat outputs, then the `_shared_inputs`.
+    The model's inputs are the encoder's flat outputs, then the `_shared_inputs`.
     """
     outputs = tf.nest.flatten(encoder.output)
     for i, output in enumerate(outputs):
-        if output is end:  # Keras has no model of no layer
+        if output is end:  # Keras has no model without layers
             return lambda flat, training=False, i=i: flat[i]
     shared = _shared_inputs(encoder, tf.nest.flatten(encoder.input))
-    # Private: Keras gives an input layer's tensor a second node if the other inputs are
-    # inner tensors, and then the whole model can no longer be saved.
-    # tests/models/test_model_prefix.py notices when that changes.
+    # Restored below, in a private attribute. If a model has inner tensors among its
+    # inputs, Keras replaces the history of the tensors of input layers, and the whole
+    # model can no longer be saved. tests/models/test_model_prefix.py fails when that
+    # changes.
     histories = [tensor._keras_history for tensor in shared]
     after = keras.Model([*outputs, *shared], end)
     for tensor, history in zip(shared, histories, strict=True):

@@ -1,4 +1,4 @@
-"""Turns raw examples into a model's inputs: one code for training and serving."""
+"""Turns raw examples into a model's inputs, in training and in serving."""
 
 import dataclasses
 import functools
@@ -40,14 +40,14 @@ class ImagePreprocessor:
 
     @tf.autograph.experimental.do_not_convert
     def cropped(self, raw: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-        """Returns a crop of the image as `__call__` returns the whole.
+        """Returns a crop of the image, resized as `__call__` resizes the whole image.
 
-        Of a JPEG, only the crop is decoded.
+        Only the crop of a JPEG is decoded.
 
         Args:
             raw: See `__call__`.
             window: float32 `[4]`: `(y, x, height, width)` of the crop as fractions of
-                the upright image, in 0…1. `(0, 0, 1, 1)` is all of it.
+                the upright image, in 0…1. `(0, 0, 1, 1)` is the whole image.
         """
         return self._prepared(raw, tf.convert_to_tensor(window, tf.float32))
 
@@ -97,7 +97,7 @@ def preprocessing(
     Returns:
         A callable with an attribute `per_example`: if `True`, its argument is one raw
         example, else a batch of them. The argument of its method `batch` is always a
-        batch. `None` for other models.
+        batch. `None` for a model without an encoder.
     """
     if find_encoder(model) is None:
         return None

@@ -1,13 +1,14 @@
 """Text: raw texts become rows of token ids.
 
-Comes in: strings, or pairs of strings, and a `Packing`, the options. Goes out: int32
-token ids, masks and types, padded to one of a few lengths. In the order of the data:
+Strings, or pairs of strings, and their options, a `Packing`, come in; int32 token ids,
+masks and types, padded to one of a few lengths, go out. In the order of the data:
 
 - `text_inputs`: the layer that stores a model's packing and preprocessor.
 - `text_preprocessors`: tokenizes with a vocabulary, or calls a published preprocessor.
 - `packer`: `Packing`, how many tokens of which text a row contains.
-- `truncation`: the tokens of a long text that are used. `windows`: a long text as
-  several windows, and the layers that fold them and average their features.
+- `truncation`: selects the tokens of a long text that are used.
+- `windows`: splits a long text into windows; its layers put each window into a row of
+  its own, and average the features of these rows.
 """
 
 from .packer import Packing as Packing

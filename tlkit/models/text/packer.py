@@ -31,7 +31,7 @@ class Packing:
         fixed_length: Whether all texts are padded to the same length.
 
     Raises:
-        EncoderError: One of them is out of its range.
+        EncoderError: An attribute is out of its range.
     """
 
     length: int = 128
@@ -50,14 +50,14 @@ class Packing:
         _check_number("length", self.length, 5 if self.pairs else 3, None)
         _check_number("windows", self.windows, 1, 1 if self.pairs else None)
         _check_number("overlap", self.overlap, 0, self.length - 3)
-        for name in ("length", "windows", "overlap"):  # plain, to be saved as JSON
+        for name in ("length", "windows", "overlap"):  # plain ints, for JSON
             object.__setattr__(self, name, int(getattr(self, name)))
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """Returns the lengths that rows are padded to, ascending.
 
-        They are few, since TensorFlow traces and XLA compiles a program for each.
+        They are few, since TensorFlow traces and XLA compiles a program for every one.
         """
         many = tuple(self.length * n for n in range(1, self.windows + 1))
         if self.fixed_length:
@@ -65,7 +65,7 @@ class Packing:
         return (*range(self._step, self.length, self._step), *many)
 
     def padded_length(self, longest: int | tf.Tensor) -> int | tf.Tensor:
-        """Returns the smallest of `lengths` for `longest` tokens, else the last."""
+        """Returns the smallest of `lengths` of at least `longest`, or the last."""
         if not tf.is_tensor(longest):
             fitting = (length for length in self.lengths if length >= longest)
             return next(fitting, self.lengths[-1])
@@ -80,7 +80,7 @@ class Packing:
 
     @property
     def count(self) -> int:
-        """Returns the number of tokens in a window without the special ones."""
+        """Returns the number of tokens in a window, not counting special tokens."""
         return self.length - (3 if self.pairs else 2)
 
     def tokens(
@@ -95,13 +95,13 @@ class Packing:
         Args:
             tokenize: Returns the tokens, int32 `[n, (tokens)]`, of texts `[n]`.
             raws: Strings `[n]`, or `[n, 2]` for pairs.
-            parts: Whether dividing a text at blanks divides its tokens. Then only the
-                parts of a long text that are used are tokenized.
+            parts: Whether a text can be divided at blanks without changing its tokens.
+                If so, only the used parts of a long text are tokenized.
 
         Returns:
-            A list with the tokens, int32 `[windows, (tokens)]` of all texts, or for
-            pairs those of the first and of the second texts; and the number of windows
-            of each text, `[n]`, or `None` if it is always one.
+            A list of int32 `[windows, (tokens)]`: one entry for single texts, two for
+            pairs (the first and the second texts); and the number of windows of each
+            text, `[n]`, or `None` if it is always one.
 
         Raises:
             DataError: The model is for pairs and got single texts, or the reverse.

@@ -20,12 +20,12 @@ from .packer import Packing
 class TextInputs(keras.layers.Layer):
     """Passes token ids on unchanged and stores how raw texts become token ids.
 
-    Keras saves and clones the layers of a model, but no other attributes of it.
+    A layer stores this, since Keras saves and clones no other attributes of a model.
 
     Args:
         packing: How texts are packed into rows of tokens, a `Packing` or its config.
-        preprocessor: Source of a SavedModel from strings to token ids, which replaces
-            the encoder's vocabulary and preprocessor; `None` for those.
+        preprocessor: Source of a SavedModel that turns strings into token ids; `None`
+            for the encoder's vocabulary or preprocessor.
     """
 
     def __init__(

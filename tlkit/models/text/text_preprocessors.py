@@ -33,12 +33,12 @@ class TextPreprocessor:
 
         Returns:
             Rows by the name of the input, not longer than the last of `lengths`; `None`
-            if the ends of texts in the preprocessor's output are unknown.
+            if the preprocessor's output does not show where each text ends.
         """
         raise NotImplementedError
 
     def padding(self, name: str) -> int:
-        """Returns the value that pads an input."""
+        """Returns the value with which the rows of an input are padded."""
         raise NotImplementedError
 
     @property
@@ -51,7 +51,7 @@ class TextPreprocessor:
         return self.packing.padded_length(longest)
 
     def pad(self, rows: Rows, tokens: int | tf.Tensor) -> dict[str, tf.Tensor]:
-        """Pads rows to int32 `[n, tokens]` of each input."""
+        """Pads the rows of each input to int32 `[n, tokens]`."""
         shape = tf.cast(tf.stack([-1, tokens]), tf.int64)
         padded = {
             name: row.to_tensor(self.padding(name), shape=shape)
@@ -62,7 +62,7 @@ class TextPreprocessor:
         return {k: tf.ensure_shape(x, (None, tokens)) for k, x in padded.items()}
 
     def __call__(self, raws: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns int32 `[n, tokens]` of each input for texts `[n]` or pairs `[n, 2]`.
+        """Turns texts `[n]` or pairs `[n, 2]` into int32 `[n, tokens]` for each input.
 
         Texts are padded to the smallest of `lengths` with room for the longest of them.
         """
@@ -76,15 +76,15 @@ class TextPreprocessor:
         return self(raws)
 
     def to_longest(self, raws: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the same, but padded only to the longest text, up to one window.
+        """Works like `__call__`, but pads only to the longest text if it fits a window.
 
-        It makes short texts cheap on a server, which does not compile for each length.
+        This makes short texts cheap on a server, which compiles no program per length.
         """
         rows = self.tokenize(raws)
         if rows is None or self.packing.fixed_length:
             return self(raws)
         longest = tf.reduce_max(next(iter(rows.values())).row_lengths())
-        longest = tf.maximum(tf.cast(longest, tf.int32), 1)  # also without texts
+        longest = tf.maximum(tf.cast(longest, tf.int32), 1)  # also for an empty batch
         fits = longest <= self.packing.length
         return self.pad(rows, tf.where(fits, longest, self.padded_length(longest)))
 
@@ -130,7 +130,7 @@ class WordPiecePreprocessor(TextPreprocessor):
         return {piece: self.vocabulary.index(piece) for piece in pieces}
 
 
-# AutoGraph, which cannot convert an import, ignores cached functions.
+# Cached: AutoGraph cannot convert an import, but leaves cached functions alone.
 @functools.lru_cache
 def _tensorflow_text():
     return import_extra("tensorflow_text", "text", "a text encoder")
@@ -139,7 +139,7 @@ def _tensorflow_text():
 @functools.lru_cache(maxsize=4)
 def _word_piece_tokenizer(vocabulary: tuple[str, ...], lower_case: bool):
     # The tokenizer's model is a constant in the graph, so an export has no asset file.
-    # Later graphs use it too, so it must not be created inside of one.
+    # It is created outside of any graph, since several graphs use it.
     with tf.init_scope():
         return _tensorflow_text().FastBertTokenizer(
             vocab=list(vocabulary),
@@ -153,13 +153,13 @@ class SavedPreprocessor(TextPreprocessor):
 
     Args:
         source: A source, see `tlkit.load_encoder`.
-        packing: How texts are packed into rows. If the module always returns another
-            number of tokens, that one is used.
+        packing: How texts are packed into rows. If the preprocessor always returns the
+            same number of tokens, this number replaces `packing.length`.
         trust: See `tlkit.load_encoder`.
 
     Raises:
-        SourceError: The module was not found, or contains ops that need `trust=True`.
-        EncoderError: The packing has options for which the module has no functions.
+        SourceError: The source was not found, or contains ops that need `trust=True`.
+        EncoderError: The preprocessor has no functions for an option of the packing.
     """
 
     def __init__(self, source: str, packing: Packing, *, trust: bool = False):
@@ -168,7 +168,7 @@ class SavedPreprocessor(TextPreprocessor):
 
         self.source, self.packing = source, packing
         self.module = read_saved_model(resolve(source).path, trust=trust).module
-        # Only modules with these two can pack to any length.
+        # Only preprocessors with these two functions can pack to any length.
         self.packs = all(
             hasattr(self.module, name) for name in ("tokenize", "bert_pack_inputs")
         )
@@ -203,12 +203,12 @@ class SavedPreprocessor(TextPreprocessor):
         return super().__call__(raws)
 
     def _padded_inputs(self, raws: tf.Tensor):
-        """Returns the module's output with its padding, and each text's windows."""
+        """Returns the padded inputs, and each text's number of windows or `None`."""
         packing = self.packing
         if not self.packs:
             return self.module(*packing.segments(raws)), None
         if packing.truncation == "head" and packing.windows == 1:
-            # The module truncates by itself.
+            # `bert_pack_inputs` keeps the first tokens, so nothing is truncated before.
             segments = [self.module.tokenize(x) for x in packing.segments(raws)]
             counts = None
         else:
@@ -221,7 +221,7 @@ class SavedPreprocessor(TextPreprocessor):
         return tokens.merge_dims(1, -1) if tokens.shape.rank > 2 else tokens
 
     def _learn_padding(self) -> dict[str, int] | None:
-        """Returns the padding of each input; `None` if text ends are unknown."""
+        """Finds each input's padding value; `None` if the ends of texts are unknown."""
         spec = tf.TensorSpec((None, 2) if self.packing.pairs else (None,), tf.string)
         traced = tf.function(lambda raws: self._padded_inputs(raws)[0])
         specs = traced.get_concrete_function(spec).structured_outputs

@@ -1,7 +1,7 @@
 """Truncates tokenized texts, and tokenizes only the parts of a text that are used.
 
-A quarter from the beginning and three quarters from the end do well for long texts, the
-end alone does best (Sun et al. 2019, How to Fine-Tune BERT for Text Classification,
+For long texts, a quarter of the tokens from the beginning and three quarters from the
+end are a good choice (Sun et al. 2019, How to Fine-Tune BERT for Text Classification,
 arXiv 1905.05583).
 
 Tested in tests/models/text/test_packer.py.
@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-# Bytes of each end of a text that are tokenized for each token that is used. An English
-# token has about five; where an end yields too few tokens, the whole text is tokenized.
+# Of each end of a long text, this many bytes are tokenized for each token that is used.
+# An English token has about five bytes. If an end yields too few tokens, the whole text
+# is tokenized.
 _BYTES = 16
 # Characters at which a text can be divided without changing its tokens: no word piece
 # crosses a blank, and punctuation and Han characters are tokens of their own.
@@ -22,7 +23,7 @@ _SEPARATORS = r" \t\r\n。，\x{4e00}-\x{9fff}"
 def truncate_pairs(
     first: tf.RaggedTensor, second: tf.RaggedTensor, count: int, truncation: str
 ) -> list[tf.RaggedTensor]:
-    """Truncates pairs of texts to a number of tokens together.
+    """Truncates pairs of texts, so that a pair has at most `count` tokens.
 
     The longer text loses tokens until both fit, as in BERT's own code and with the
     round-robin trimmer of TF Text.
@@ -31,7 +32,7 @@ def truncate_pairs(
         first: int32 `[n, (tokens)]`, the tokens of the first texts.
         second: The tokens of the second texts.
         count: The maximum number of tokens of a pair.
-        truncation: See `truncate`, which truncates each of the two.
+        truncation: See `truncate`, which truncates each text of a pair.
     """
     ours, theirs = first.row_lengths(), second.row_lengths()
     half = tf.constant((count + 1) // 2, ours.dtype)
@@ -47,7 +48,7 @@ def truncate(
 
     Args:
         tokens: `[n, (tokens)]`.
-        count: The maximum number of tokens, for all rows or `[n]`.
+        count: The maximum number of tokens: one for all rows, or `[n]`.
         truncation: `"head"` for the first tokens, `"tail"` for the last, `"head+tail"`
             for a quarter from the beginning and three quarters from the end.
 
@@ -85,12 +86,13 @@ def tokenize_ends(
 ) -> tf.RaggedTensor:
     """Tokenizes texts, and of long texts only the ends that `truncate` uses.
 
-    `truncate` returns the same for the result as for all tokens: where an end has too
-    few tokens (a million blanks, or one endless word), the whole text is tokenized.
+    `truncate` returns the same for the result as for the tokens of whole texts. If an
+    end has too few tokens (a million blanks, or one endless word), the whole text is
+    tokenized.
 
     Args:
         tokenize: Returns the tokens `[n, (tokens)]` of texts `[n]`. Dividing a text at
-            blanks must divide its tokens.
+            blanks must not change its tokens.
         raws: Strings `[n]` in UTF-8, of any length.
         count: The number of tokens that `truncate` will use.
         truncation: See `truncate`.
@@ -115,15 +117,15 @@ def tokenize_ends(
 
 
 def _cut_ends(raws, size: int, long, count: int, truncation: str):
-    """Cuts the ends off long texts, and returns them with the tokens they must have.
+    """Returns the ends of long texts, each with the number of tokens it must yield.
 
-    For other texts, the first end is the whole text and the second is empty.
+    Of a short text, the first returned end is the whole text, and the second is empty.
     """
     first, last = _ends(count, truncation)
     texts = []
     if truncation != "tail":
         end = tf.strings.substr(raws, 0, size)
-        # The last bytes may be a part of a character, which only \C matches.
+        # The last bytes may be an incomplete character, which only \C matches.
         rest = rf"[{_SEPARATORS}][^{_SEPARATORS}]*\C{{0,3}}\z"
         texts.append((tf.strings.regex_replace(end, rest, "", False), first))
     if truncation != "head":
@@ -138,7 +140,7 @@ def _cut_ends(raws, size: int, long, count: int, truncation: str):
 
 
 def _replace(tokens: tf.RaggedTensor, whole, tokenize, raws) -> tf.RaggedTensor:
-    """Replaces the tokens of some texts by those of the whole text."""
+    """Replaces the tokens of the texts marked in `whole` by all tokens of the text."""
     again = tokenize(tf.boolean_mask(raws, whole))
     order = tf.where(
         whole,

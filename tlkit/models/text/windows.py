@@ -1,4 +1,4 @@
-"""Long texts in windows: the encoder runs on each, the head on the mean of features.
+"""Splits long texts into windows. The head gets the mean of the windows' features.
 
 A text of several windows is one row of tokens, in which all windows except the last are
 full: `[CLS] … [SEP] [CLS] … [SEP] [CLS] … [SEP]`. The model folds the row into one row
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 
 def capacity(size: int, overlap: int, windows: int) -> int:
-    """Returns the number of tokens in windows of `size` that overlap by `overlap`."""
+    """Returns how many tokens of a text fit into `windows` overlapping windows."""
     return size + (windows - 1) * (size - overlap)
 
 
@@ -81,10 +81,10 @@ class WindowMean(keras.layers.Layer):
     """
 
     def call(self, features, mask, texts):
-        """Averages over the windows with tokens and returns float `[n, d]`.
+        """Averages over the windows that have tokens, and returns float `[n, d]`.
 
         Args:
-            features: Float `[windows, d]` of all texts in order.
+            features: Float `[windows, d]`, the features of all windows of all texts.
             mask: Int `[windows, tokens]`, 1 for a token and 0 for padding.
             texts: Int `[n, …]`, any tensor with one row for each text.
         """
