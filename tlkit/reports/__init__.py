@@ -5,8 +5,8 @@ tables and are stored as JSON.
 
 * `evaluation_result`: compares predictions with labels: `Evaluation`, `ClassRow`.
 * `fit_report`: `Report`, the result of `tlkit.fit`, and its file `report.json`.
-* `tables`: formats both as text for a terminal or a log.
-* `plots`: draws both with matplotlib, which the extra `plots` installs.
+* `tables`: formats evaluations and reports as text for a terminal or a log.
+* `plots`: draws them with matplotlib, which the extra `plots` installs.
 
 *Support* is the number of examples of a class. A *macro* value is a mean over classes.
 *Confusion* counts the examples of each true class by their predicted class. *History*

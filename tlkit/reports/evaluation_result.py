@@ -67,7 +67,7 @@ class Evaluation:
     examples: int
 
     def to_json(self) -> str:
-        """Converts it to a JSON object; a number that is not finite becomes `null`."""
+        """Returns a JSON object as text; a number that is not finite becomes `null`."""
         return strict_json.dump(self)
 
     @classmethod
@@ -75,7 +75,7 @@ class Evaluation:
         """Reads the result of `to_json`.
 
         Raises:
-            DataError: It is not the JSON of an evaluation.
+            DataError: The text is not the JSON of an evaluation.
         """
         try:
             return read_evaluation(json.loads(text))
@@ -97,8 +97,8 @@ def evaluate_predictions(
 
     Args:
         scores: `[n, classes]` floats: probabilities if all are in [0, 1] and every row
-            sums to 1, else logits. The prediction is the largest score of a row; the
-            first one of equal scores.
+            sums to 1, else logits. The predicted class is that of the largest score of
+            a row; the first one if scores are equal.
         labels: `[n]` integers, the true class of each example.
         label_names: The names of the classes by their index.
         loss: The mean loss of an example; if `None`, it is the cross-entropy of the
@@ -197,7 +197,7 @@ def _cross_entropy(scores: np.ndarray, truth: np.ndarray) -> float:
     of_truth = scores[np.arange(len(truth)), truth]
     sums = scores.sum(axis=1)
     if (scores >= 0).all() and np.allclose(sums, 1.0, atol=1e-3):
-        # Clipped as by Keras, since a probability of 0 would make it infinite.
+        # Clipped as in Keras: a probability of 0 would make the loss infinite.
         return float(-np.log(np.clip(of_truth, 1e-7, 1.0)).mean())
     largest = scores.max(axis=1)
     total = largest + np.log(np.exp(scores - largest[:, None]).sum(axis=1))

@@ -27,10 +27,10 @@ class PhaseReport:
         name: The name of the phase.
         epochs: The number of epochs.
         first_epoch: The index of its first epoch in the history.
-        train_seconds: Its duration.
+        train_seconds: The duration of the phase, in seconds.
         blocks: The names of the encoder's trained blocks.
         parameters_trained: The number of trained parameters, including the head's.
-        learning_rate: Its peak learning rate.
+        learning_rate: The peak learning rate of the phase.
     """
 
     name: str
@@ -50,11 +50,11 @@ class Report:
         history: The loss and metrics of every epoch, over all phases, by Keras's names:
             `"loss"`, `"accuracy"`, `"val_loss"`, `"val_accuracy"`, ….
         phases: The result of each phase.
-        seconds: The duration of the run.
+        seconds: The duration of the run, in seconds.
         evaluations: The evaluation of the final model, by the name of the split.
         skipped: The examples that were left out of the data, and the reasons.
         model: A description of the model, in a few lines.
-        plan: The blocks that each phase trained, as `tlkit.plan` prints it.
+        plan: The blocks that each phase trained, as text in the form of `tlkit.plan`.
         versions: The versions of tlkit, TensorFlow, Keras and Python.
         seed: The seed of the run, or `None`.
     """
@@ -79,7 +79,7 @@ class Report:
             The path of the file. It replaces an older report.
 
         Raises:
-            DataError: It cannot be written. An older report is unchanged.
+            DataError: The file cannot be written. An older report stays as it was.
         """
         path = user_path(directory) / REPORT_FILE
         try:
@@ -114,7 +114,7 @@ class Report:
             raise DataError(f"{file} is not a report: {error}") from error
 
     def to_json(self) -> str:
-        """Converts it to a JSON object; a number that is not finite becomes `null`."""
+        """Returns a JSON object as text; a number that is not finite becomes `null`."""
         return strict_json.dump(self)
 
     @classmethod
@@ -122,7 +122,7 @@ class Report:
         """Reads the result of `to_json`.
 
         Raises:
-            DataError: It is not the JSON of a report.
+            DataError: The text is not the JSON of a report.
         """
         try:
             return cls(**_read_fields(json.loads(text)))
@@ -142,7 +142,7 @@ class Report:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and three packages, or "unknown"."""
+    """Returns the versions of Python, tlkit, TensorFlow and Keras, or "unknown"."""
     versions = {"python": platform.python_version()}
     for name in ("tlkit", "tensorflow", "keras"):
         try:

@@ -23,7 +23,7 @@ _MAX_NAMED = 60  # classes; with more, the rows have no names
 
 
 def plot_history(report: Report) -> matplotlib.figure.Figure:
-    """Draws the loss and the metrics of every epoch, with the phases.
+    """Draws the loss and the metrics of every epoch, and marks the phases.
 
     Args:
         report: The result of `tlkit.fit`.
@@ -54,8 +54,9 @@ def plot_confusion(evaluation: Evaluation) -> matplotlib.figure.Figure:
         evaluation: The result of `tlkit.evaluate`.
 
     Returns:
-        A figure in which every row is a true class. The color of a cell is its fraction
-        of the row. With up to 15 classes, cells contain the number of examples.
+        A figure in which every row is a true class, and every column a predicted one.
+        The color of a cell is its fraction of the row's examples. With up to 15
+        classes, cells contain the number of examples.
 
     Raises:
         ExtraError: matplotlib is not installed.
@@ -95,7 +96,7 @@ def _figure(purpose: str, width: float, height: float) -> matplotlib.figure.Figu
     # pyplot would keep every figure in memory until it is closed, and would choose a
     # backend for the whole process.
     figure = module.Figure(figsize=(width, height), dpi=110, layout="constrained")
-    # A notebook shows such a figure only if pyplot has set its backend.
+    # Without pyplot, notebooks show a figure only if it has this method.
     figure._repr_png_ = lambda: _png(figure)
     return figure
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .evaluation_result import ClassRow, Evaluation
 
 _FEW = 20  # classes; with more, only the worst are shown
-_WORST = 10  # rows and pairs
+_WORST = 10  # classes, and pairs of classes, that are shown then
 _NAME_WIDTH = 28
 
 
@@ -40,7 +40,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
 
 
 def shorten(text: str, width: int = _NAME_WIDTH) -> str:
-    """Joins the lines of a text and shortens it to a width."""
+    """Joins the lines of a text, and shortens the result to `width` characters."""
     text = " ".join(text.split())
     return text if len(text) <= width else text[: width - 1] + "…"
 

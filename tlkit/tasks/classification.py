@@ -57,11 +57,11 @@ class Classification:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def metrics(self) -> list[keras.metrics.Metric]:
-        """Returns new metrics: the accuracy."""
+        """Returns new metric objects: only the accuracy."""
         return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
     def scores(self, logits: np.ndarray) -> np.ndarray:
-        """Returns probabilities, float32 `[batch, labels]`, of logits of that shape."""
+        """Converts logits to probabilities; both are float32 `[batch, labels]`."""
         logits = np.asarray(logits, np.float32)
         exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return exponents / exponents.sum(axis=-1, keepdims=True)
@@ -109,7 +109,7 @@ class Classification:
 
 
 def task_from_config(config: dict[str, Any]) -> Classification:
-    """Returns the task of a config that `to_config` returned."""
+    """Creates the task from a config that `to_config` returned."""
     kinds = {"classification": Classification}
     config = dict(config)
     kind = config.pop("task")
@@ -119,10 +119,11 @@ def task_from_config(config: dict[str, Any]) -> Classification:
 
 
 def classification(labels: int | Sequence[str] | Classification) -> Classification:
-    """Returns the classification task of some labels.
+    """Creates a classification task from labels; returns a given task unchanged.
 
     Args:
-        labels: Their names, or their number (the names are then `"0"`, `"1"`, …).
+        labels: Their names, or their number (the names are then `"0"`, `"1"`, …), or a
+            task.
 
     Example:
         >>> tlkit.tasks.classification(3).labels
@@ -130,7 +131,7 @@ def classification(labels: int | Sequence[str] | Classification) -> Classificati
     """
     if isinstance(labels, Classification):
         return labels
-    if isinstance(labels, numbers.Integral):  # NumPy's, too
+    if isinstance(labels, numbers.Integral):  # an int of Python or NumPy
         labels = [str(number) for number in range(labels)]
     if not hasattr(labels, "__iter__"):
         raise DataError(

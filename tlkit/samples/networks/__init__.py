@@ -1,11 +1,11 @@
-"""Architectures of the sample encoders, and the SavedModel that each is written to.
+"""Architectures of the sample encoders; writes each of them as a SavedModel.
 
 Arrays of weights come in; a SavedModel with TF Hub's reusable interface goes out.
 
 * `bert`: BERT as the TensorFlow Model Garden exports it.
-* `resnet`: ResNet-50 as Caffe has it.
+* `resnet`: ResNet-50 in the variant of Caffe.
 * `vgg`: VGG-16.
-* `reusable_sample`: makes variables of arrays, and writes the SavedModel.
+* `reusable_sample`: creates variables from arrays, and writes the SavedModel.
 
-Each architecture has `forward(variables, inputs, training)` and `INPUTS`, its specs.
+Each architecture has `forward(variables, inputs, training)`, and the specs `INPUTS`.
 """

@@ -43,7 +43,7 @@ def from_hugging_face(
         heads: Number of attention heads.
 
     Returns:
-        Arrays by their names in the Model Garden, in its order.
+        Arrays by their names in the Model Garden, in the Model Garden's order.
     """
     renamed = {
         "word_embeddings/embeddings": weights["embeddings.word_embeddings.weight"],
@@ -127,7 +127,7 @@ def _embed(variables: Variables, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         length = tf.shape(inputs["input_word_ids"])[1]
         positions = variables["position_embedding/embeddings"][:length]
         types = variables["type_embeddings/embeddings"]
-        # A product, since there are few types: its gradient is dense and fast.
+        # Not a lookup: for a few types, a product's gradient is dense and fast.
         segments = tf.einsum(
             "blt,tw->blw",
             tf.one_hot(inputs["input_type_ids"], types.shape[0], dtype=types.dtype),
@@ -155,8 +155,8 @@ def _transformer_layer(
             hidden + _dropout(attended, training),
         )
         wide = _project(variables, f"{scope}/intermediate", "blw,wf->blf", hidden)
-        # Approximate, as in the Model Garden. The weights were trained with erf, which
-        # changes the outputs by a thousandth of their scale.
+        # The approximate GELU, as in the Model Garden. The weights were trained with
+        # the exact one; the outputs differ by a thousandth of their scale.
         wide = tf.nn.gelu(wide, approximate=True)
         narrow = _project(variables, f"{scope}/output", "blf,fw->blw", wide)
         return _layer_norm(

@@ -31,7 +31,8 @@ def unfold(
     scale compensates the epsilon.
 
     Args:
-        convolutions: Name, kernel `[height, width, in, out]` and bias of each.
+        convolutions: Name, kernel `[height, width, in, out]` and bias of each
+            convolution.
 
     Returns:
         Arrays by the names of the variables.
@@ -52,16 +53,17 @@ def forward(variables: Variables, inputs: tf.Tensor, training: bool) -> tf.Tenso
     Args:
         variables: `bn_1/kernel`, `bn_1_bn/gamma`, `bn_stage0_block0_branch2a/kernel`
             and so on.
-        inputs: Float32 `[batch, height, width, 3]`, blue, green, red in [0, 255] less
+        inputs: Float32 `[batch, height, width, 3]`, blue, green, red in [0, 255] minus
             (103.94, 116.78, 123.68).
-        training: Whether batch norms use the batch's statistics and update theirs.
+        training: Whether batch norms use the statistics of the batch, and update their
+            moving statistics.
 
     Returns:
         Float32 `[batch, channels]`; 1024 channels at half width.
     """
     hidden = _convolve(variables, "bn_1", inputs, training, stride=2, pad=3)
     with tf.name_scope("max_pooling2d/"):
-        # After a ReLU zeros are neutral. Padding is only below and to the right.
+        # Zeros below and to the right; after a ReLU they do not change a maximum.
         hidden = tf.pad(tf.nn.relu(hidden), [[0, 0], [0, 1], [0, 1], [0, 0]])
         hidden = tf.nn.max_pool2d(hidden, ksize=3, strides=2, padding="VALID")
     for stage, depth in enumerate(DEPTHS):
@@ -99,7 +101,7 @@ def _convolve(
     pad: int,
 ) -> tf.Tensor:
     with tf.name_scope(f"{name}/"):
-        # The same padding on all sides; "SAME" pads less above if the stride is 2.
+        # Equal padding on all sides: "SAME" with stride 2 pads the top and left less.
         if pad:
             inputs = tf.pad(inputs, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
         kernel = variables[f"{name}/kernel"]

@@ -16,7 +16,7 @@ Variables = dict[str, tf.Variable]
 def make_variables(
     tensors: Mapping[str, np.ndarray], *, frozen: tuple[str, ...] = ()
 ) -> Variables:
-    """Makes a float32 variable of each array, named by its key.
+    """Creates a float32 variable from each array, named by its key.
 
     Args:
         tensors: Arrays by the name of the variable.
@@ -35,7 +35,7 @@ def make_variables(
 class _Reusable(tf.Module):
     """A tf.Module whose lists of variables are attributes, which a SavedModel stores.
 
-    A tf.train.Checkpoint would add a variable of its own.
+    A tf.train.Checkpoint would add a variable to those of the network.
     """
 
     variables = trainable_variables = ()

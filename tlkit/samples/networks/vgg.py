@@ -19,8 +19,8 @@ def forward(variables: Variables, inputs: tf.Tensor, training: bool) -> tf.Tenso
     Args:
         variables: `block1_conv1/kernel`, `block1_conv1/bias` and so on.
         inputs: Float32 `[batch, height, width, 3]`, at least 32 pixels a side: blue,
-            green, red in [0, 255] less (103.94, 116.78, 123.68).
-        training: Has no effect: there is no dropout below the top.
+            green, red in [0, 255] minus (103.94, 116.78, 123.68).
+        training: Has no effect: only the top, which is left out, has dropout.
 
     Returns:
         Float32 `[batch, 512]`.
