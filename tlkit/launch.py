@@ -8,7 +8,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-# Replaces the package, whose own __init__ imports TensorFlow.
+# Puts an empty module in place of the package, whose `__init__` imports TensorFlow.
 _ALONE = """
 import sys, types
 package = types.ModuleType("tlkit")

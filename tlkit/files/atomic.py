@@ -1,4 +1,4 @@
-"""Writes files and folders atomically: a reader sees all of one, or nothing.
+"""Writes files and folders atomically: a reader sees a complete one, or none.
 
 Everything is written into a temporary folder on the same disk, whose name begins with
 `.tlkit-staging-`, and renamed into place when it is complete. After an error, Ctrl-C or
@@ -30,7 +30,7 @@ from .termination import exit_on_sigterm
 
 _PREFIX = ".tlkit-staging-"
 _DAY = 24 * 60 * 60
-_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network drives
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # of some network drives
 
 
 @contextlib.contextmanager
@@ -136,7 +136,7 @@ def move_into_place(
 
 
 def remove(path: pathlib.Path) -> None:
-    """Removes a file or folder: it disappears in one step, then its contents go."""
+    """Removes a file or folder: renames it in one step, then deletes its contents."""
     with staging(path) as folder, contextlib.suppress(FileNotFoundError):
         os.replace(path, folder / "removed")
 
@@ -158,7 +158,7 @@ def _sync(path: pathlib.Path) -> None:
 
 def _sync_folder(folder: pathlib.Path) -> None:
     """Waits until the names in a folder are on the disk, where that is possible."""
-    if os.name == "nt":  # folders cannot be opened there
+    if os.name == "nt":  # Windows cannot open folders
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -179,10 +179,10 @@ def _sweep(parent: pathlib.Path, *, everything: bool) -> None:
 
 
 def _is_left_over(folder: pathlib.Path) -> bool:
-    """Whether the writer of a temporary folder has died.
+    """Returns whether the writer of a temporary folder has died.
 
-    That is known if the writer ran on this machine. Of other writers, nothing is
-    known but when they last wrote: a download may take hours.
+    A process on this machine can be looked up. Another writer counts as dead a day
+    after it last wrote, since a download may take hours.
     """
     machine, _, rest = folder.name.removeprefix(_PREFIX).partition("-")
     pid = rest.partition("-")[0]
@@ -194,7 +194,7 @@ def _is_left_over(folder: pathlib.Path) -> bool:
 
 @functools.cache
 def _machine() -> str:
-    """Identifies where process ids are unique: a host, a boot, a container."""
+    """Returns an id of the host, its boot and the container: pids are unique there."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):  # Linux only
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text()
@@ -203,12 +203,12 @@ def _machine() -> str:
 
 
 def _is_alive(pid: int) -> bool:
-    if os.name == "nt":  # there os.kill ends the process, whatever the signal
+    if os.name == "nt":  # on Windows, os.kill ends the process, whatever the signal
         return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is another user's
+    except PermissionError:  # a process of another user
         pass
     return True

@@ -14,7 +14,8 @@ from typing import Any
 # File managers write these into any folder; no SavedModel has such a file.
 _IGNORED = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
-# A file that is written twice within a tick of the disk's clock keeps its times.
+# Two writes within a tick of the disk's clock give a file the same times. So a folder
+# that was written so recently is compared again.
 _TICK = 2.0  # seconds
 
 # The state of the files of folders that this process has found undamaged.

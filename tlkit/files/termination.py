@@ -9,7 +9,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Turns SIGTERM into `SystemExit` in a context, as Ctrl-C is an exception.
+    """Raises `SystemExit` on SIGTERM in a context, as Ctrl-C raises an exception.
 
     By default, SIGTERM ends the process at once: temporary folders remain, and child
     processes go on. A handler of the user's own is left alone, and signals have no

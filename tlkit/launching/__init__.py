@@ -11,7 +11,7 @@ In the order in which a job passes them:
 - `slurm`: the cluster of a SLURM job step.
 - `gpus`: assigns the GPUs of this machine to local workers.
 - `job`: runs the workers; restarts them if one dies; passes on signals.
-- `processes`: one process per worker, with its output marked.
+- `processes`: one process per worker; prints its output with the worker's index.
 - `output`: writes to the launcher's stdout and stderr.
 
 Nothing here imports TensorFlow: the launcher starts fast and stays small.

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..errors import TrainingError
 
-# Systems give clients ports above 32768 (Linux) or 49152 (macOS, Windows), so no client
-# can take one of these before its worker listens.
+# Below the ports that systems assign to clients (from 32768 on Linux, from 49152 on
+# macOS and Windows), so no client can take a port before its worker listens.
 PORTS = range(20000, 32768)
 
 EXAMPLE = (

@@ -115,7 +115,10 @@ def _command(options: argparse.Namespace) -> list[str]:
 def _workers(
     count: int | None, environment: dict[str, str]
 ) -> tuple[Callable[[], Mapping[int, dict[str, str]]], bool]:
-    """Returns the environments of the workers to start, and whether these are all."""
+    """Returns the environments of the workers to start, and if the job has no others.
+
+    The environments are returned by a function, since each attempt needs free ports.
+    """
     cluster = read_cluster(environment)
     if cluster is not None:
         _check(count, len(cluster.addresses), "TF_CONFIG names", "env -u TF_CONFIG")

@@ -1,4 +1,4 @@
-"""The GPUs of this machine, divided among local workers.
+"""Divides the GPUs of this machine among local workers.
 
 Tested in tests/test_launch.py.
 """
@@ -14,7 +14,7 @@ _DRIVER = pathlib.Path("/proc/driver/nvidia/gpus")
 
 
 def assign_gpus(environment: Mapping[str, str], count: int) -> list[dict[str, str]]:
-    """Assigns different GPUs to the workers: each process reserves a GPU's memory.
+    """Assigns different GPUs to the workers: a process reserves all memory of a GPU.
 
     Args:
         environment: The environment of the process.

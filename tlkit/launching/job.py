@@ -27,7 +27,7 @@ class Job:
         command: The command that each worker runs.
         environments: Returns, for each attempt, the environments of the workers that
             this launcher starts, by their index.
-        alone: Whether these are all workers of the job.
+        alone: Whether this launcher starts all workers of the job.
         restarts: The maximum number of restarts.
         grace: Seconds for the workers to exit after an interrupt.
     """
@@ -50,7 +50,7 @@ class _Outcome:
         return all(code == 0 for code in self.codes.values())
 
     def first_failure(self) -> tuple[int, int]:
-        """Returns index and exit status of a worker that died, signals first."""
+        """Returns index and status of a dead worker, if possible killed by a signal."""
         failed = [(k, code) for k, code in self.codes.items() if code]
         return min(failed, key=lambda pair: (pair[1] > 0, pair[0]))
 
@@ -118,7 +118,7 @@ def run(job: Job) -> int:
 
 
 def _attempt(job: Job, restart: int, interrupts: _Interrupts) -> _Outcome | None:
-    """Runs the workers once; returns `None` if a signal ended it."""
+    """Runs the workers once; returns `None` if a signal ended the attempt."""
     environments = {
         index: environment | {"TLKIT_RESTART": str(restart), "PYTHONUNBUFFERED": "1"}
         for index, environment in job.environments().items()

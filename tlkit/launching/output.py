@@ -1,4 +1,4 @@
-"""The launcher's stdout and stderr, which may be slow, full or closed.
+"""Writes to the launcher's stdout and stderr, which may be slow, full or closed.
 
 Tested in tests/launching/test_output.py.
 """
@@ -16,7 +16,7 @@ _STUCK_SECONDS = 10.0
 
 
 class Output:
-    """Writes lines to stdout and stderr, without blocking where these do not block.
+    """Writes lines to stdout and stderr; does not wait if these are non-blocking.
 
     A reader that is gone ends the job, as SIGPIPE ends a command in a pipe. After other
     errors, such as a full disk under a log, lines are lost and the job goes on.
@@ -53,7 +53,7 @@ class Output:
             self._write_pending(sink)
 
     def finish(self) -> None:
-        """Writes all the rest, or gives it up if the reader has stopped reading."""
+        """Writes everything pending; drops it if the reader has stopped reading."""
         last, size = time.monotonic(), self._size()
         while size and time.monotonic() - last < _STUCK_SECONDS:
             self.flush(0.1)
@@ -69,7 +69,7 @@ class Output:
             while self._pending[sink]:
                 written = os.write(sink, self._pending[sink])
                 self._pending[sink] = self._pending[sink][written:]
-        except BlockingIOError:  # a pipe or terminal that another program set so
+        except BlockingIOError:  # another program made the pipe non-blocking
             return
         except OSError as error:
             self._pending[sink] = b""

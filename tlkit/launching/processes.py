@@ -1,4 +1,4 @@
-"""The processes of the workers: started, their output marked, all of them ended.
+"""Starts the workers' processes, prints their output by worker, and ends them all.
 
 Tested in tests/test_launch.py.
 """
@@ -121,8 +121,8 @@ class Workers:
     def _print_available(self, seconds: float) -> bool:
         """Prints available output; waits at most `seconds` for it.
 
-        While a slow reader has not taken the last lines, nothing more is read: the
-        workers wait, as they would if they wrote to it themselves.
+        While a slow reader has not taken the last lines, nothing more is read from the
+        workers. They wait, as they would if they wrote to that reader themselves.
         """
         if self.output.is_pending():
             self.output.flush(seconds)
@@ -191,7 +191,7 @@ def _die_with_launcher() -> Callable[[], None] | None:
 
     def prepare() -> None:
         prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != launcher:  # it died in between
+        if os.getppid() != launcher:  # the launcher died before `prctl`
             os._exit(1)
 
     return prepare

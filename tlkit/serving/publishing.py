@@ -48,7 +48,7 @@ def publish(
     `tlkit`, in plain TensorFlow, in `hub.load(path)` and in `hub.KerasLayer(path,
     trainable=True)` of tf_keras, and with `tlkit.load_encoder(path)`. All of its blocks
     are trainable, even if they are frozen in `model`. With `training=True` dropout is
-    on everywhere, and batch norms use each batch's statistics and update their own.
+    on everywhere, and batch norms use the batch's statistics and update the averages.
 
     A text encoder's SavedModel contains its vocabulary. Its preprocessor (strings
     `[batch]` to int32 `[batch, length]` of each input, by TF Text) is written to

@@ -31,7 +31,7 @@ def fetch(
 ) -> pathlib.Path:
     """Copies a source into a folder, with a lock.
 
-    The folder is a SavedModel, and a source itself. Its `tlkit.lock` contains the
+    The folder is a SavedModel, and can be used as a source. Its `tlkit.lock` has the
     source, the resolved address, the licence and the SHA-256 of every file; the files
     are compared with it whenever the folder is loaded. If a text encoder needs a
     preprocessor, that is copied into the folder `preprocessor`.
@@ -87,7 +87,7 @@ def read_lock(path: pathlib.Path) -> Lock:
         path: The folder, or the `.tar`, `.tar.gz` or `.tgz`.
 
     Raises:
-        SourceError: There is none.
+        SourceError: There is no lock, or it is damaged.
     """
     try:
         if path.is_dir():
@@ -145,7 +145,7 @@ def _move(made: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def _make(source: str | os.PathLike[str], made: pathlib.Path, *, verbose: int) -> Lock:
-    """Copies a source and its preprocessor into a new folder, and locks it."""
+    """Copies a source and its preprocessor into a new folder, and writes its lock."""
     resolved = resolve(source, verbose=verbose)
     if resolved.path is None:
         raise SourceError(
@@ -165,12 +165,12 @@ def _make(source: str | os.PathLike[str], made: pathlib.Path, *, verbose: int) -
 
 
 def _copy(source: pathlib.Path, made: pathlib.Path) -> None:
-    """Copies a folder, with the targets of its links, and compares the copy."""
+    """Copies a folder, with files in place of links, and verifies the copy."""
     if made.resolve().is_relative_to(source.resolve()):
         raise SourceError(f"{source} cannot be copied into itself. Give another path.")
     try:
         shutil.copytree(source, made)
-        # The owner may write the copy, even of a read-only source.
+        # Make the copy writable for its owner, even if the source is read-only.
         for path in (made, *made.rglob("*")):
             path.chmod(path.stat().st_mode | stat.S_IRUSR | stat.S_IWUSR)
     except OSError as error:  # such as shutil.Error
@@ -197,7 +197,7 @@ def _add_card(
 
 
 def _has_vocabulary(model: pathlib.Path) -> bool:
-    """Returns whether a model contains its vocabulary, which is then used."""
+    """Returns whether a model contains its vocabulary, and needs no preprocessor."""
     graph = parse_saved_model(model).meta_graphs[0].object_graph_def
     root = graph.nodes[0].children if graph.nodes else ()
     return any(child.local_name == "vocab_file" for child in root)

@@ -207,7 +207,7 @@ def card_urls(card: Card) -> tuple[str, ...]:
 
 
 def _card_of(address: str) -> Card | None:
-    """Returns the card of an address, with any version at its end."""
+    """Returns the card with whose handle an address ends, in whatever version."""
     bare = _without_version(address.partition("?")[0].lower())
     for card in CATALOG.values():
         for handle in (card.kaggle, card.tfhub):

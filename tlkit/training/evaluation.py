@@ -82,7 +82,7 @@ def final_evaluation(
 ) -> dict[str, reports.Evaluation]:
     """Evaluates the validation data, if the model is a classifier.
 
-    `part` is the part of the model that `feed` is for.
+    `part` is the model, or its remainder if `feed` contains cached activations.
     """
     if models.task_of(run.model) is None:
         return {}
@@ -99,7 +99,7 @@ def final_evaluation(
 def _evaluate_feed(
     model: keras.Model, part: keras.Model, feed: Feed, loss: GlobalLoss, *, verbose: int
 ) -> reports.Evaluation:
-    """Evaluates the part of a model that a feed is for."""
+    """Evaluates a model by running `part`, the model or its remainder, on a feed."""
     if loss.overridden:
         raise TrainingError(
             f"{type(model).__name__}.compute_loss is overridden, and tlkit.evaluate "

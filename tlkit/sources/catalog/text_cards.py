@@ -23,7 +23,7 @@ def text_cards() -> Iterator[Card]:
 
 def _berts() -> Iterator[Card]:
     for short, size in (("", _BASE), ("_large", _LARGE)):
-        # Not "bert-en-uncased-…", which are the small_bert models.
+        # Without "bert-": on Kaggle "bert-en-uncased-…" are the small_bert models.
         yield _text(
             f"bert_en_uncased{short}",
             tfhub=f"tensorflow/bert_en_uncased_{size}/4",

@@ -24,8 +24,8 @@ _CHUNK = 1 << 24  # bytes
 def fetch_url(url: str, *, timeout: float = 60.0, verbose: int = 1) -> pathlib.Path:
     """Fetches a SavedModel from a server that responds as TF Hub does.
 
-    The archive is saved to a file before it is unpacked. After a killed download the
-    next one starts at once.
+    The archive is saved to a file before it is unpacked. No lock file is used, so after
+    a killed download the next one starts at once.
 
     Args:
         url: `https://…` or `http://…`. The response to `?tf-hub-format=compressed` must
@@ -89,7 +89,7 @@ def fetch_archive(archive: pathlib.Path) -> pathlib.Path:
 
     Args:
         archive: A `.tar`, `.tar.gz` or `.tgz` of a SavedModel, such as a bundle that
-            `tlkit fetch --bundle` wrote. If it contains a lock, it is compared.
+            `tlkit fetch --bundle` wrote. If it has a lock, its files are verified.
 
     Returns:
         The SavedModel's folder in the cache.

@@ -76,10 +76,10 @@ def require_network(name: str, hint: str = "") -> None:
 
     Args:
         name: The source that is not in the cache, for the message.
-        hint: How to get it without a network, if not as a bundle.
+        hint: How to get the source without a network; by default, with a bundle.
 
     Raises:
-        SourceError: `TLKIT_OFFLINE` is set. Lists the contents of the cache.
+        SourceError: `TLKIT_OFFLINE` is set. The message lists what the cache contains.
     """
     if not is_offline():
         return

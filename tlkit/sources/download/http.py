@@ -29,8 +29,8 @@ _QUERY = "tf-hub-format=compressed"
 _MIRROR = "https://hub.tensorflow.google.cn/"
 _MIRRORED = "https://gcs.tensorflow.google.cn/tfhub-modules/{}.tar.gz"
 
-# x-goog-hash is Google's, Digest is RFC 3230, the others are RFC 9530. Each may have
-# several algorithms, in base64.
+# x-goog-hash is Google's, Digest is RFC 3230, the others are RFC 9530. Each may contain
+# digests of several algorithms, in base64.
 _HEADERS = ("x-goog-hash", "Digest", "Repr-Digest", "Content-Digest")
 _DIGEST = re.compile(r"(md5|sha-256)=:?([A-Za-z0-9+/]+={0,2})", re.IGNORECASE)
 
@@ -108,7 +108,7 @@ def _check_room(length: int | None, path: pathlib.Path) -> None:
 
 
 def _announced(headers: Message) -> Iterator[tuple[str, bytes]]:
-    """Yields algorithm and digest of the transferred bytes, from the headers."""
+    """Yields the algorithm and value of each digest in the headers of a response."""
     stored = headers.get("x-goog-stored-content-encoding", "identity")
     transferred = headers.get("Content-Encoding", "identity")
     # Google's storage decompresses files for clients that do not accept gzip. Its hash

@@ -15,8 +15,8 @@ from .download_errors import OFFLINE_HINT, is_offline, require_network
 def fetch_kaggle(handle: str) -> pathlib.Path:
     """Downloads a model with kagglehub, into kagglehub's own cache.
 
-    kagglehub compares checksums during the download only. If the handle has no
-    version, it queries Kaggle for the latest one each time; offline, the latest one in
+    kagglehub compares checksums during the download only. If the handle has no version,
+    kagglehub queries Kaggle for the latest one each time; offline, the latest one in
     its cache is used.
 
     Args:
@@ -53,7 +53,7 @@ def _download(handle: str) -> pathlib.Path:
 
 
 def _in_kagglehub_cache(handle: str) -> pathlib.Path | None:
-    """Returns a finished download: its marker is the file `<version>.complete`."""
+    """Returns the latest finished download, marked by a file `<version>.complete`."""
     cache = os.environ.get("KAGGLEHUB_CACHE") or "~/.cache/kagglehub"
     parts = handle.strip("/").split("/")
     models = user_path(cache) / "models"

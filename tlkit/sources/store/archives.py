@@ -20,7 +20,7 @@ _BLOCK = 512
 # The largest published encoders have about 10 GB and a hundred files.
 MAX_BYTES = 64 * 10**9
 _MAX_FILES = 10_000
-# gzip reaches at most 1,030. Weights hardly shrink; graphs do, ten- or twentyfold.
+# Unpacked by packed size. gzip reaches up to 1,030, weights about 1, graphs up to 20.
 _MAX_RATIO = 200
 _ALWAYS_ALLOWED = 100 * 10**6  # bytes, whatever the ratio
 
@@ -75,7 +75,7 @@ def path_inside(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def _check_end(archive: pathlib.Path, end: int) -> None:
-    """Checks for the end mark: `tarfile` also stops at a damaged header."""
+    """Verifies the end mark, since `tarfile` silently stops at a damaged header."""
     with archive.open("rb") as file:
         file.seek(end)
         if file.read(_BLOCK) != bytes(_BLOCK):
@@ -114,10 +114,10 @@ def _kind(member: tarfile.TarInfo) -> str:
 
 
 class _LimitedReader:
-    """A stream that stops a decompression bomb: it counts bytes, not what headers say.
+    """A stream that stops decompression bombs: counts bytes, since headers may lie.
 
     Args:
-        file: Gives the unpacked bytes.
+        file: The stream of unpacked bytes.
         packed_size: Bytes of the archive.
         folder: A folder on the disk that the bytes go to.
     """

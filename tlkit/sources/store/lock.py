@@ -16,7 +16,7 @@ from ...files import damages, describe_files
 LOCK_FILE = "tlkit.lock"
 _FORMAT = 1
 
-# Errors of reading a lock that is missing, damaged or something else.
+# The errors that reading a lock raises if it is missing, damaged or not a lock.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
@@ -81,7 +81,7 @@ class Lock:
         lock = cls(**{name: facts[name] for name in names})
         if not all(facts.keys() >= {"size", "sha256"} for facts in lock.files.values()):
             raise ValueError("a file lacks its size or sha256")
-        # The text includes the digest.
+        # This also compares the digest, which is part of the text.
         if lock.to_json() != text:
             raise ValueError("it was changed since it was written")
         return lock

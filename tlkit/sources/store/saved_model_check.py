@@ -23,10 +23,10 @@ def check_saved_model(folder: pathlib.Path, *, full: bool) -> None:
 
     Args:
         folder: The folder.
-        full: Whether to also read every variable, which compares its checksum.
+        full: Whether to also read every variable, which verifies its checksum.
 
     Raises:
-        SourceError: It is not, or a file is missing or damaged.
+        SourceError: It is not a SavedModel, or a file is missing or damaged.
     """
     model = parse_saved_model(folder)
     prefix = folder / "variables" / "variables"
@@ -62,10 +62,10 @@ def missing_model_message(folder: pathlib.Path) -> str:
 
 
 def parse_saved_model(folder: pathlib.Path) -> saved_model_pb2.SavedModel:
-    """Parses the main file of a SavedModel: the one that TensorFlow would read.
+    """Parses the file `saved_model.pb`, or else `saved_model.pbtxt`, of a SavedModel.
 
     Raises:
-        SourceError: It is missing, truncated or something else.
+        SourceError: The file is missing, truncated or not a SavedModel.
     """
     model = saved_model_pb2.SavedModel()
     try:

@@ -26,7 +26,7 @@ def cached_model(handle: str) -> pathlib.Path | None:
     """Returns the folder of a handle's model if it is cached and undamaged.
 
     Reads every file and compares its SHA-256, once in a process. Entries without
-    digests, which earlier versions wrote, do not count.
+    digests, which earlier versions wrote, are ignored.
     """
     entry = entry_path(handle)
     lock = read_cached_lock(entry / "model")
@@ -53,7 +53,7 @@ def add_entry(made: pathlib.Path, lock: Lock, handle: str) -> pathlib.Path:
         handle: The model's handle.
 
     Returns:
-        The model in the cache: this one, or that of another process, if it was first.
+        The model's folder in the cache, which another process may have added first.
     """
     (made / _LOCK_FILE).write_text(lock.to_json(), encoding="utf-8")
     entry = entry_path(handle)
