@@ -15,7 +15,7 @@ from ..sources.download import require_network
 
 @dataclasses.dataclass(frozen=True)
 class Wheel:
-    """A wheel of one version with its digest.
+    """One version of a wheel on PyPI, with its digest.
 
     Attributes:
         project: Its name on PyPI.

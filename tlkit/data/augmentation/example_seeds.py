@@ -56,7 +56,7 @@ def batch_seed(
 
 
 def view_number(epoch: int, views: int) -> int:
-    """Returns the number of the view that an epoch uses of every example.
+    """Returns the number of the view of the examples that an epoch uses.
 
     A cache of activations with a few augmented views of every example passes this
     number to `example_seed` instead of the epoch.
@@ -79,7 +79,7 @@ def view_number(epoch: int, views: int) -> int:
 def part_seed(seed: tf.Tensor, part: int) -> tf.Tensor:
     """Derives the seed of one operation on an example from the example's seed.
 
-    `part` is the operation's number. Switching other operations off does not change it.
+    `part` is the operation's number, so other operations do not change its seed.
     """
     return tf.random.experimental.stateless_fold_in(seed, part)
 

@@ -84,10 +84,10 @@ def random_erasing(
     area: tuple[float, float] = (0.02, 1 / 3),
     aspect: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> tf.Tensor:
-    """Replaces a random window of an image by noise, with a probability.
+    """Replaces a random window of an image by noise, with a given probability.
 
     This is "Random erasing data augmentation" (arXiv 1708.04896), with the paper's
-    sizes. The noise is drawn for every pixel and channel, which worked best there.
+    sizes. The noise is drawn for every pixel and channel, which worked best in it.
 
     Args:
         pixels: The image.
@@ -127,7 +127,7 @@ def project(pixels: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     that is outside. The matrix's last column is in fractions of the width and height.
     """
     size = tf.shape(pixels)[:2]
-    length = tf.cast(size, tf.float32)[::-1]  # x before y, as the op has it
+    length = tf.cast(size, tf.float32)[::-1]  # x before y, as in the op
     center = (length - 1) / 2
     linear = matrix[:, :2]
     start = center - tf.linalg.matvec(linear, center) + matrix[:, 2] * length

@@ -134,7 +134,10 @@ def _partners(seed: tf.Tensor, batch: tf.Tensor):
 
 
 def _blended_labels(fraction, labels, weights, partner):
-    """Blends labels and weights: a loss sums both losses, by fraction and weight."""
+    """Blends the labels and weights of pairs of examples.
+
+    The blended loss is the sum of both examples' losses, times fraction and weight.
+    """
     first, second = fraction, 1 - fraction
     if weights is not None:
         first, second = first * weights, second * partner(weights)

@@ -90,7 +90,7 @@ def operation(
 
 
 def _matrix(move: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
-    """Returns the matrix of a rotation, one of two shears, or one of two shifts."""
+    """Returns the matrix of a rotation (0), a shear (1 and 2) or a shift (3 and 4)."""
     angle = strength * _RADIANS
     cosine, sine = tf.cos(angle), tf.sin(angle)
     sheared, shifted = strength * _SHEAR, strength * _SHIFT

@@ -136,7 +136,10 @@ def batches(
 def _padded(
     dataset: tf.data.Dataset, first: tf.data.Dataset, multiple: int
 ) -> tf.data.Dataset:
-    """Pads to a multiple with examples of `first`; adds a part, 0 for the padding."""
+    """Pads a dataset to a multiple of `multiple` elements with those of `first`.
+
+    Each element gets one more part, float32: 0 for padding, 1 for the others.
+    """
     count = int(dataset.cardinality())
     if count < 0:
         raise DataError(

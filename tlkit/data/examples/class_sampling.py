@@ -85,7 +85,7 @@ def class_weights(
 def take_per_class(
     splits: Splits, examples: int, *, seed: int = 0, verbose: int = 1
 ) -> Splits:
-    """Takes a few examples of each class for the training split.
+    """Reduces the training split to a few examples of each class.
 
     Args:
         splits: The data set. The examples taken from a stream, such as TFDS's, are read

@@ -15,7 +15,7 @@ WINDOW = 32
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """The examples of an epoch, batch by batch.
+    """The indices of the examples of an epoch, batch by batch.
 
     Attributes:
         rows: int64 `[batches, batch_size]`, indices of the examples in the data; -1

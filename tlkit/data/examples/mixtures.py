@@ -91,7 +91,7 @@ def mixture(
 def _draw(
     dataset: tf.data.Dataset, size: int, count: int, seed: int
 ) -> tf.data.Dataset:
-    """Draws `count` examples of a data set; repeats it if it has fewer."""
+    """Draws `count` examples of a data set, which is repeated if it has fewer."""
     if examples_of(dataset) is not None:
         return pick(dataset, np.resize(random_order(size, seed=seed), count))
     drawn = dataset.repeat().take(count)

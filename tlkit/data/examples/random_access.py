@@ -54,7 +54,7 @@ class Examples:
         return len(self.labels)
 
     def dataset(self) -> tf.data.Dataset:
-        """Returns a view: a dataset of all examples, known to `examples_of`."""
+        """Returns a view: a dataset, for which `examples_of` returns this object."""
         if self.stream is not None:
             view = self.stream()
         else:

@@ -39,16 +39,16 @@ def parallel_map(
     if not autograph:
         function = tf.autograph.experimental.do_not_convert(function)
     # Without the autotuner, AUTOTUNE means 16 parallel calls at most. With only one
-    # call and one thread per core, images were a fourth slower: a result that waits for
-    # its turn still counts as a call, and a thread that hands over a result does no
-    # other work.
+    # call and one thread per core, decoding images was a fourth slower: a result that
+    # waits for its turn still counts as a call, and a thread that hands over a result
+    # does no other work.
     cores = _cores()
     calls = min(cores, _MAX_BATCHES) if batched else 4 * cores
     mapped = dataset.map(function, num_parallel_calls=calls, deterministic=True)
     options, given = tf.data.Options(), mapped.options().threading
     if given.private_threadpool_size is None:
         options.threading.private_threadpool_size = 2 * cores
-    # The calls keep all cores busy; parallelism inside an op made images 5 % slower.
+    # The calls keep all cores busy; more threads inside an op cost 5 % for images.
     if given.max_intra_op_parallelism is None:
         options.threading.max_intra_op_parallelism = 1
     return mapped.with_options(options)

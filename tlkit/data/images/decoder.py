@@ -168,7 +168,7 @@ def _decode_png_or_other(
     finish: Callable[[tf.Tensor], tf.Tensor],
     decode_other: Callable[[tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
-    """Returns `finish` of the uint8 or uint16 `[h, w, 3]` of an image but a JPEG."""
+    """Decodes all formats but JPEG; returns `finish` of the uint8 or uint16 pixels."""
     header = first_bytes(raw)
     is_png = has_bytes(header, b"\x89PNG")
     is_16_bit = is_png & has_bytes(header, b"\x10", 24)
@@ -194,7 +194,7 @@ def _call_python(raw: tf.Tensor) -> tf.Tensor:
 
 def _decode_in_python(raw: bytes) -> np.ndarray:
     try:
-        with tf.device("CPU"):  # as in the rest of a data set
+        with tf.device("CPU"):  # where the data set runs, too
             return _other_format_decoder()(raw).numpy()
     except tf.errors.OpError as error:
         # TensorFlow turns a ValueError into an InvalidArgumentError. Only one line of

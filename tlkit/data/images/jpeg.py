@@ -65,7 +65,8 @@ def reduced(
     needed = _RESERVE * tf.cast(size, tf.float32)
     ratios = tf.constant([[ratio] for ratio in _RATIOS[1:]], tf.float32)
     enough = tf.cast(sides, tf.float32) >= ratios * needed
-    # If a ratio is possible, all smaller ones are, so their number is its index.
+    # If a ratio is possible, all smaller ratios are, too. So the number of possible
+    # ratios is the index of the largest.
     index = tf.reduce_sum(tf.cast(tf.reduce_all(enough, axis=1), tf.int32))
     ratio = tf.gather(_RATIOS, index)
     raw = check_size(_fits(raw, shape, ratio), raw, shape[1], shape[0])
@@ -81,7 +82,10 @@ def reduced(
 
 
 def _decode_at(raw: tf.Tensor, ratio: int, part: tf.Tensor | None) -> tf.Tensor:
-    """Decodes at 1/`ratio` the size: all, or `(y, x, height, width)` in its pixels."""
+    """Decodes a JPEG at 1/`ratio` of its size.
+
+    `part` is `(y, x, height, width)` in pixels of the reduced image; `None` for all.
+    """
     # TensorFlow's default is a faster, but less exact transform.
     options = {"channels": 3, "ratio": ratio, "dct_method": "INTEGER_ACCURATE"}
     if part is None:
@@ -90,7 +94,7 @@ def _decode_at(raw: tf.Tensor, ratio: int, part: tf.Tensor | None) -> tf.Tensor:
 
 
 def _fits(raw: tf.Tensor, shape: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
-    """Returns whether a JPEG of a shape, decoded at a ratio, fits into memory."""
+    """Returns whether a JPEG fits into memory if decoded at 1/`ratio` of its size."""
     values = product(shape)
 
     def fits_reduced() -> tf.Tensor:
@@ -111,7 +115,7 @@ def _split_once(text: tf.Tensor, separator: tf.Tensor | bytes) -> tf.Tensor:
 
 # The EXIF orientation of PNG and WebP images is not read: hardly any program writes or
 # applies it.
-_EXIF_BYTES = 2**16  # bytes; cameras write EXIF first
+_EXIF_BYTES = 2**16  # bytes; EXIF data is at the beginning of a file
 _ORIENTATION, _SHORT = 0x0112, 3
 
 # Tables by orientation, 1 to 8; entry 0 is not used. They say how the stored image

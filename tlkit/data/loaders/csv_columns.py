@@ -141,7 +141,7 @@ def did_you_mean(name: str, names: list[str]) -> str:
 
 @contextlib.contextmanager
 def _rows(file: Path, table: TableFormat) -> Iterator[csv.reader]:
-    """Opens a CSV file; raises a `DataError` if it cannot be read in the context."""
+    """Opens a CSV file as a context, in which reading errors become a `DataError`."""
     delimiter = table.delimiter or _delimiter_by_name(file)
     limit = csv.field_size_limit(_FIELD_LIMIT)
     try:

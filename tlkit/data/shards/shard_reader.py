@@ -33,7 +33,7 @@ def tfrecords(
     This reads the index only, and checks that all files are there and have the right
     size. Examples are read when they are needed. Every record has a checksum that is
     compared when it is read: a damaged one raises `tf.errors.DataLossError` during
-    training, which does not name the file. `verify=True` finds it in this call.
+    training, which does not name the file. `verify=True` finds it at once.
 
     Args:
         directory: The folder.

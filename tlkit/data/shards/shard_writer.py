@@ -152,7 +152,9 @@ class _ShardWriter:
                 self._file.close()
 
     def finish(self) -> dict[str, Any]:
-        """Renames the files, whose names contain their total number; writes the rows.
+        """Gives the files their final names; writes the records' lengths and labels.
+
+        A final name contains the total number of files.
 
         Returns:
             The split's entry in the index `shards.json`, which the caller writes.

@@ -57,7 +57,7 @@ class Packing:
     def lengths(self) -> tuple[int, ...]:
         """Returns the lengths that rows are padded to, ascending.
 
-        They are few, since TensorFlow traces and XLA compiles a program for every one.
+        They are few: TensorFlow traces and XLA compiles a program for every length.
         """
         many = tuple(self.length * n for n in range(1, self.windows + 1))
         if self.fixed_length:
@@ -65,7 +65,7 @@ class Packing:
         return (*range(self._step, self.length, self._step), *many)
 
     def padded_length(self, longest: int | tf.Tensor) -> int | tf.Tensor:
-        """Returns the smallest of `lengths` of at least `longest`, or the last."""
+        """Returns the smallest of `lengths` that is at least `longest`, or the last."""
         if not tf.is_tensor(longest):
             fitting = (length for length in self.lengths if length >= longest)
             return next(fitting, self.lengths[-1])

@@ -25,7 +25,7 @@ def truncate_pairs(
 ) -> list[tf.RaggedTensor]:
     """Truncates pairs of texts, so that a pair has at most `count` tokens.
 
-    The longer text loses tokens until both fit, as in BERT's own code and with the
+    The longer text loses tokens until the pair fits, as in BERT's own code and with the
     round-robin trimmer of TF Text.
 
     Args:
