@@ -276,8 +276,8 @@ def _windows(inputs, packing: Packing):
     """Folds the inputs, so that each window of a text is a row of its own."""
     if not isinstance(inputs, dict) or {x.shape[1] for x in inputs.values()} != {None}:
         raise EncoderError(
-            "Windows need an encoder with token ids of any number as inputs. The "
-            f"inputs of this one: {inputs}. Leave windows out."
+            "Windows need an encoder that takes any number of token ids. The inputs of "
+            f"this one: {inputs}. Leave windows out."
         )
     fold = Windows(packing.length, name="windows")
     return {name: fold(tokens) for name, tokens in inputs.items()}

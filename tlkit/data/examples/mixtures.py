@@ -245,7 +245,8 @@ def _counts(
     counts[by_remainder[: examples - counts.sum()]] += 1
     if not counts.all():
         raise DataError(
-            f"Of {examples:,} examples, the smallest weight gives no whole one. Type a "
-            f"larger number, such as examples={math.ceil(1 / fractions.min()):,}."
+            f"Of {examples:,} examples, the data set of the smallest weight would get "
+            "none. Type a larger number, such as "
+            f"examples={math.ceil(1 / fractions.min()):,}."
         )
     return counts
