@@ -18,7 +18,7 @@ _IGNORED = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 # that was written so recently is compared again.
 _TICK = 2.0  # seconds
 
-# The state of the files of folders that this process has found undamaged.
+# The state of the files of undamaged folders, by folder and digest of their list.
 _undamaged: dict[tuple[pathlib.Path, str], tuple] = {}
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .output import say
 from .processes import Workers
 
-_EARLY = 60.0  # seconds; if every worker fails so soon, the script is wrong
+_EARLY = 60.0  # seconds; if every worker fails sooner, the script is wrong
 _EXIT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PASS_ON = (signal.SIGUSR1, signal.SIGUSR2)
 _TERM_GRACE = 5.0  # seconds between SIGTERM and SIGKILL
@@ -43,7 +43,7 @@ class Job:
 class _Outcome:
     """The end of an attempt."""
 
-    codes: dict[int, int | None]  # before the launcher killed any worker
+    codes: dict[int, int | None]  # statuses before the launcher killed any worker
     seconds: float
 
     def finished(self) -> bool:

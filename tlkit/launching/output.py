@@ -10,7 +10,7 @@ import time
 
 STDOUT, STDERR = 1, 2
 _BROKEN = (errno.EPIPE, errno.ECONNRESET)
-_LAST_LINE_SECONDS = 1.0  # to wait for a slow reader of the launcher's own lines
+_LAST_LINE_SECONDS = 1.0  # that `say` waits for a slow reader
 # If the reader of the output takes no byte for that long, the rest is not written.
 _STUCK_SECONDS = 10.0
 
@@ -27,7 +27,7 @@ class Output:
 
     def __init__(self):
         self.closed = False
-        # What a slow reader has not taken yet.
+        # The bytes that a slow reader has not taken yet.
         self._pending: dict[int, bytes] = {STDOUT: b"", STDERR: b""}
         self._failed: set[int] = set()
 

@@ -69,7 +69,7 @@ class Workers:
             raise
 
     def codes(self) -> dict[int, int | None]:
-        """Returns the exit status of each worker; `None` while it runs."""
+        """Returns the exit status of each worker by index; `None` while it runs."""
         return {worker.index: worker.code() for worker in self.running}
 
     def send(self, number: int) -> None:
@@ -98,7 +98,7 @@ class Workers:
                 worker.kill()
         for worker in self.running:
             worker.process.wait()
-        # A process that a worker started may never close the pipe.
+        # Wait a second at most: a worker's child process may never close the pipe.
         end = time.monotonic() + 1
         while self._selector.get_map() and time.monotonic() < end:
             if self.output.is_pending():

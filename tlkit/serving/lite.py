@@ -209,7 +209,7 @@ def _convert(
             with warnings.catch_warnings():  # tf.lite.Interpreter is deprecated
                 warnings.simplefilter("ignore")
                 return _converter(folder, precision, calibrate).convert()
-        except Exception as error:  # of several types, one of them private
+        except Exception as error:  # errors have several types, one of them private
             raise ExportError(_conversion_message(precision, error)) from error
 
 

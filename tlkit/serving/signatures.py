@@ -98,7 +98,7 @@ def decode_each(
 
 
 def _forward(model: keras.Model):
-    """Returns a function of features and logits that all signatures call."""
+    """Returns a function from inputs to features and logits, for all signatures."""
     # Otherwise each signature would have a copy of the graph, a twentieth of the size
     # of a ResNet's weights. TensorFlow prunes outputs that a signature does not use.
     prefix, head = split(model)

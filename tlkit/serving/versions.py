@@ -88,8 +88,8 @@ def _rename(
         try:
             return move_into_place(written, final, sync=True)
         except OSError as error:
-            # Another export has taken the number meanwhile: a folder that is not empty
-            # is never replaced.
+            # The rename fails if another export has taken the number meanwhile, since
+            # a folder that is not empty is never replaced.
             if version is not None or not final.exists():
                 raise ExportError(
                     f"{final} could not be written: {error.strerror}."

@@ -187,7 +187,7 @@ def _add_card(
     """Writes the card, and copies its preprocessor if the model needs one."""
     if card.preprocessor and not _has_vocabulary(made):
         preprocessor = pathlib.Path(card.preprocessor)
-        if preprocessor.is_relative_to(source.absolute()):  # copied with the source
+        if preprocessor.is_relative_to(source.absolute()):  # already in the copy
             inside = preprocessor.relative_to(source.absolute()).as_posix()
         else:
             _make(card.preprocessor, made / _PREPROCESSOR, verbose=verbose)

@@ -105,7 +105,7 @@ class DataArguments:
                 )
 
     def validates(self, epoch: int) -> bool:
-        """Returns whether to evaluate the model after an epoch, an index from 0."""
+        """Returns whether to evaluate the model after an epoch, given its index."""
         if isinstance(self.validation_freq, (list, tuple, set)):
             return epoch + 1 in self.validation_freq
         return (epoch + 1) % self.validation_freq == 0
@@ -228,7 +228,7 @@ def _validation_feed(
 def _sized(
     options: Options, batch_size: int | None, columns: Columns, steps: int | None
 ) -> Options:
-    """Returns the options; if `batch_size` is `None`, with one that makes `steps`."""
+    """Returns options with a batch size that makes `steps` batches, if it is `None`."""
     if batch_size is not None or steps is None:
         return options
     return dataclasses.replace(options, batch_size=math.ceil(len(columns) / steps))

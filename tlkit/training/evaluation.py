@@ -90,7 +90,7 @@ def final_evaluation(
         evaluation = _evaluate_feed(
             run.model, part, feed, run.settings.loss, verbose=run.verbose
         )
-    except TrainingError as error:  # the training is done, and its report is not lost
+    except TrainingError as error:  # only a warning, or `fit` would return no report
         warnings.warn(f"The validation data is not evaluated: {error}", stacklevel=2)
         return {}
     return {"validation": evaluation}

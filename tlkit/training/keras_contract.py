@@ -45,7 +45,7 @@ REFUSED: Mapping[type, Mapping[str, str]] = {
     keras.callbacks.Callback: {},
 }
 
-# What `tlkit.fit` calls, or reads, as Keras's `fit` does.
+# The methods and properties that `tlkit.fit` uses, as Keras's `fit` does.
 CALLED: Mapping[type, Sequence[str]] = {
     keras.Model: """
         __call__ add_loss add_metric add_variable add_weight build call compile
@@ -71,7 +71,7 @@ CALLED: Mapping[type, Sequence[str]] = {
     """.split(),
 }
 
-# What Keras's own `fit` does not call either.
+# The methods and properties that neither Keras's `fit` nor `tlkit.fit` uses.
 UNUSED: Mapping[type, Sequence[str]] = {
     keras.Model: """
         build_from_config compile_from_config count_params export get_build_config
@@ -96,7 +96,7 @@ def check_contract(
     arguments: CompileArguments,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    """Refuses Keras code that `fit` would not call.
+    """Rejects overridden methods that `tlkit.fit` would not call.
 
     Args:
         model: The model.

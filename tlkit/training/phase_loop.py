@@ -98,7 +98,7 @@ def run_phase(
             _begin_epoch(run, rates)
             trainer.train(train)
             merge_statistics()
-            # Before callbacks, since some of them restore earlier weights.
+            # Verified before callbacks run, since some of them restore earlier weights.
             checks.append(
                 run.checksums.verify(phase=phase.title, missing=steps.missing)
             )
@@ -114,7 +114,7 @@ def run_phase(
     finally:
         display.close()
     patience.restore_best()
-    if not checks:  # resumed at the end of the phase
+    if not checks:  # the run was resumed at the end of the phase
         checks.append(run.checksums.verify(phase=phase.title))
     seconds = saver.seconds_before + time.monotonic() - began
     return PhaseResult(checks[-1], position.phase_epochs, seconds, position.updates)

@@ -29,7 +29,7 @@ def set_fit_count(model: keras.Model, count: int) -> None:
 
 
 def seed_of_fit(seed: int, count: int) -> int:
-    """Returns the seed of a `fit`: for the first one that of the user.
+    """Returns the seed for a call of `fit`; for the first call, the user's seed.
 
     Args:
         seed: The user's seed.

@@ -217,8 +217,8 @@ def _make_optimizer(
         optimizer = recreate_in_scope(optimizer, strategy)
     if arguments.scales_loss:
         optimizer = _with_loss_scale(optimizer)
-    # The loop accumulates gradients itself: Keras cannot under a strategy (keras-team/
-    # tf-keras#301). A user's optimizer that does is copied, and stays unchanged.
+    # The loop accumulates gradients, since Keras cannot do so under a strategy
+    # (keras-team/tf-keras#301). A user's optimizer that accumulates was copied above.
     innermost(optimizer).gradient_accumulation_steps = None
     check_methods(optimizer)
     check_replicas(optimizer, strategy.num_replicas_in_sync)

@@ -111,8 +111,8 @@ def _announced(headers: Message) -> Iterator[tuple[str, bytes]]:
     """Yields the algorithm and value of each digest in the headers of a response."""
     stored = headers.get("x-goog-stored-content-encoding", "identity")
     transferred = headers.get("Content-Encoding", "identity")
-    # Google's storage decompresses files for clients that do not accept gzip. Its hash
-    # is still that of the compressed file.
+    # Google's storage decompresses files for clients that do not accept gzip. The hash
+    # that it announces is still that of the compressed file.
     is_same = stored.lower() == transferred.lower()
     for header in _HEADERS:
         if header == "x-goog-hash" and not is_same:
@@ -124,7 +124,7 @@ def _announced(headers: Message) -> Iterator[tuple[str, bytes]]:
 
 
 def _decoded(name: str, text: str) -> Iterator[tuple[str, bytes]]:
-    """Yields a base64 digest; nothing if it is invalid, such as hexadecimal."""
+    """Decodes and yields a base64 digest; yields nothing if it is invalid."""
     lengths = {"md5": 16, "sha-256": 32}
     with contextlib.suppress(binascii.Error):
         announced = base64.b64decode(text.strip(), validate=True)

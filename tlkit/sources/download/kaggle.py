@@ -43,7 +43,7 @@ def _download(handle: str) -> pathlib.Path:
     kagglehub = import_extra("kagglehub", "kaggle", "A kaggle:// source")
     try:
         return pathlib.Path(kagglehub.model_download(handle))
-    # kagglehub raises errors of requests, its own ones and built-in ones.
+    # kagglehub raises errors of the package `requests`, of its own and built-in ones.
     except Exception as error:
         raise SourceError(
             f"Kaggle did not return {handle!r}: {error}\nA handle is kaggle://owner/"

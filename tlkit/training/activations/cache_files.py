@@ -156,7 +156,7 @@ def _column_path(folder: pathlib.Path, number: int) -> pathlib.Path:
 def _reserve(path: pathlib.Path, size: int) -> None:
     """Creates a file of some size, and reserves the disk space for all of it."""
     with path.open("xb") as file:
-        if hasattr(os, "posix_fallocate"):  # not on macOS
+        if hasattr(os, "posix_fallocate"):  # macOS does not have it
             os.posix_fallocate(file.fileno(), 0, max(size, 1))
             return
         for start in range(0, size, 2**20):

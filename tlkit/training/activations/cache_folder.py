@@ -110,8 +110,8 @@ class CacheEntry:
                 )
             remove(self.path)
             return None
-        with contextlib.suppress(OSError):  # it may belong to another user
-            os.utime(self.path)  # the time of the last use
+        with contextlib.suppress(OSError):  # the folder may belong to another user
+            os.utime(self.path)  # records the time of the last use
         return rows
 
     def create(
@@ -182,7 +182,7 @@ class CacheEntry:
             return
         with contextlib.suppress(OSError):  # the disk is full, or it is another user's
             write_index(self._folder, rows, self.facts)
-            remove(self._partial_path)  # of another process, interrupted meanwhile
+            remove(self._partial_path)  # left by another process interrupted meanwhile
             move_into_place(self._folder, self._partial_path)
             if self.cache.verbose:
                 print_line(

@@ -123,7 +123,7 @@ def _written_batches(stores: Sequence[CachedRows], feed: Feed) -> int:
     if feed.lengths is not None or not size or any(s.written is None for s in stores):
         return 0
     if feed.steps != math.ceil(feed.examples / size):
-        return 0  # several views, each with a smaller last batch
+        return 0  # several views, each of which ends with a smaller batch
     missing = [np.flatnonzero(~store.written) for store in stores]
     first = min((int(rows[0]) for rows in missing if len(rows)), default=feed.examples)
     return min(first // size, feed.steps - 1)
@@ -191,7 +191,7 @@ def _mixed_batch(first, last, lengths: Lengths) -> tuple[np.ndarray, Any]:
         lengths: How texts are padded.
     """
     (rows, inputs), (short_rows, short_inputs) = first, last
-    # As many as in the first batch: everything is traced for this size.
+    # Together as many as in the first batch, since functions are traced for its size.
     short = min(len(short_rows), max(1, len(rows) // 2))
     long = max(1, len(rows) - short)
 

@@ -187,7 +187,7 @@ def loss_facts(loss: Any) -> dict[str, Any]:
     if keras.tree.is_nested(loss):
         each = keras.tree.map_structure(lambda one: json.dumps(loss_facts(one)), loss)
         return {"class": "several losses", "losses": repr(each)}
-    with contextlib.suppress(ValueError):  # names that only `compile` knows
+    with contextlib.suppress(ValueError):  # a name that only `compile` can resolve
         loss = keras.losses.get(loss) if isinstance(loss, str) else loss
     if isinstance(loss, keras.losses.Loss):
         return {"class": type(loss).__name__, **_plain(_config(loss))}
@@ -198,7 +198,7 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _layers(layer)
-        # The effect of `TextInputs` is among the facts of the data.
+        # `TextInputs` is left out, since the facts of the data show its effect.
         elif not isinstance(layer, (keras.layers.InputLayer, TextInputs)):
             yield layer
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-_MAX_DEPTH = 30  # of nested lists and dicts; a list may contain itself
+_MAX_DEPTH = 30  # levels of lists and dicts, of which one may contain itself
 
 
 class NotPlainError(TypeError):

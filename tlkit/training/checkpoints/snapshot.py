@@ -83,7 +83,7 @@ def restore_snapshot(
     counts = _counts_by_name(optimizer, model)
     prefixes = ("weights/", "optimizer/")
     saved = {k: array for k, array in arrays.items() if k.startswith(prefixes)}
-    counted = not counts.keys().isdisjoint(saved)  # since tlkit 0.2
+    counted = not counts.keys().isdisjoint(saved)  # tlkit 0.1 saved no counts
     if counted:
         variables |= counts
         saved, variables = _without_untrained(saved, variables)
@@ -252,7 +252,8 @@ def restore_published(
     Raises:
         TrainingError: A new phase needs values that the checkpoint does not have.
     """
-    counted = any(name.endswith("/updates") for name in arrays)  # not in tlkit 0.1
+    # Checkpoints of tlkit 0.1 contain no counts of updates.
+    counted = any(name.endswith("/updates") for name in arrays)
     names = weights_by_name(model, "optimizer/")
     for index, (name, weight) in enumerate(names.items()):
         published = arrays.get(f"published/{index}")

@@ -58,13 +58,13 @@ def weigh_classes(
     options: Options,
     classes: int | None = None,
 ) -> Feed:
-    """Returns the feed with the `class_weight` of `fit`.
+    """Returns a feed whose examples are weighted by the `class_weight` of `fit`.
 
     Args:
         feed: The feed.
         class_weight: Weights by the index or the name of the label, 1 for the others;
             or `"balanced"`.
-        options: Those of the feed.
+        options: The feed's options.
         classes: The size of the model's output, or `None`.
 
     Raises:
@@ -81,7 +81,7 @@ def weigh_classes(
             'class_weight must be "balanced" or a dict such as {0: 1.0, 1: 2.5}; got '
             f"{class_weight!r:.80}."
         )
-    count = 2 if classes == 1 else classes  # one output of two classes
+    count = 2 if classes == 1 else classes  # a single output tells two classes apart
     weights = {_class_index(k, options, count): w for k, w in class_weight.items()}
     wrong = [w for w in weights.values() if not (np.isscalar(w) and 0 <= w < math.inf)]
     if wrong:

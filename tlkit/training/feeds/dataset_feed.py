@@ -16,9 +16,9 @@ from .feed import Feed, Options, WorkerPart
 
 
 class DatasetFeed(Feed):
-    """A feed of batches as a dataset gives them, in its order.
+    """A feed of a dataset's batches, in the dataset's order.
 
-    It may shuffle or augment, so its examples may differ between epochs.
+    The dataset may shuffle or augment, so examples may differ between epochs.
 
     Args:
         dataset: Elements `(inputs, labels)` or `(inputs, labels, weights)`, batched.
@@ -123,7 +123,8 @@ def as_triple(spec: tuple, options: Options) -> Callable[..., tuple]:
 def _labels_as_numbers(options: Options) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns a function that converts the labels for a classifier of tlkit.
 
-    One-hot integers and booleans `[…, classes]` become float32, other booleans indices.
+    One-hot integers and booleans `[…, classes]` become float32; other booleans become
+    int32 indices.
     """
 
     def convert(labels):

@@ -201,5 +201,5 @@ def _slices(columns: Any) -> tf.data.Dataset:
             return tf.data.Dataset.from_tensor_slices(rows.columns)
     indices = tf.data.Dataset.range(rows.count).batch(_CHUNK)
     examples = parallel_map(indices, rows.gather).unbatch()
-    # `unbatch` loses the cardinality.
+    # `unbatch` loses the cardinality, so it is set again.
     return examples.apply(tf.data.experimental.assert_cardinality(rows.count))

@@ -74,7 +74,7 @@ class CheckedFeed(WrappedFeed):
         def check(number, batch):
             inputs, labels, *rest = batch
             flat = tf.reshape(labels, [tf.shape(labels)[0], -1])
-            if not flat.dtype.is_floating:  # a uint8 cannot be compared with 300
+            if not flat.dtype.is_floating:  # uint8 labels cannot be compared with 300
                 flat = tf.cast(flat, tf.int64)
             outside = self.allowed.outside(flat)
             row = tf.argmax(tf.reduce_any(outside, axis=1))
@@ -89,7 +89,7 @@ class CheckedFeed(WrappedFeed):
                 labels = tf.identity(labels)
             return (inputs, labels, *rest)
 
-        # AutoGraph has nothing to convert.
+        # AutoGraph would take time, and has nothing to convert.
         check = tf.autograph.experimental.do_not_convert(check)
         return dataset.enumerate(start=first).map(check)
 
@@ -118,7 +118,7 @@ def check_labels(feed: Feed, allowed: LabelRange, what: str) -> Feed:
     rank = spec.shape.rank
     same_width = rank == allowed.rank and spec.shape[-1] == allowed.classes
     if same_width and spec.dtype.is_floating:
-        return feed  # the probabilities of classes
+        return feed  # labels that are class probabilities
     rows = rank == allowed.rank == 2 and spec.shape[-1] not in (None, 1)
     if same_width or rows:
         raise DataError(

@@ -30,7 +30,7 @@ def makes_batches(x: Any) -> bool:
     if isinstance(x, keras.utils.PyDataset) or hasattr(x, "__next__"):
         return True
     arrays = (list, tuple, dict, str, bytes, tf.data.Dataset)
-    # Such as a `DataLoader` of torch, which is not imported to recognize it.
+    # A `DataLoader` of torch, for example, is recognized without importing torch.
     return hasattr(x, "__iter__") and not (isinstance(x, arrays) or hasattr(x, "shape"))
 
 
@@ -90,7 +90,7 @@ class GeneratorFeed(DatasetFeed):
         self._first = DatasetFeed(_dataset(lambda: peeked, peeked), options)
 
     def batches(self, epoch, *, skip=0, part=None):
-        # In the order of the data, only the first batches can be read again.
+        # Without an epoch, only the first batches: others cannot be read again.
         feed = super() if epoch is not None else self._first
         return feed.batches(epoch, skip=skip, part=part)
 
@@ -98,7 +98,7 @@ class GeneratorFeed(DatasetFeed):
 class PyDatasetFeed(DatasetFeed):
     """The batches of a `keras.utils.PyDataset`, which are shuffled as in Keras.
 
-    Threads read them, as many as its `workers`.
+    As many threads as the `PyDataset` has `workers` read the batches.
 
     Args:
         batches: The `PyDataset`.

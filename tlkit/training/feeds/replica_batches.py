@@ -96,7 +96,7 @@ def hand_out(
     return strategy.experimental_distribute_dataset(dataset)
 
 
-# It is traced again in every epoch, and AutoGraph has nothing to convert.
+# Traced again in every epoch: AutoGraph would take time, with nothing to convert.
 @tf.autograph.experimental.do_not_convert
 def _all_present(*batch):
     return (*batch, ())

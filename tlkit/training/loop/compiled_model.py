@@ -17,8 +17,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# Private: Keras builds metrics and losses with it before its own `fit`, too. It traces
-# a function without running it, and creates the variables that it needs.
+# Private. It traces a function without running it, which creates the variables that the
+# function needs. Keras's own `fit` uses it to build metrics and losses.
 from keras.src.backend import compute_output_spec
 
 from ...errors import TrainingError
@@ -111,7 +111,7 @@ def compiled(
             jit_compile=False,
             auto_scale_loss=False,
         )
-    # As `compile` does it: without the tracking of Keras's `__setattr__`.
+    # As in `compile`, without Keras's `__setattr__`, which would track its variables.
     vars(model)["optimizer"] = optimizer
     missing = object()
     changed = [k for k, v in vars(model).items() if before.get(k, missing) is not v]
@@ -177,7 +177,7 @@ def _build(model: keras.Model, batch_spec: tuple) -> None:
         outputs = model.compute_output_spec(inputs)
     labels = hard_label_spec(model, labels, outputs)
     build = compute_output_spec
-    if model.run_eagerly:  # a user's code may need values
+    if model.run_eagerly:  # a user's code may need values instead of symbols
         build = lambda function, *nests, **options: function(
             *map(_zeros, nests), **{k: _zeros(v) for k, v in options.items()}
         )

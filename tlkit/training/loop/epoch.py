@@ -131,7 +131,7 @@ class Trainer:
             yield int(min(limits)), size
 
     def _call(self, batches, updates: int, micro: int) -> bool:
-        """Makes some updates; returns whether there was data for them."""
+        """Makes some updates; returns whether there was data for all of them."""
         run, position = self.run, self.run.position
         began = time.monotonic()
         first = position.updates
@@ -313,6 +313,6 @@ def has_batch_hooks(
     return any(
         getattr(getattr(callback, name), "__func__", None) is not getattr(plain, name)
         for callback in callbacks.callbacks
-        if getattr(callback, "save_freq", None) != "epoch"  # `ModelCheckpoint`'s
+        if getattr(callback, "save_freq", None) != "epoch"  # of `ModelCheckpoint`
         for name in names
     )

@@ -96,7 +96,7 @@ class LearningRate:
         return {"factor": self.factor, "absolute": self.absolute}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores what `state` returned; tlkit 0.1 had only factors."""
+        """Restores what `state` returned; checkpoints of tlkit 0.1 lack `absolute`."""
         self.factor, self.absolute = state["factor"], state.get("absolute")
 
     # === Callbacks ===

@@ -110,7 +110,8 @@ class GlobalLoss:
             factor = self._padding_factor(outputs, present)
             labels, weights = self._without_padding(labels, outputs, weights, present)
         elif present is not None:
-            # A replica without any example keeps one, and its loss is multiplied by 0.
+            # A replica with nothing but padding keeps one example, whose loss is
+            # multiplied by 0.
             factor = tf.sign(tf.reduce_sum(present))
             first = tf.equal(tf.range(tf.size(present)), 0) & tf.equal(factor, 0.0)
             keep = (present > 0) | first
@@ -120,7 +121,7 @@ class GlobalLoss:
             loss = _soft_label_loss(self.losses[0]) or loss
         value = tf.cast(loss(labels, outputs, sample_weight=weights), tf.float32)
         if not self._is_sum:
-            value *= factor * self.replicas  # by which Keras has divided it
+            value *= factor * self.replicas  # since Keras has divided by the replicas
             return value, value
         total = tf.reduce_sum(value) * factor  # without a reduction: as the gradient
         by_example = not self.reductions & {"sum"}
@@ -149,7 +150,7 @@ class GlobalLoss:
         return tf.ones_like(count) if self._is_sum else tf.maximum(count, 1e-12)
 
     def total(self, value: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        """Returns what a batch adds to the total loss."""
+        """Returns the contribution of a batch to the total loss."""
         return value if self._is_sum else value * count
 
     def added_loss_factor(self, count: tf.Tensor, batches: tf.Tensor) -> tf.Tensor:
@@ -332,7 +333,7 @@ class EpochMetrics:
                 for metric in metrics.metrics if metrics else ():
                     to_index = soft and _takes_indices(metric)
                     values = tf.argmax(true, axis=-1) if to_index else true
-                    # As in Keras, no weights without need: a metric may not take them.
+                    # As in Keras, passed only if needed: a metric may not take them.
                     options = {} if weight is None else {"sample_weight": weight}
                     metric.update_state(values, output, **options)
 

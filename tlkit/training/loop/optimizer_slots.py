@@ -59,8 +59,8 @@ def _extend(
 ) -> None:
     """Adds the slots of new variables to a built optimizer.
 
-    A copy of the optimizer is built for all variables. In its lists of slots, those
-    that the optimizer has already take the copy's place; then the optimizer gets these
+    A copy of the optimizer is built for all variables. In the copy's lists of slots,
+    the optimizer's existing slots replace the new ones; then the optimizer gets these
     lists.
     """
     try:
@@ -99,7 +99,7 @@ def _extend(
             if i is None and average is not None:
                 average.assign(variable)
     # Files of Keras store the variables in the order in which `build` creates them.
-    tracker = vars(optimizer).pop("_tracker")  # with it, the list would be extended
+    tracker = vars(optimizer).pop("_tracker")  # or Keras would extend the old list
     optimizer._variables = slots
     is_variable, _ = tracker.config["variables"]
     tracker.config["variables"] = (is_variable, optimizer._variables)
@@ -110,7 +110,7 @@ def _extend(
 def _set_variables(
     optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
 ) -> None:
-    """Sets for which variables an optimizer was built."""
+    """Makes an optimizer treat `variables` as those that it was built for."""
     # The base class's `build` creates no slots, except averages with `use_ema`.
     with replaced_attributes(optimizer, use_ema=False):
         keras.optimizers.Optimizer.build(optimizer, list(variables))

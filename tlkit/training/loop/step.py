@@ -95,7 +95,7 @@ class TrainSteps:
         # If an update has a single batch, its loss is divided before the backward pass.
         # Dividing the gradients would take another pass over all of them.
         self._single_sum = settings.loss.single
-        # Set by tracing.
+        # Set when `_forward_and_backward` is traced.
         self._without_gradient = [False] * len(self.variables)
         self._generators = seed_generators(whole or model)
         self._gradients = self._compiled(self._forward_and_backward)
@@ -134,7 +134,7 @@ class TrainSteps:
                 tf.constant(padded, tf.float32),
                 *(tf.constant(number, tf.int64) for number in numbers),
             )
-        except StopIteration as error:  # with run_eagerly
+        except StopIteration as error:  # raised instead if run eagerly
             raise tf.errors.OutOfRangeError(None, None, "end of data") from error
 
     def done_before_end(self) -> tuple[int, int]:
@@ -293,7 +293,7 @@ class TrainSteps:
             objective = self.settings.optimizer.scale_loss(total + added)
         gradients = tape.gradient(objective, values)
         self._without_gradient = [gradient is None for gradient in gradients]
-        # Dense: of sparse gradients with repeated rows, the norm would be wrong.
+        # Made dense: the norm of sparse gradients with repeated rows would be wrong.
         dense = [
             tf.zeros_like(value) if gradient is None else tf.convert_to_tensor(gradient)
             for value, gradient in zip(values, gradients, strict=True)
@@ -316,7 +316,7 @@ class TrainSteps:
         norms = tf.stack([tf.nn.l2_loss(tf.cast(g, tf.float32)) for g in gradients])
         not_finite = tf.logical_not(tf.math.is_finite(norms))
         if isinstance(self.settings.optimizer, keras.optimizers.LossScaleOptimizer):
-            not_finite = tf.zeros_like(not_finite)  # it skips such updates itself
+            not_finite = tf.zeros_like(not_finite)  # `self.update` skips such updates
         updates = allowed & tf.logical_not(tf.reduce_any(not_finite))
 
         def update():
@@ -355,7 +355,7 @@ def make_test_steps(
         if not loss.overridden:
             batch_loss += layer_losses(model)
         size = batch_size(inputs)
-        with tf.control_dependencies([batch_loss]):  # as in training
+        with tf.control_dependencies([batch_loss]):  # see `TrainSteps._one_batch`
             settings.metrics.update(
                 batch_loss, labels, outputs, weights, present, size, static=static
             )
@@ -378,7 +378,7 @@ def make_test_steps(
     def evaluate(batches, count):
         try:
             many_batches(batches, tf.constant(count, tf.int64))
-        except (tf.errors.OutOfRangeError, StopIteration):  # the latter eagerly
+        except (tf.errors.OutOfRangeError, StopIteration):  # the second if run eagerly
             return progress.read()[0]
         return count
 

@@ -68,7 +68,7 @@ def make_update(
 
 
 def is_applied_by_keras(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Returns whether Keras has to apply an optimizer; it then counts the iterations.
+    """Returns whether Keras, not the loop, applies an optimizer and counts iterations.
 
     These optimizers do more than update single variables: Nadam's product of momenta,
     Keras's moving average, and all that a user's class does in `apply`.

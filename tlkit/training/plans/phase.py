@@ -100,7 +100,7 @@ class Phase:
 
     @property
     def title(self) -> str:
-        """The name, or else the trained blocks."""
+        """The name of the phase, or else a description of its trained blocks."""
         if self.name is not None:
             return self.name
         if isinstance(self.train, int):

@@ -13,7 +13,7 @@ _SLANTED_RATIO = 32
 
 
 def head_only(*, epochs: int = 10, learning_rate: float = 1e-3) -> list[Phase]:
-    """Trains the head on the features of the published encoder.
+    """Returns a schedule that trains the head on the published encoder's features.
 
     The features are computed once, so further epochs cost next to nothing.
 
@@ -46,7 +46,7 @@ def head_then_all(
     layer_decay: float = 1.0,
     batch_norm: Literal["frozen", "train"] = "frozen",
 ) -> list[Phase]:
-    """Trains the head until it stops improving, then everything at a lower rate.
+    """Returns a schedule that trains the head, then everything at a lower rate.
 
     The gradients of a new head are random and would damage the encoder, so the head is
     trained first. Its epochs cost next to nothing where the features are cached.
@@ -102,12 +102,12 @@ def gradual(
     layer_decay: float = 1 / 2.6,
     batch_norm: Literal["frozen", "train"] = "frozen",
 ) -> list[Phase]:
-    """Trains the head, then one more block of the encoder in each phase.
+    """Returns a schedule that trains the head, then one more block in each phase.
 
     Blocks are unfrozen from the last one on (gradual unfreezing), each block learns
     more slowly than the next (discriminative rates), and the rate of each phase is a
     slanted triangle: Howard and Ruder 2018, ULMFiT, arXiv 1801.06146. In their
-    ablation, the gain comes from the three together.
+    ablation, the gain comes from all three together.
 
     Args:
         blocks: The number of blocks that are trained in the end, at least 1 and at most
@@ -208,7 +208,7 @@ def _warm_steps(phase: Phase, steps: int) -> int:
 
 
 def _above_lowest(height: np.ndarray) -> np.ndarray:
-    """Scales heights in [0, 1] to factors from the triangle's lowest rate to 1."""
+    """Maps heights in [0, 1] linearly to factors on the learning rate in [1/32, 1]."""
     return (1 + height * (_SLANTED_RATIO - 1)) / _SLANTED_RATIO
 
 

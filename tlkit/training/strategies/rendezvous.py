@@ -36,7 +36,7 @@ _HOW_TO_START = (
     "Start the script by python -m tlkit.launch --workers 2 script.py, or, on several "
     "machines, set TF_CONFIG on each (see python -m tlkit.launch --help)."
 )
-# A process has one strategy of a cluster: TensorFlow's server cannot be stopped.
+# A process can create only one strategy of a cluster: its server cannot be stopped.
 _strategies: dict[Cluster, tf.distribute.MultiWorkerMirroredStrategy] = {}
 
 
@@ -197,7 +197,7 @@ _PREFIX_LENGTH = len("tlkit 01234567 ")
 
 
 def _is_present(cluster: Cluster, name: str, address: str) -> bool:
-    """Returns whether a worker listens at an address; rejects any other worker."""
+    """Returns whether the worker `name` listens at an address; another is an error."""
     try:
         with _open_connection(address) as connection:
             connection.settimeout(1)

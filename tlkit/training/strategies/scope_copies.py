@@ -167,7 +167,7 @@ def _matched_pairs(one: keras.Model, other: keras.Model) -> tuple[Pairs, Pairs]:
         layers.append((layer, twin))
 
     visit(one, other)
-    layers.reverse()  # a layer then precedes all layers in it
+    layers.reverse()  # so that a layer precedes all layers in it
     variables = [
         pair
         for layer, twin in layers

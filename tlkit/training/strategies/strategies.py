@@ -133,7 +133,8 @@ def _placement(
         if is_default(chosen):
             return Placement(chosen)
         if isinstance(chosen, tf.distribute.OneDeviceStrategy):
-            # Its scope accepts no outside variables, but its device does.
+            # The strategy rejects variables from outside its scope. Running on its
+            # device without the strategy works with any variables.
             device = chosen.extended.worker_devices[0]
             if all(variable.value.device == device for variable in model.variables):
                 return Placement(tf.distribute.get_strategy(), device)

@@ -55,7 +55,7 @@ def broadcast_from_chief(
         else np.float64(value).view(np.int64)
         for value in values
     ]
-    # The other workers add zeros.
+    # Only the chief adds its values to the sum; the other workers add zeros.
     terms = np.array(bits) if is_chief(strategy) else np.zeros(len(bits), np.int64)
     total = _sum_over_workers(strategy, terms)
     return [
@@ -110,7 +110,7 @@ def naming_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
 def _lost_workers() -> str:
     cluster = read_cluster(os.environ)
     others = {} if cluster is None else cluster.others()
-    for _ in range(10):  # TensorFlow may notice before the ports are closed
+    for _ in range(10):  # TensorFlow may notice before a lost worker's port is closed
         lost = {name: at for name, at in others.items() if not is_listening(at)}
         if lost:
             return f"Lost: {worker_list(lost)}."
