@@ -30,7 +30,8 @@ from .termination import exit_on_sigterm
 
 _PREFIX = ".tlkit-staging-"
 _DAY = 24 * 60 * 60
-_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # of some network drives
+# Some network drives raise these errors.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 @contextlib.contextmanager

@@ -228,7 +228,7 @@ def _validation_feed(
 def _sized(
     options: Options, batch_size: int | None, columns: Columns, steps: int | None
 ) -> Options:
-    """Returns options with a batch size that makes `steps` batches, if it is `None`."""
+    """Returns options; without a `batch_size`, they get one that makes `steps`."""
     if batch_size is not None or steps is None:
         return options
     return dataclasses.replace(options, batch_size=math.ceil(len(columns) / steps))

@@ -97,7 +97,7 @@ class CacheEntry:
         self._partial_path = self.path.with_name(f"{self.path.name}-partial")
 
     def find(self) -> CachedRows | None:
-        """Opens the activations that a run cached, or removes them if unusable."""
+        """Opens cached activations; `None` if there are none. Removes unusable ones."""
         if not self.path.exists():
             return None
         verbose = self.cache.verbose

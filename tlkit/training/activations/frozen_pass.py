@@ -238,7 +238,7 @@ def _verify_padding(
     """Verifies that padding does not change the features of texts.
 
     Compares the features of cached rows with those of `states`, which were computed
-    from the same texts in a batch of the longest and the shortest.
+    from the same texts in a single batch of the longest and the shortest ones.
 
     Raises:
         NotCacheableError: They differ.

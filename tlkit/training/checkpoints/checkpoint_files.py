@@ -128,7 +128,7 @@ def _write_array(file, name: str, array: np.ndarray) -> dict[str, Any]:
 
 
 def _signed(content: dict) -> bytes:
-    """Returns JSON that begins with a digest, computed with zeros in its place."""
+    """Returns JSON that begins with a digest of itself, with zeros for the digest."""
     text = json.dumps(content, indent=1, allow_nan=False).encode()
     rest = b'",' + text.removeprefix(b"{")
     digest = _digest(_OPENING + _BLANK + rest)

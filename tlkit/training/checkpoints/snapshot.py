@@ -126,7 +126,7 @@ def _owner(name: str) -> str:
 def _misfits(
     saved: Mapping[str, np.ndarray], variables: Mapping[str, keras.Variable]
 ) -> dict[str, str]:
-    """Returns a sentence for each variable that does not fit, by its name."""
+    """Returns, by name, a sentence for each variable that does not fit."""
     wrong = {}
     for name in sorted(saved.keys() | variables):
         if name not in saved:

@@ -202,7 +202,7 @@ class WrappedFeed(Feed):
 
 
 class CountedFeed(WrappedFeed):
-    """A feed that did not know its number of batches, with the counted number."""
+    """Adds the counted number of batches to a feed that did not know it."""
 
     def __init__(self, feed: Feed, steps: int):
         super().__init__(feed)

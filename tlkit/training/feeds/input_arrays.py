@@ -65,7 +65,7 @@ class Columns:
 
 
 def columns_of(x: Any, y: Any, weights: Any, options: Options) -> Columns:
-    """Returns the columns of what Keras's `fit` takes as arrays.
+    """Converts what Keras's `fit` takes as arrays into `Columns`.
 
     Args:
         x: An array, a tensor, a table of pandas, or a nest of them (lists, tuples and

@@ -56,9 +56,10 @@ def compile_config(model: keras.Model) -> dict[str, Any]:
 
 
 def asks_for_xla(model: keras.Model) -> bool:
-    """Returns whether `compile(jit_compile=True)` was called, as far as can be known.
+    """Returns whether `compile(jit_compile=True)` was called; `False` if unknown.
 
-    Keras stores what it makes of the default `"auto"`, which is `True` on a GPU.
+    On a GPU, Keras stores the default `"auto"` as `True`, so that it cannot be told
+    from the user's `True`.
     """
     asked = bool(compile_config(model).get("jit_compile"))
     return asked and not model._resolve_auto_jit_compile()
