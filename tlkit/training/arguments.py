@@ -1,4 +1,4 @@
-"""Turns the arguments of `fit` and `evaluate` into feeds, phases and numbers.
+"""Checks arguments of `fit` and `evaluate`; returns options, phases and step counts.
 
 Tested in tests/training/test_fitting.py and tests/training/loop/test_step.py.
 """

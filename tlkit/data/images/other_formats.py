@@ -75,7 +75,7 @@ def _check_webp(raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
 
 
 def _check_bmp(raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
-    # TensorFlow decodes compressed data as if it were pixels.
+    # `tf.image.decode_bmp` returns compressed bytes as if they were pixels.
     compression = read_int32(header, 30)[0]
     is_plain = (compression == 0) | (compression == 3)  # 3: plain, with bit masks
     message = "A compressed BMP cannot be decoded. Save it as a PNG."

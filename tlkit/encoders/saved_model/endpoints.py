@@ -145,9 +145,10 @@ def _by_training(call: Any, where: str) -> dict[bool, Endpoint]:
 
 
 def _generality(function: Any) -> tuple[bool, int]:
-    """Ranks a trace: first dicts and tensors above lists, then by unknown dimensions.
+    """Returns a sort key that is higher for a trace that accepts more inputs.
 
-    The trace with the most unknown dimensions accepts the most inputs.
+    A trace of a tensor or a dict ranks above one of a list; among these, the one with
+    more unknown dimensions ranks higher.
     """
     first, _ = _first_argument(function)
     unknown = sum(

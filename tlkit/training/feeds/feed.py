@@ -63,7 +63,10 @@ class WorkerPart:
 
 
 def worker_arguments(part: WorkerPart | None) -> dict[str, int]:
-    """Returns the arguments of `data.batches` and `order` for a worker's part."""
+    """Returns arguments with which a worker reads only its share of each batch.
+
+    `data.batches` and `data.examples.order` take them.
+    """
     if part is None:
         return {}
     return {"workers": part.workers, "worker": part.worker, "fill": part.replicas}

@@ -52,7 +52,10 @@ def finalize(optimizer: keras.optimizers.Optimizer) -> None:
 
 @contextlib.contextmanager
 def replaced_attributes(instance: Any, **values: Any) -> Iterator[None]:
-    """Replaces attributes in a context, without Keras's tracking of variables."""
+    """Replaces attributes of an object in a `with` block, then restores them.
+
+    It writes past Keras's `__setattr__`, which would add variables to the object's own.
+    """
     before = {name: vars(instance)[name] for name in values if name in vars(instance)}
     vars(instance).update(values)
     try:

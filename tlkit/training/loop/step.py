@@ -249,8 +249,8 @@ class TrainSteps:
             inputs, labels, weights, present, batches
         )
         set_masks(outputs, masks)
-        # Otherwise a metric that needs only the shape would count a batch even if the
-        # data ends there.
+        # A metric that reads only static shapes would not wait for the batch, and would
+        # count one even where the data has ended.
         with tf.control_dependencies([batch_loss]):
             self.settings.metrics.update(
                 batch_loss,
