@@ -13,7 +13,7 @@ import tensorflow as tf
 from tests.tiny import write_text_encoder
 from tlkit.serving.versions import write_version
 
-KILLS = 20
+KILLS = 20  # at least
 
 # Forks a process for each line of input, which exports until it is killed. Forking is
 # safe before TensorFlow starts threads, and saves the import.
@@ -62,13 +62,14 @@ def test_leftovers_of_a_killed_export_are_removed(tmp_path):
 
 
 @pytest.mark.long
-def test_twenty_killed_exports_leave_only_versions_that_load(tmp_path):
+def test_killed_exports_leave_only_versions_that_load(tmp_path):
     import tensorflow_text  # noqa: F401  the ops of the served model
 
     source = write_text_encoder(tmp_path / "encoder" / "1")
     directory = tmp_path / "films"
     directory.mkdir()
-    moments, loaded, inside = random.Random(0), set(), set()
+    moments, loaded = random.Random(0), set()
+    inside = set()  # kills in the middle of an export
 
     def poll():
         for path in served(directory) - loaded:
@@ -79,7 +80,9 @@ def test_twenty_killed_exports_leave_only_versions_that_load(tmp_path):
     command = [sys.executable, "-c", EXPORTS, str(source), str(directory)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as forks:
-        for _ in range(KILLS):
+        kills = 0
+        while kills < KILLS or len(loaded) < 3 or len(inside) < 5:
+            kills += 1
             print("another", file=forks.stdin, flush=True)
             pid = int(forks.stdout.readline())
             deadline = time.monotonic() + moments.uniform(0, 4)
@@ -91,8 +94,6 @@ def test_twenty_killed_exports_leave_only_versions_that_load(tmp_path):
             poll()
         forks.stdin.close()
     assert loaded == served(directory)
-    assert len(loaded) >= 3
-    assert len(inside) >= 2  # kills in the middle of an export
     # Each export removes the temporary folders of those that were killed before.
     left = set(directory.iterdir()) - loaded
     assert len(left) <= 1 and left <= inside
