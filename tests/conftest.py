@@ -7,8 +7,8 @@ import random
 import warnings
 
 # Before the import of TensorFlow, and for the processes of tests, too: tests compute
-# little, and threads that wait for work would spin. Two threads run ops: with one, an op
-# that calls Python would wait for ever for the graph that Python calls.
+# little, and threads that wait for work would spin. Two threads run ops: with one, an
+# op that calls Python would wait for ever for the graph that Python calls.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 

@@ -84,7 +84,7 @@ OPTIMIZERS = (
     "ema",
 )
 FORMS = ("arrays", "dataset", "lists", "pydataset", "generator")
-CALLBACKS = ("none", "scheduler", "plateau", "stopping", "batches")
+CALLBACKS = ("none", "scheduler", "plateau", "stopping", "calls")
 
 
 @st.composite
@@ -346,17 +346,21 @@ def make_optimizer(name: str) -> keras.optimizers.Optimizer:
     }[name]()
 
 
-class BatchCounter(keras.callbacks.Callback):
-    """Puts the number of batches into the history."""
+class CallCounter(keras.callbacks.Callback):
+    """Puts the number of calls of a hook into the history.
+
+    Not the number of the batch: with `steps_per_execution`, Keras counts batches after
+    the last one of an epoch.
+    """
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.batches = 0
+        self.calls = 0
 
     def on_train_batch_end(self, batch, logs=None):
-        self.batches = batch + 1
+        self.calls += 1
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["batches"] = self.batches
+        logs["calls"] = self.calls
 
 
 def make_callback(case: Case) -> keras.callbacks.Callback:
@@ -367,7 +371,7 @@ def make_callback(case: Case) -> keras.callbacks.Callback:
             "loss", min_delta=10, patience=1
         ),
         "stopping": lambda: callbacks.EarlyStopping("loss", min_delta=10, patience=1),
-        "batches": BatchCounter,
+        "calls": CallCounter,
     }[case.callback]()
 
 

@@ -5,7 +5,7 @@ from tests.training.parity import outcomes
 CASES = 100
 
 
-def test_drawn_cases_are_equal_or_refused_for_a_listed_reason():
+def test_drawn_cases_are_equal_or_refused_for_a_listed_reason(without_grappler):
     numbers, failures = outcomes(CASES, seed=1)
     assert not failures, "\n\n".join(failures[:3])
     assert numbers["equal"] >= 0.9 * CASES, numbers
