@@ -11,12 +11,14 @@ import tlkit
 from tests.tiny import write_image_encoder
 from tlkit.errors import EncoderError
 
-IMAGES = tf.ones((2, 8, 8, 3))
+# No other test has encoders of this size: equal encoders share a network.
+SIZE = 11
+IMAGES = tf.ones((2, SIZE, SIZE, 3))
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    return write_image_encoder(tmp_path_factory.mktemp("images") / "1")
+    return write_image_encoder(tmp_path_factory.mktemp("images") / "1", SIZE)
 
 
 def is_freed(reference):
@@ -26,7 +28,7 @@ def is_freed(reference):
 
 
 def test_a_network_is_freed_with_its_last_encoder(source):
-    model = tlkit.image_classifier(source, 2, image_size=8)
+    model = tlkit.image_classifier(source, 2, image_size=SIZE)
     network = weakref.ref(model.get_layer("encoder").network)
     outputs = model(IMAGES)
     clone = keras.models.clone_model(model)
