@@ -72,8 +72,9 @@ def evaluate(
     if (allowed := label_range(model)) is not None:
         feed = check_labels(feed, allowed, "test")
     arguments = compile_arguments(model, None, None, ())
-    spec = feed.batches(None).element_spec
-    with compiled(model, arguments, arguments.optimizer, spec, lambda metric: metric):
+    with compiled(
+        model, arguments, arguments.optimizer, feed.element_spec, lambda m: m
+    ):
         return _evaluate_feed(model, model, feed, GlobalLoss(model), verbose=verbose)
 
 

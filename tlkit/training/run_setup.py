@@ -174,9 +174,10 @@ def compiled_for_run(
     """
     optimizer = _make_optimizer(arguments, _trained_variables(model, plan), strategy)
     convert = lambda metric: _in_scope(metric, strategy)
-    spec = train.batches(None).element_spec
     replicas = strategy.num_replicas_in_sync
-    with compiled(model, arguments, optimizer, spec, convert, replicas=replicas):
+    with compiled(
+        model, arguments, optimizer, train.element_spec, convert, replicas=replicas
+    ):
         yield optimizer
 
 

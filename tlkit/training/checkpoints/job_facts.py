@@ -47,7 +47,7 @@ def data_facts(feed: Feed, *, batch_size: int, weights: bool = True) -> dict[str
         batch_size: Examples in a batch.
         weights: Whether the weights of the examples are sampled, too.
     """
-    spec = feed.batches(None).element_spec
+    spec = feed.element_spec
     names = ("inputs", "labels", "weights")[: 2 + weights]
     content = []
     if feed.repeats:

@@ -91,7 +91,7 @@ def weigh_classes(
 
 def _check_class_labels(feed: Feed, classes: int | None) -> None:
     """Raises a `DataError` unless labels are `[n]`, `[n, 1]` or `[n, classes]`."""
-    labels = feed.batches(None).element_spec[1]
+    labels = feed.element_spec[1]
     if not isinstance(labels, tf.TensorSpec):
         raise DataError(
             "class_weight is for models with one output. Give sample_weight, with "

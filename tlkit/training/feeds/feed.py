@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from ... import data
+from ...errors import DataError
 from .array_rows import Lengths, Rows
 
 
@@ -103,6 +105,11 @@ class Feed(abc.ABC):
     open_iterator: Iterator | None = None
     notes: tuple[str, ...] = ()
 
+    @functools.cached_property
+    def element_spec(self) -> tuple:
+        """The specs `(inputs, labels, weights)` of all batches, traced only once."""
+        return self.batches(None).element_spec
+
     @abc.abstractmethod
     def batches(
         self, epoch: int | None, *, skip: int = 0, part: WorkerPart | None = None
@@ -163,6 +170,19 @@ class Feed(abc.ABC):
     def end_epoch(self) -> None:
         """Calls the hooks of a user's data that must run after a pass over it."""
         return
+
+
+def check_enough(steps: int, count: int) -> None:
+    """Raises a `DataError` if `validation_steps` are more than the batches there are.
+
+    Args:
+        steps: `validation_steps` of `fit`.
+        count: The number of batches; negative if it is unknown or infinite.
+    """
+    if 0 <= count < steps:
+        raise DataError(
+            f"validation_steps={steps}, but the validation data has {count} batches."
+        )
 
 
 class WrappedFeed(Feed):

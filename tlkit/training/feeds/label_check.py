@@ -105,7 +105,7 @@ def check_labels(feed: Feed, allowed: LabelRange, what: str) -> Feed:
     Raises:
         DataError: Labels are strings, one-hot rows, or out of range.
     """
-    spec = feed.batches(None).element_spec[1]
+    spec = feed.element_spec[1]
     if not isinstance(spec, tf.TensorSpec):
         return feed  # labels of several outputs, which Keras checks
     if spec.dtype == tf.string:

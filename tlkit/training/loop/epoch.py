@@ -136,8 +136,8 @@ class Trainer:
         began = time.monotonic()
         first = position.updates
         planned = self.rates[first : first + updates]
-        run.learning_rate.show(planned[0])
         if self.batch_hooks:
+            run.learning_rate.show(planned[0])
             run.callbacks.on_train_batch_begin(position.batches)
             run.learning_rate.agree(run.settings.strategy)
         rates = run.learning_rate.scaled(planned)
