@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
 from .. import models
 from ..data import Splits
+from ..data.examples import is_integer
 from ..errors import DataError
 from .feeds.blended_feed import blended
 from .feeds.class_weighted_feed import weigh_classes
@@ -54,15 +54,15 @@ class DataArguments:
     def __post_init__(self):
         for name in ("validation_steps", "validation_batch_size", "steps_per_epoch"):
             value = getattr(self, name)
-            if value is not None and not _is_whole(value, 1):
+            if value is not None and not is_integer(value, 1):
                 raise DataError(f"{name} must be 1 or more, or None; got {value!r}.")
-        if not _is_whole(self.initial_epoch, 0):
+        if not is_integer(self.initial_epoch, 0):
             raise DataError(
                 f"initial_epoch must be 0 or more; got {self.initial_epoch!r}."
             )
         epochs = self.validation_freq
         epochs = epochs if isinstance(epochs, (list, tuple, set)) else [epochs]
-        if not epochs or not all(_is_whole(epoch, 1) for epoch in epochs):
+        if not epochs or not all(is_integer(epoch, 1) for epoch in epochs):
             raise DataError(
                 "validation_freq must be a number of epochs, 1 or more, or a list of "
                 f"epochs, such as [1, 2, 10]; got {self.validation_freq!r}."
@@ -215,14 +215,7 @@ def _validation_feed(
         held_out = columns_of(inputs, labels, rest[0] if rest else None, options)
     if steps is not None:
         options = _sized(options, batch_size, held_out, steps)
-        batches = math.ceil(len(held_out) / options.batch_size)
-        if batches < steps:
-            raise DataError(
-                f"validation_steps={steps}, but the validation data has {batches} "
-                "batches."
-            )
-        held_out = held_out.rows(0, steps * options.batch_size)
-    return feed_of_columns(held_out, options)
+    return feed_of_columns(held_out, options, steps=steps)
 
 
 def _sized(
@@ -248,8 +241,3 @@ def _check_label_names(model: keras.Model, splits: Splits) -> None:
             f"model has {list(task.labels)}, the data {list(splits.labels)}. Build the "
             "model with splits.labels."
         )
-
-
-def _is_whole(value: Any, minimum: int) -> bool:
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    return whole and value >= minimum

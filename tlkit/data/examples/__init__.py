@@ -25,5 +25,6 @@ from .random_access import map_examples as map_examples
 from .random_access import pick as pick
 from .random_access import take_examples as take_examples
 from .splits import Skipped as Skipped
+from .splits import is_integer as is_integer
 from .tf_data import parallel_map as parallel_map
 from .tf_data import untuned as untuned

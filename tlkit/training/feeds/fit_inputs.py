@@ -19,7 +19,7 @@ from ...errors import DataError
 from .array_rows import ArrayRows, held_rows
 from .augmented_feed import AugmentedFeed, refuse_augmentation
 from .dataset_feed import DatasetFeed, as_triple
-from .feed import CountedFeed, Feed, Options
+from .feed import CountedFeed, Feed, Options, check_enough
 from .input_arrays import Columns, columns_of
 from .python_batches import makes_batches, python_feed
 from .rows_feed import RowsFeed
@@ -76,10 +76,7 @@ def make_feed(
         refuse_augmentation(options)
         return python_feed(x, options, steps=steps)
     columns = columns_of(x, y, weights, options)
-    if steps is not None:
-        _check_enough(steps, math.ceil(len(columns) / options.batch_size))
-        columns = columns.rows(0, steps * options.batch_size)
-    return feed_of_columns(columns, options)
+    return feed_of_columns(columns, options, steps=steps)
 
 
 def brings_labels(x: Any) -> bool:
@@ -87,8 +84,17 @@ def brings_labels(x: Any) -> bool:
     return isinstance(x, tf.data.Dataset) or makes_batches(x)
 
 
-def feed_of_columns(columns: Columns, options: Options) -> Feed:
-    """Returns a feed of arrays."""
+def feed_of_columns(
+    columns: Columns, options: Options, *, steps: int | None = None
+) -> Feed:
+    """Returns a feed of arrays; of their first `steps` batches, if that is given.
+
+    Raises:
+        DataError: There are fewer batches.
+    """
+    if steps is not None:
+        check_enough(steps, math.ceil(len(columns) / options.batch_size))
+        columns = columns.rows(0, steps * options.batch_size)
     parts = (columns.inputs, columns.labels, columns.weights)
     if columns.raw:
         return _of_examples(_slices(parts), options, labels=columns.labels)
@@ -153,22 +159,15 @@ def _of_dataset(dataset: tf.data.Dataset, options: Options, steps: int | None) -
     if not _is_split(dataset):
         refuse_augmentation(options)
         if steps is not None:
-            _check_enough(steps, int(dataset.cardinality()))
+            check_enough(steps, int(dataset.cardinality()))
             dataset = dataset.take(steps)
         return DatasetFeed(dataset, options)
     if steps is not None:
         count = int(dataset.cardinality())
-        _check_enough(steps, -(-count // options.batch_size) if count >= 0 else count)
+        check_enough(steps, -(-count // options.batch_size) if count >= 0 else count)
         dataset = take_examples(dataset, steps * options.batch_size)
     may_differ = not is_repeatable(dataset)
     return _of_examples(map_examples(dataset, triple), options, may_differ=may_differ)
-
-
-def _check_enough(steps: int, count: int) -> None:
-    if 0 <= count < steps:
-        raise DataError(
-            f"validation_steps={steps}, but the validation data has {count} batches."
-        )
 
 
 def _is_split(dataset: tf.data.Dataset) -> bool:

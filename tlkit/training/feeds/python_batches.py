@@ -19,7 +19,7 @@ from ...data.examples import mixed_seed
 from ...errors import DataError
 from .data_errors import remembering_errors
 from .dataset_feed import DatasetFeed
-from .feed import Options
+from .feed import Options, check_enough
 from .input_arrays import as_tuples
 
 _PEEKED = 2  # batches whose shapes are compared to find the sizes that vary
@@ -53,11 +53,7 @@ def python_feed(x: Any, options: Options, *, steps: int | None = None) -> Datase
     if steps is not None:
         # Held, so that every epoch is evaluated on the same batches.
         held = [_standard(batch) for batch in itertools.islice(x, steps)]
-        if len(held) < steps:
-            raise DataError(
-                f"validation_steps={steps}, but the validation data has {len(held)} "
-                "batches."
-            )
+        check_enough(steps, len(held))
         dataset = _dataset(lambda: held, held[:_PEEKED])
         return DatasetFeed(dataset.apply(_counted(steps)), options)
     if hasattr(x, "__next__"):
@@ -112,11 +108,8 @@ class PyDatasetFeed(DatasetFeed):
     def __init__(self, batches: keras.utils.PyDataset, options: Options, *, steps=None):
         self.data, self._begun = batches, False
         count = batches.num_batches
-        if steps is not None and (count or math.inf) < steps:
-            raise DataError(
-                f"validation_steps={steps}, but the validation data has {count} "
-                "batches."
-            )
+        if steps is not None and count is not None:
+            check_enough(steps, count)
         self.count = steps or count
         self._shuffles = options.shuffle and self.count is not None
         some = range(_PEEKED if self.count is None else min(_PEEKED, self.count))
