@@ -176,7 +176,7 @@ def _build(model: keras.Model, batch_spec: tuple) -> None:
         outputs = model.output
     else:
         outputs = model.compute_output_spec(inputs)
-    labels = hard_label_spec(model, labels, outputs)
+    labels = _hard_label_spec(model, labels, outputs)
     build = compute_output_spec
     if model.run_eagerly:  # a user's code may need values instead of symbols
         build = lambda function, *nests, **options: function(
@@ -215,7 +215,7 @@ def _symbol(spec: tf.TensorSpec) -> keras.KerasTensor:
     return keras.KerasTensor(spec.shape, spec.dtype.name)
 
 
-def hard_label_spec(model: keras.Model, labels: Any, outputs: Any) -> Any:
+def _hard_label_spec(model: keras.Model, labels: Any, outputs: Any) -> Any:
     """Returns the spec of the labels for which losses and metrics are created.
 
     If the labels are MixUp's probabilities, but the loss takes class indices, it is the
@@ -229,11 +229,12 @@ def hard_label_spec(model: keras.Model, labels: Any, outputs: Any) -> Any:
 
 
 def is_index_loss(loss: Any) -> bool:
-    """Returns whether a loss is the cross-entropy of class indices."""
-    return isinstance(loss, keras.losses.SparseCategoricalCrossentropy) or (
-        loss in ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
-        or loss is keras.losses.sparse_categorical_crossentropy
-    )
+    """Returns whether a loss, in any form, is the cross-entropy of class indices."""
+    if loss in ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy"):
+        return True
+    # Keras's losses wrap a function.
+    function = getattr(loss, "fn", loss)
+    return function is keras.losses.sparse_categorical_crossentropy
 
 
 def has_soft_labels(labels, outputs) -> bool:

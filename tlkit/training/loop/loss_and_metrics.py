@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from ...errors import TrainingError
-from .compiled_model import has_soft_labels, reads_inputs
+from .compiled_model import has_soft_labels, is_index_loss, reads_inputs
 
 # Metrics of class indices. They do not take MixUp's soft labels.
 _INDEX_METRICS = (
@@ -139,10 +139,7 @@ class GlobalLoss:
         """
         by_weights = self.reductions == {"mean_with_sample_weight"}
         if by_weights and weights is not None and not keras.tree.is_nested(weights):
-            weights = tf.cast(weights, tf.float32)
-            if present is not None:
-                weights *= _like(present, weights)
-            return tf.reduce_sum(weights)
+            return tf.reduce_sum(_of_present(weights, present))
         return tf.cast(size, tf.float32) if present is None else tf.reduce_sum(present)
 
     def divisor(self, count: tf.Tensor) -> tf.Tensor:
@@ -170,7 +167,7 @@ class GlobalLoss:
             weights = present
         else:
             weights = keras.tree.map_structure(
-                lambda w: tf.cast(w, tf.float32) * _like(present, w), weights
+                lambda w: _of_present(w, present), weights
             )
         output = keras.tree.flatten(outputs)[0]
         if (mask := _mask(output)) is not None:
@@ -225,10 +222,15 @@ def _like(column: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     )
 
 
+def _of_present(weights: tf.Tensor, present: tf.Tensor | None) -> tf.Tensor:
+    """Returns weights as float32, with 0 for the examples that only pad the batch."""
+    weights = tf.cast(weights, tf.float32)
+    return weights if present is None else weights * _like(present, weights)
+
+
 def _soft_label_loss(loss: keras.losses.Loss) -> Callable | None:
     """Returns the loss for class probabilities that matches one for class indices."""
-    function = getattr(loss, "fn", None)
-    if function is not keras.losses.sparse_categorical_crossentropy:
+    if not is_index_loss(loss):
         return None
     arguments = getattr(loss, "_fn_kwargs", {})
     return keras.losses.CategoricalCrossentropy(
@@ -320,7 +322,7 @@ class EpochMetrics:
         labels, outputs = compiled._flatten_y(labels), compiled._flatten_y(outputs)
         weights = [] if weights is None else compiled._flatten_y(weights)
         weights = list(weights) * (len(labels) if len(weights) == 1 else 1)
-        weights = [w if present is None else w * _like(present, w) for w in weights]
+        weights = [_of_present(w, present) for w in weights]
         ones = [present] * len(labels)
         for lists, by_output in (
             (compiled._flat_metrics, ones),
