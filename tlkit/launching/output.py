@@ -46,7 +46,7 @@ class Output:
         return any(self._pending.values())
 
     def flush(self, seconds: float) -> None:
-        """Waits at most `seconds` for a slow reader, and writes what it takes."""
+        """Waits at most `seconds` for a slow reader; writes as much as it accepts."""
         sinks = [sink for sink, data in self._pending.items() if data]
         _, ready, _ = select.select([], sinks, [], seconds)
         for sink in ready:
